@@ -1,0 +1,3 @@
+//! `hybrid`: the host tool.
+
+fn main() {}

@@ -1,0 +1,85 @@
+//! A consult: one request to the cloud LLM, as the session sees it. The client behind it lives in
+//! `cloud`; tests put a script in its place.
+
+use std::time::{Duration, Instant};
+
+use crate::cancel::Cancel;
+
+/// What is asked.
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// Every token of the context so far: prompt and generated.
+    pub ids: &'a [u32],
+    /// The same context as bytes, for a cloud LLM with another vocabulary.
+    pub bytes: &'a [u8],
+    /// Tokens wanted (the burst), at least 1.
+    pub max_tokens: u32,
+    /// The whole consult must end by then, connection and TLS included.
+    pub deadline: Instant,
+    pub cancel: &'a Cancel,
+}
+
+/// What came back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Continuation {
+    /// Token ids of the shared vocabulary.
+    Ids(Vec<u32>),
+    /// Text of a cloud LLM with another vocabulary, exact bytes, not yet tokenised.
+    Bytes(Vec<u8>),
+}
+
+/// A consult that succeeded.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    pub continuation: Continuation,
+    /// The cloud LLM ended its text within this answer (after `continuation`, which may be empty).
+    pub end: bool,
+}
+
+/// What a consult cost, also when it failed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Cost {
+    pub bytes_sent: u64,
+    pub bytes_received: u64,
+    /// Prompt tokens the server says it billed (cached ones included), 0 when it does not say.
+    pub prompt_tokens: u64,
+    /// Of these, tokens the server took from its prefix cache.
+    pub cached_tokens: u64,
+    pub completion_tokens: u64,
+    pub elapsed: Duration,
+}
+
+/// Why a consult gave no token. Never an error of the step: the SLM's candidate is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[repr(i32)]
+pub enum Failure {
+    #[error("the deadline passed")]
+    Timeout = 1,
+    #[error("no connection")]
+    Connect = 2,
+    #[error("the server's certificate was not accepted")]
+    Tls = 3,
+    #[error("the server refused the token (401 or 403)")]
+    Unauthorized = 4,
+    #[error("the server is busy or loading (429 or 503)")]
+    Busy = 5,
+    #[error("the server answered with another error status")]
+    Status = 6,
+    #[error("the answer could not be understood")]
+    Protocol = 7,
+    #[error("the context does not end at a whole character")]
+    UnsafeBoundary = 8,
+    #[error("the device's clock is not set")]
+    ClockNotSet = 9,
+    #[error("cancelled")]
+    Cancelled = 10,
+}
+
+/// Anything that can answer a consult. One consult at a time per call; shared between sessions.
+pub trait Consult: Send + Sync {
+    /// The cost is reported also for a failure (bytes were sent, time passed).
+    fn consult(&self, request: &Request) -> (Result<Answer, Failure>, Cost);
+
+    /// The fingerprint test at connect time said that ids carry over.
+    fn shares_vocabulary(&self) -> bool;
+}

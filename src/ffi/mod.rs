@@ -1,0 +1,2 @@
+//! The C boundary, nothing else.
+#![allow(unsafe_code)]

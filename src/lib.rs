@@ -1,0 +1,24 @@
+//! libhybrid: a small language model (SLM) generates on the device, a reward head scores every
+//! token it proposes, and only a token that scores under the threshold is asked of a cloud LLM.
+//!
+//! Read top-down: [`session`] is the step; [`policy`] decides it; [`slm`], [`reward`] and [`cloud`]
+//! are its three parts; [`bundle`] is what they are loaded from; `ffi` is the C boundary.
+
+#![deny(unsafe_code)]
+
+pub mod bundle;
+pub mod cancel;
+#[cfg(feature = "cloud")]
+pub mod cloud;
+pub mod consult;
+pub mod error;
+pub mod ffi;
+pub mod policy;
+pub mod reward;
+pub mod sampler;
+pub mod session;
+pub mod slm;
+pub mod tokens;
+
+pub use cancel::Cancel;
+pub use error::{Error, Result};
