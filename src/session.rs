@@ -161,7 +161,11 @@ impl Session {
     }
 
     /// Steps until the end, `max_tokens`, or `on_step` returns false.
-    pub fn run(&mut self, _max_tokens: usize, _on_step: &mut dyn FnMut(&Step) -> bool) -> Result<End> {
+    pub fn run(
+        &mut self,
+        _max_tokens: usize,
+        _on_step: &mut dyn FnMut(&Step) -> bool,
+    ) -> Result<End> {
         Err(Error::Unsupported("not built yet".into()))
     }
 
