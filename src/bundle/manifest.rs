@@ -16,9 +16,9 @@ pub struct Manifest {
     pub files: BTreeMap<FileRole, FileEntry>,
     pub tokens: TokenInfo,
     /// Jinja source; absent for a base model.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chat_template: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reward: Option<RewardInfo>,
 }
 
@@ -34,6 +34,18 @@ pub enum FileRole {
     Tokenizer,
     /// `reward.onnx`
     Reward,
+}
+
+impl FileRole {
+    /// The name a packer gives the file. Readers take the name from the manifest.
+    pub fn file_name(self) -> &'static str {
+        match self {
+            FileRole::Graph => "graph.onnx",
+            FileRole::Weights => "weights.bin",
+            FileRole::Tokenizer => "tokenizer.json",
+            FileRole::Reward => "reward.onnx",
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,7 +90,7 @@ pub enum GraphKind {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TokenInfo {
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bos: Option<u32>,
     /// The prompt gets a `bos` in front when its text does not start with one.
     pub add_bos: bool,
@@ -86,7 +98,7 @@ pub struct TokenInfo {
     pub stop: Vec<u32>,
     /// Ids at and above this one are padding of the output matrix and never sampled.
     pub usable: usize,
-    /// SHA-256 over every usable id's bytes: equal fingerprints, equal vocabularies.
+    /// What [`super::fingerprint`] says of the usable ids: equal fingerprints, equal vocabularies.
     pub fingerprint: String,
 }
 

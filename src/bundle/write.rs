@@ -1,0 +1,183 @@
+//! Making and changing bundles so that a reader sees the old one or the new one, never a mixture.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use super::hash::{HashingWriter, sha256};
+use super::{FileEntry, FileRole, MANIFEST_NAME, Manifest, RewardInfo, read_manifest};
+use crate::error::{Error, Result};
+
+/// Writes a new bundle next to its destination and renames it into place at the end. Dropped before
+/// [`Writer::finish`], it leaves nothing behind.
+pub struct Writer {
+    target: PathBuf,
+    /// Where the files are written until they are complete; the same file system as `target`.
+    temporary: PathBuf,
+    files: BTreeMap<FileRole, FileEntry>,
+}
+
+impl Writer {
+    /// Starts a bundle that will be at `target`. `replace`: a bundle already there is replaced at the end.
+    ///
+    /// Errors: [`Error::InvalidArgument`] when `target` exists and may not be replaced (anything that is not
+    /// a bundle never is), [`Error::Io`].
+    pub fn create(target: &Path, replace: bool) -> Result<Writer> {
+        check_target(target, replace)?;
+        let parent = parent_of(target);
+        fs::create_dir_all(parent).map_err(|e| Error::io(parent, e))?;
+        let temporary = sibling(target, "new")?;
+        fs::create_dir(&temporary).map_err(|e| Error::io(&temporary, e))?;
+        Ok(Writer { target: target.to_owned(), temporary, files: BTreeMap::new() })
+    }
+
+    /// Writes the file for `role`; hashed and counted on the way.
+    pub fn add(
+        &mut self,
+        role: FileRole,
+        write: impl FnOnce(&mut dyn Write) -> Result<()>,
+    ) -> Result<()> {
+        let name = role.file_name();
+        let entry = write_file(&self.temporary.join(name), name, write)?;
+        self.files.insert(role, entry);
+        Ok(())
+    }
+
+    /// Writes `manifest`, whose `files` are filled in, and puts the bundle into place.
+    ///
+    /// Errors: [`Error::Bundle`] when the manifest is not valid, [`Error::Io`].
+    pub fn finish(mut self, mut manifest: Manifest) -> Result<()> {
+        manifest.files = std::mem::take(&mut self.files);
+        write_manifest(&self.temporary, &manifest)?;
+        sync_directory(&self.temporary)?;
+        let old = sibling(&self.target, "old")?;
+        let replaced = match fs::rename(&self.target, &old) {
+            Ok(()) => true,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => false,
+            Err(e) => return Err(Error::io(&self.target, e)),
+        };
+        if let Err(e) = fs::rename(&self.temporary, &self.target) {
+            if replaced {
+                // Best effort: the first error is the one to report.
+                let _ = fs::rename(&old, &self.target);
+            }
+            return Err(Error::io(&self.target, e));
+        }
+        if replaced {
+            fs::remove_dir_all(&old).map_err(|e| Error::io(&old, e))?;
+        }
+        sync_directory(parent_of(&self.target))
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        // Gone already after a successful `finish`.
+        let _ = fs::remove_dir_all(&self.temporary);
+    }
+}
+
+/// Puts a reward head into the bundle in `dir`, or replaces the one it has.
+///
+/// Errors: as [`super::Bundle::open`], and [`Error::Bundle`] when `info` is not valid; the bundle is then unchanged.
+pub fn set_reward(dir: &Path, onnx: &[u8], info: RewardInfo) -> Result<()> {
+    let mut manifest = read_manifest(dir)?;
+    let old = manifest.files.get(&FileRole::Reward).map(|entry| entry.name.clone());
+    // A second head gets another name: until the manifest is replaced, the first one must stay whole.
+    let standard = FileRole::Reward.file_name();
+    let name = match &old {
+        None => standard.to_owned(),
+        Some(_) => format!("reward-{}.onnx", sha256(onnx).get(..12).unwrap_or_default()),
+    };
+    let temporary = sibling(&dir.join(&name), "new")?;
+    let entry = write_file(&temporary, &name, |out| {
+        out.write_all(onnx).map_err(|e| Error::io(&temporary, e))
+    })?;
+    manifest.files.insert(FileRole::Reward, entry);
+    manifest.reward = Some(info);
+    let done = manifest
+        .validate()
+        .and_then(|()| rename(&temporary, &dir.join(&name)))
+        .and_then(|()| write_manifest(dir, &manifest))
+        .and_then(|()| sync_directory(dir));
+    if done.is_err() {
+        let _ = fs::remove_file(&temporary);
+        return done;
+    }
+    match old {
+        Some(old) if old != name => {
+            fs::remove_file(dir.join(&old)).map_err(|e| Error::io(&dir.join(&old), e))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_target(target: &Path, replace: bool) -> Result<()> {
+    let refuse = |text: &str| Err(Error::InvalidArgument(format!("{} {text}", target.display())));
+    let empty = || fs::read_dir(target).is_ok_and(|mut entries| entries.next().is_none());
+    match fs::symlink_metadata(target) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(Error::io(target, e)),
+        Ok(found) if !found.is_dir() => refuse("exists and is not a bundle; choose another output"),
+        Ok(_) if target.join(MANIFEST_NAME).is_file() => match replace {
+            true => Ok(()),
+            false => refuse("exists already; replace it with --force or choose another output"),
+        },
+        Ok(_) if empty() => Ok(()),
+        Ok(_) => refuse("exists and is not a bundle; choose another output"),
+    }
+}
+
+fn write_manifest(dir: &Path, manifest: &Manifest) -> Result<()> {
+    manifest.validate()?;
+    let mut json = serde_json::to_vec_pretty(manifest)
+        .map_err(|e| Error::Bundle(format!("{MANIFEST_NAME}: {e}")))?;
+    json.push(b'\n');
+    let path = dir.join(MANIFEST_NAME);
+    let temporary = sibling(&path, "new")?;
+    write_file(&temporary, MANIFEST_NAME, |out| {
+        out.write_all(&json).map_err(|e| Error::io(&temporary, e))
+    })?;
+    rename(&temporary, &path)
+}
+
+/// Writes, hashes and syncs one file.
+fn write_file(
+    path: &Path,
+    name: &str,
+    write: impl FnOnce(&mut dyn Write) -> Result<()>,
+) -> Result<FileEntry> {
+    let io = |e| Error::io(path, e);
+    let file = File::create(path).map_err(io)?;
+    let mut out = HashingWriter::new(BufWriter::with_capacity(1 << 20, file));
+    write(&mut out)?;
+    let (buffered, bytes, sha256) = out.finish();
+    let file = buffered.into_inner().map_err(|e| io(e.into_error()))?;
+    file.sync_all().map_err(io)?;
+    Ok(FileEntry { name: name.to_owned(), bytes, sha256 })
+}
+
+fn rename(from: &Path, to: &Path) -> Result<()> {
+    fs::rename(from, to).map_err(|e| Error::io(to, e))
+}
+
+fn sync_directory(dir: &Path) -> Result<()> {
+    File::open(dir).and_then(|d| d.sync_all()).map_err(|e| Error::io(dir, e))
+}
+
+fn parent_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// A hidden name next to `path` that no other process uses.
+fn sibling(path: &Path, what: &str) -> Result<PathBuf> {
+    let name = path.file_name().ok_or_else(|| {
+        Error::InvalidArgument(format!("{} does not end in a name", path.display()))
+    })?;
+    let hidden = format!(".{}.{what}-{}", name.to_string_lossy(), std::process::id());
+    Ok(parent_of(path).join(hidden))
+}
