@@ -1,13 +1,284 @@
 //! Quantised matmul, attention and their helpers: the hot loops. Unsafe is allowed here only.
+//!
+//! [`Kernels`] is the way in: one table of functions per instruction set, picked at run time. What
+//! they work on is checked when it is made ([`Matrix`], [`Activations`], [`KvCache`], [`Rope`]) or
+//! called; inside, sizes fit.
 #![allow(unsafe_code)]
+#![deny(unsafe_op_in_unsafe_fn)]
+// Loops over register blocks index several arrays by the same row or lane.
+#![allow(clippy::needless_range_loop)]
 
+use std::ops::Range;
+
+use crate::error::{Error, Result};
+
+mod activations;
 pub mod aligned;
+mod attention;
+#[cfg(test)]
+mod attention_tests;
+mod elementwise;
+mod float;
 pub mod format;
-pub mod matrix;
-pub mod pack;
+mod kv_cache;
+mod lanes;
+mod matrix;
+mod output;
+mod pack;
+mod portable;
+mod rope;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 
+pub use activations::Activations;
+pub use attention::AttentionScratch;
 pub use format::Format;
+pub use kv_cache::{AttentionShape, KvCache};
 pub use matrix::Matrix;
+pub use output::Output;
 pub use pack::{RowBuffer, pack_matrix};
+pub use rope::Rope;
+
+/// Multiplies a range of tiles with all activations.
+///
+/// # Safety
+/// The CPU has the table's instructions; columns and activations agree; the tiles exist, and no
+/// other call uses the same tiles of the same output at the same time.
+type Tiles = unsafe fn(&Matrix, &Activations, Range<usize>, &Output);
+
+type SkipRmsNorm = unsafe fn(&[f32], &[f32], &[f32], f32, &mut [f32], &mut [f32]);
+
+/// The hot loops for one instruction set. All tables give the same results up to rounding.
+pub struct Kernels {
+    name: &'static str,
+    available: fn() -> bool,
+    tiles: Tiles,
+    quantise: unsafe fn(&mut Activations),
+    attend: unsafe fn(&attention::Job, &mut KvCache, &mut AttentionScratch, &mut [f32]),
+    rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
+    skip_rms_norm: SkipRmsNorm,
+    swiglu: unsafe fn(&[f32], usize, &mut [f32]),
+    softmax: unsafe fn(&mut [f32]) -> (f32, f32),
+}
+
+/// Compiles the algorithms that are written over [`lanes::Lanes`] for one instruction set and
+/// completes the table with its quantised matmul.
+macro_rules! kernels {
+    ($(#[$feature:meta])* $name:literal, $available:expr, $lanes:ty, $tiles:path) => {{
+        use crate::slm::kernels::{
+            Activations, AttentionScratch, Kernels, KvCache, activations, attention, elementwise,
+        };
+        $(#[$feature])*
+        fn quantise(acts: &mut Activations) {
+            activations::quantise::<$lanes>(acts)
+        }
+        $(#[$feature])*
+        fn attend(
+            job: &attention::Job,
+            cache: &mut KvCache,
+            scratch: &mut AttentionScratch,
+            out: &mut [f32],
+        ) {
+            attention::attend::<$lanes>(job, cache, scratch, out)
+        }
+        $(#[$feature])*
+        fn rms_norm(x: &[f32], gamma: &[f32], epsilon: f32, out: &mut [f32]) {
+            elementwise::rms_norm::<$lanes>(x, gamma, epsilon, out)
+        }
+        $(#[$feature])*
+        fn skip_rms_norm(
+            x: &[f32],
+            skip: &[f32],
+            gamma: &[f32],
+            epsilon: f32,
+            out: &mut [f32],
+            sum: &mut [f32],
+        ) {
+            elementwise::skip_rms_norm::<$lanes>(x, skip, gamma, epsilon, out, sum)
+        }
+        $(#[$feature])*
+        fn swiglu(gate_up: &[f32], width: usize, out: &mut [f32]) {
+            elementwise::swiglu::<$lanes>(gate_up, width, out)
+        }
+        $(#[$feature])*
+        fn softmax(values: &mut [f32]) -> (f32, f32) {
+            elementwise::softmax::<$lanes>(values)
+        }
+        Kernels {
+            name: $name,
+            available: $available,
+            tiles: $tiles,
+            quantise,
+            attend,
+            rms_norm,
+            skip_rms_norm,
+            swiglu,
+            softmax,
+        }
+    }};
+}
+
+static PORTABLE: Kernels = kernels!("portable", || true, lanes::Array, portable::tiles);
+
+/// Best first.
+static TABLES: &[&Kernels] = &[&PORTABLE];
+
+impl Kernels {
+    /// The tables that this CPU can run, best first.
+    pub fn available() -> impl Iterator<Item = &'static Kernels> {
+        TABLES.iter().copied().filter(|table| (table.available)())
+    }
+
+    /// The fastest table that this CPU can run.
+    pub fn best() -> &'static Kernels {
+        static BEST: std::sync::OnceLock<&Kernels> = std::sync::OnceLock::new();
+        BEST.get_or_init(|| Self::available().next().unwrap_or(&PORTABLE))
+    }
+
+    /// A table by its name; none when this CPU cannot run it.
+    pub fn by_name(name: &str) -> Option<&'static Kernels> {
+        Self::available().find(|table| table.name == name)
+    }
+
+    /// `portable`, `avx2` or `avx512vnni`.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Loads rows of `cols` activations and quantises them. Fails when `x` is not whole rows.
+    pub fn quantise(&self, x: &[f32], cols: usize, into: &mut Activations) -> Result<()> {
+        into.resize(x, cols)?;
+        // SAFETY: a table is only handed out on a CPU that has its instructions.
+        unsafe { (self.quantise)(into) };
+        Ok(())
+    }
+
+    /// `out[r · stride + n] = x[r] · w[n] + bias[n]` for all rows of activations and of the matrix.
+    /// Fails on sizes that do not fit, before anything is written.
+    pub fn matmul(
+        &self,
+        matrix: &Matrix,
+        acts: &Activations,
+        bias: Option<&[f32]>,
+        out: &mut [f32],
+        stride: usize,
+    ) -> Result<()> {
+        let out = Output::new(matrix, acts.rows(), bias, out, stride)?;
+        // SAFETY: this call alone uses the output.
+        unsafe { self.matmul_tiles(matrix, acts, 0..matrix.tiles(), &out) }
+    }
+
+    /// The part of [`Kernels::matmul`] that some tiles of 16 matrix rows make.
+    ///
+    /// # Safety
+    /// No other call uses the same tiles of the same output at the same time.
+    pub unsafe fn matmul_tiles(
+        &self,
+        matrix: &Matrix,
+        acts: &Activations,
+        tiles: Range<usize>,
+        out: &Output,
+    ) -> Result<()> {
+        if acts.cols() != matrix.cols() || !out.fits(matrix, acts.rows()) {
+            return Err(Error::InvalidArgument(format!(
+                "{} x {} activations times a {} x {} matrix",
+                acts.rows(),
+                acts.cols(),
+                matrix.rows(),
+                matrix.cols()
+            )));
+        }
+        let tiles = tiles.start..tiles.end.min(matrix.tiles());
+        // SAFETY: a table is only handed out on a CPU that has its instructions; sizes are checked;
+        // the caller answers for the output.
+        unsafe { (self.tiles)(matrix, acts, tiles, out) };
+        Ok(())
+    }
+
+    /// Causal grouped-query attention: appends the new tokens' keys and values to `cache` and writes
+    /// what each new token attends to.
+    ///
+    /// `qkv` is `[tokens][queries | keys | values]` ([`AttentionShape::qkv_width`]), before RoPE; the
+    /// first token's position is the cache's length. `out` is `[tokens][heads · head_dim]`. Fails, with
+    /// the cache unchanged, when sizes do not fit or the cache has no room.
+    pub fn attention(
+        &self,
+        rope: &Rope,
+        qkv: &[f32],
+        cache: &mut KvCache,
+        scratch: &mut AttentionScratch,
+        out: &mut [f32],
+    ) -> Result<()> {
+        let shape = cache.shape();
+        let rows = qkv.len() / shape.qkv_width();
+        if qkv.len() != rows * shape.qkv_width()
+            || out.len() != rows * shape.out_width()
+            || rope.dims() > shape.head_dim()
+        {
+            return Err(Error::InvalidArgument(format!(
+                "attention from {} to {} values over {} of {} dimensions",
+                qkv.len(),
+                out.len(),
+                rope.dims(),
+                shape.head_dim()
+            )));
+        }
+        cache.check_room(rows)?;
+        let job = attention::Job { shape, rope, qkv, start: cache.len() };
+        // SAFETY: a table is only handed out on a CPU that has its instructions.
+        unsafe { (self.attend)(&job, cache, scratch, out) };
+        Ok(())
+    }
+
+    /// `out = x / sqrt(mean(x²) + epsilon) · gamma` for rows of `gamma.len()`.
+    pub fn rms_norm(&self, x: &[f32], gamma: &[f32], epsilon: f32, out: &mut [f32]) -> Result<()> {
+        check_rows("rms_norm", x.len(), gamma.len(), &[out.len()])?;
+        // SAFETY: a table is only handed out on a CPU that has its instructions.
+        unsafe { (self.rms_norm)(x, gamma, epsilon, out) };
+        Ok(())
+    }
+
+    /// `sum = x + skip` and `out =` [`Kernels::rms_norm`] of `sum`.
+    pub fn skip_rms_norm(
+        &self,
+        x: &[f32],
+        skip: &[f32],
+        gamma: &[f32],
+        epsilon: f32,
+        out: &mut [f32],
+        sum: &mut [f32],
+    ) -> Result<()> {
+        let others = [skip.len(), out.len(), sum.len()];
+        check_rows("skip_rms_norm", x.len(), gamma.len(), &others)?;
+        // SAFETY: a table is only handed out on a CPU that has its instructions.
+        unsafe { (self.skip_rms_norm)(x, skip, gamma, epsilon, out, sum) };
+        Ok(())
+    }
+
+    /// `out = silu(gate) · up` for rows of `width` gates followed by `width` ups.
+    pub fn swiglu(&self, gate_up: &[f32], width: usize, out: &mut [f32]) -> Result<()> {
+        check_rows("swiglu", out.len(), width, &[gate_up.len() / 2, gate_up.len().div_ceil(2)])?;
+        // SAFETY: a table is only handed out on a CPU that has its instructions.
+        unsafe { (self.swiglu)(gate_up, width, out) };
+        Ok(())
+    }
+
+    /// Turns logits into probabilities; returns the largest logit and the sum of
+    /// `e^(logit − largest)`. `-inf` becomes exactly 0; an empty slice gives `(-inf, 0)`.
+    pub fn softmax(&self, values: &mut [f32]) -> (f32, f32) {
+        // SAFETY: a table is only handed out on a CPU that has its instructions.
+        unsafe { (self.softmax)(values) }
+    }
+}
+
+/// Fails unless `len` is whole rows of `width` and all `others` are as long.
+fn check_rows(what: &str, len: usize, width: usize, others: &[usize]) -> Result<()> {
+    match width > 0 && len.is_multiple_of(width) && others.iter().all(|other| *other == len) {
+        true => Ok(()),
+        false => Err(Error::InvalidArgument(format!(
+            "{what}: {len} values, rows of {width}, other operands of {others:?}"
+        ))),
+    }
+}

@@ -1,0 +1,252 @@
+//! Every table's attention, norms and activations against plain f64 arithmetic.
+
+use proptest::prelude::*;
+
+use super::testing::Random;
+use super::*;
+
+struct Case {
+    shape: AttentionShape,
+    rope: Rope,
+    base: f64,
+    /// Row-major `[token][queries | keys | values]`.
+    qkv: Vec<f32>,
+}
+
+impl Case {
+    fn new(shape: AttentionShape, rope_dim: usize, tokens: usize, seed: u64) -> Case {
+        let base = 10_000.0;
+        let rope = Rope::new(rope_dim, base, None).unwrap();
+        let mut random = Random(seed);
+        let qkv = (0..tokens * shape.qkv_width()).map(|_| 3.0 * random.signed()).collect();
+        Case { shape, rope, base: f64::from(base), qkv }
+    }
+
+    /// One head of one token in f64, turned.
+    fn turned(&self, token: usize, head: usize) -> Vec<f64> {
+        let dim = self.shape.head_dim();
+        let at = token * self.shape.qkv_width() + head * dim;
+        let x: Vec<f64> = self.qkv[at..at + dim].iter().map(|&x| f64::from(x)).collect();
+        let mut out = x.clone();
+        let pairs = self.rope.dims() / 2;
+        for i in 0..pairs {
+            let turn = token as f64 * self.base.powf(-(i as f64) / pairs as f64);
+            out[i] = x[i] * turn.cos() - x[i + pairs] * turn.sin();
+            out[i + pairs] = x[i + pairs] * turn.cos() + x[i] * turn.sin();
+        }
+        out
+    }
+
+    /// What head `head` of `token` attends to, with keys and values rounded to f16 as cached.
+    fn expected(&self, token: usize, head: usize) -> Vec<f64> {
+        let shape = self.shape;
+        let half = |x: f64| half::f16::from_f64(x).to_f64();
+        let query = self.turned(token, head);
+        let kv_head = head / (shape.heads() / shape.kv_heads());
+        let score = |position: usize| {
+            let key = self.turned(position, shape.heads() + kv_head);
+            let dot: f64 = query.iter().zip(&key).map(|(q, k)| q * half(*k)).sum();
+            (dot / (shape.head_dim() as f64).sqrt()).exp()
+        };
+        let weights: Vec<f64> = (0..=token).map(score).collect();
+        let total: f64 = weights.iter().sum();
+        let mut out = vec![0.0; shape.head_dim()];
+        for (position, weight) in weights.iter().enumerate() {
+            let head = shape.heads() + shape.kv_heads() + kv_head;
+            let at = position * shape.qkv_width() + head * shape.head_dim();
+            for (out, value) in out.iter_mut().zip(&self.qkv[at..]) {
+                *out += weight / total * half(f64::from(*value));
+            }
+        }
+        out
+    }
+
+    /// Feeds the tokens in pieces of the given sizes (repeated) and returns all outputs.
+    fn run(&self, kernels: &Kernels, pieces: &[usize], cache: &mut KvCache) -> Vec<f32> {
+        let mut scratch = AttentionScratch::default();
+        let mut outputs = Vec::new();
+        let mut pieces = pieces.iter().cycle();
+        let mut left = self.qkv.as_slice();
+        while !left.is_empty() {
+            let width = self.shape.qkv_width();
+            let tokens = (left.len() / width).min(*pieces.next().unwrap());
+            let mut out = vec![f32::NAN; tokens * self.shape.out_width()];
+            let (piece, rest) = left.split_at(tokens * width);
+            kernels.attention(&self.rope, piece, cache, &mut scratch, &mut out).unwrap();
+            outputs.extend(out);
+            left = rest;
+        }
+        outputs
+    }
+}
+
+fn check_attention(case: &Case, pieces: &[usize]) {
+    let tokens = case.qkv.len() / case.shape.qkv_width();
+    let (heads, dim) = (case.shape.heads(), case.shape.head_dim());
+    let all: Vec<f64> =
+        (0..tokens * heads).flat_map(|i| case.expected(i / heads, i % heads)).collect();
+    for kernels in Kernels::available() {
+        let mut cache = KvCache::new(case.shape, tokens).unwrap();
+        let out = case.run(kernels, pieces, &mut cache);
+        assert_eq!((cache.len(), out.len()), (tokens, tokens * heads * dim));
+        for (i, (got, want)) in out.iter().zip(&all).enumerate() {
+            // A turned key in f32 and in f64 may round to neighbouring f16 values.
+            assert!(
+                (f64::from(*got) - want).abs() < 4e-3,
+                "{} token {} head {} dim {}: {got} {want}",
+                kernels.name(),
+                i / dim / heads,
+                i / dim % heads,
+                i % dim
+            );
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn attention_equals_f64(
+        kv_heads in 1usize..3,
+        group in 1usize..10,
+        dim in prop_oneof![Just(64usize), 1usize..80],
+        tokens in 1usize..40,
+        pieces in prop::collection::vec(1usize..12, 1..4),
+        seed: u64,
+    ) {
+        let shape = AttentionShape::new(kv_heads * group, kv_heads, dim.max(2)).unwrap();
+        let rope_dim = (shape.head_dim() / 2 * 2).min(2 + seed as usize % 80 * 2);
+        check_attention(&Case::new(shape, rope_dim, tokens, seed), &pieces);
+    }
+
+    #[test]
+    fn norms_equal_f64(rows in 1usize..4, width in 1usize..100, seed: u64) {
+        let mut random = Random(seed);
+        let mut values = |n: usize| (0..n).map(|_| 20.0 * random.signed()).collect::<Vec<f32>>();
+        let (x, skip, gamma) = (values(rows * width), values(rows * width), values(width));
+        for kernels in Kernels::available() {
+            let (mut out, mut sum) = (vec![0.0; rows * width], vec![0.0; rows * width]);
+            kernels.skip_rms_norm(&x, &skip, &gamma, 1e-5, &mut out, &mut sum).unwrap();
+            let mut plain = vec![0.0; rows * width];
+            kernels.rms_norm(&sum, &gamma, 1e-5, &mut plain).unwrap();
+            prop_assert_eq!(&out, &plain);
+            for i in 0..rows * width {
+                prop_assert_eq!(sum[i], x[i] + skip[i]);
+                let row = &sum[i / width * width..][..width];
+                let mean = row.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>() / width as f64;
+                let want = f64::from(sum[i]) / (mean + 1e-5).sqrt() * f64::from(gamma[i % width]);
+                prop_assert!((f64::from(out[i]) - want).abs() <= 1e-6 * want.abs() + 1e-9);
+            }
+        }
+    }
+
+    #[test]
+    fn swiglu_and_softmax_equal_f64(rows in 1usize..4, width in 1usize..70, seed: u64) {
+        let mut random = Random(seed);
+        let x: Vec<f32> = (0..2 * rows * width).map(|_| 30.0 * random.signed()).collect();
+        for kernels in Kernels::available() {
+            let mut out = vec![0.0; rows * width];
+            kernels.swiglu(&x, width, &mut out).unwrap();
+            for i in 0..rows * width {
+                let at = i / width * 2 * width + i % width;
+                let (gate, up) = (f64::from(x[at]), f64::from(x[at + width]));
+                let want = gate / (1.0 + (-gate).exp()) * up;
+                prop_assert!((f64::from(out[i]) - want).abs() <= 1e-6 * want.abs() + 1e-30);
+            }
+            let mut p = x.clone();
+            p[0] = f32::NEG_INFINITY;
+            let (max, sum) = kernels.softmax(&mut p);
+            let logits = || x[1..].iter().map(|x| f64::from(*x));
+            let top = logits().fold(f64::NEG_INFINITY, f64::max);
+            let total: f64 = logits().map(|l| (l - top).exp()).sum();
+            prop_assert_eq!((f64::from(max), p[0]), (top, 0.0));
+            prop_assert!((f64::from(sum) - total).abs() <= 1e-6 * total);
+            for (p, logit) in p[1..].iter().zip(logits()) {
+                let want = (logit - top).exp() / total;
+                // The difference to the largest logit is rounded to f32 before the exponential.
+                let error = 1e-6 + 1.2e-7 * (logit - top).abs();
+                prop_assert!((f64::from(*p) - want).abs() <= error * want + 1e-30);
+            }
+        }
+    }
+}
+
+#[test]
+fn long_contexts_cross_chunks_and_digits() {
+    let shape = AttentionShape::new(7, 1, 64).unwrap();
+    check_attention(&Case::new(shape, 64, 300, 3), &[200, 1, 1, 70, 1]);
+}
+
+#[test]
+fn silu_is_finite_and_right_at_the_ends() {
+    for kernels in Kernels::available() {
+        let gates = [-1e30, -1e4, -90.0, -0.0, 90.0, 1e4, f32::MAX];
+        let mut row = gates.to_vec();
+        row.extend([1.0; 7]);
+        let mut out = [f32::NAN; 7];
+        kernels.swiglu(&row, 7, &mut out).unwrap();
+        assert!(out[..3].iter().all(|x| x.abs() < 1e-8), "{out:?}");
+        assert_eq!(out[3..], [-0.0, 90.0, 1e4, f32::MAX]);
+        row[2] = f32::NAN;
+        kernels.swiglu(&row, 7, &mut out).unwrap();
+        assert!(out[2].is_nan());
+    }
+}
+
+#[test]
+fn a_rewound_or_copied_cache_continues_alike() {
+    let shape = AttentionShape::new(6, 2, 32).unwrap();
+    let case = Case::new(shape, 32, 50, 9);
+    for kernels in Kernels::available() {
+        let mut cache = KvCache::new(shape, 60).unwrap();
+        let first = case.run(kernels, &[50], &mut cache);
+        cache.truncate(33);
+        let mut copy = cache.clone();
+        assert_eq!((copy.len(), copy.capacity()), (33, 60));
+        let rest = Case { qkv: case.qkv[33 * shape.qkv_width()..].to_vec(), ..case_parts(&case) };
+        for cache in [&mut cache, &mut copy] {
+            let again = rest.run(kernels, &[17], cache);
+            assert_eq!(again[16 * shape.out_width()..], first[49 * shape.out_width()..]);
+        }
+    }
+}
+
+fn case_parts(case: &Case) -> Case {
+    Case { shape: case.shape, rope: case.rope.clone(), base: case.base, qkv: Vec::new() }
+}
+
+#[test]
+fn a_full_cache_and_wrong_sizes_change_nothing() {
+    let shape = AttentionShape::new(2, 1, 16).unwrap();
+    let case = Case::new(shape, 16, 5, 1);
+    let kernels = Kernels::best();
+    let mut cache = KvCache::new(shape, 5).unwrap();
+    case.run(kernels, &[5], &mut cache);
+    let mut out = [0.0; 32];
+    let mut attempt = |qkv: &[f32], rope: &Rope| {
+        kernels.attention(rope, qkv, &mut cache, &mut AttentionScratch::default(), &mut out)
+    };
+    let full = attempt(&[0.0; 64], &case.rope);
+    assert!(matches!(full, Err(Error::ContextFull { used: 5, needed: 1, limit: 5 })));
+    assert!(attempt(&[0.0; 65], &case.rope).is_err());
+    assert!(attempt(&[0.0; 64], &Rope::new(32, 1e4, None).unwrap()).is_err());
+    assert_eq!(cache.len(), 5);
+    assert!(KvCache::new(shape, 0).is_err());
+    assert!(KvCache::new(shape, Rope::POSITIONS + 1).is_err());
+    assert!(AttentionShape::new(7, 2, 64).is_err());
+    assert!(AttentionShape::new(0, 0, 64).is_err());
+}
+
+#[test]
+fn values_beyond_f16_saturate() {
+    let shape = AttentionShape::new(1, 1, 16).unwrap();
+    let rope = Rope::new(16, 1e4, None).unwrap();
+    for kernels in Kernels::available() {
+        let mut cache = KvCache::new(shape, 1).unwrap();
+        let mut out = [0.0; 16];
+        let scratch = &mut AttentionScratch::default();
+        kernels.attention(&rope, &[1e6; 48], &mut cache, scratch, &mut out).unwrap();
+        assert_eq!(out, [65504.0; 16]);
+    }
+}

@@ -1,0 +1,191 @@
+//! Keys and values of the tokens consumed so far, as f16, written in place.
+
+use super::aligned::Aligned;
+use super::lanes::{LANES, Lanes};
+use super::rope::Rope;
+use crate::error::{Error, Result};
+
+/// The sizes of one attention layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AttentionShape {
+    heads: usize,
+    kv_heads: usize,
+    head_dim: usize,
+}
+
+impl AttentionShape {
+    /// Fails unless every key/value head serves the same number, at least one, of heads.
+    pub fn new(heads: usize, kv_heads: usize, head_dim: usize) -> Result<Self> {
+        let range = 1..=65_536;
+        let sensible = [heads, kv_heads, head_dim].iter().all(|n| range.contains(n));
+        if !sensible || !heads.is_multiple_of(kv_heads) {
+            return Err(Error::Model(format!(
+                "attention with {heads} heads, {kv_heads} key/value heads of {head_dim}"
+            )));
+        }
+        Ok(AttentionShape { heads, kv_heads, head_dim })
+    }
+
+    pub fn heads(&self) -> usize {
+        self.heads
+    }
+
+    pub fn kv_heads(&self) -> usize {
+        self.kv_heads
+    }
+
+    pub fn head_dim(&self) -> usize {
+        self.head_dim
+    }
+
+    /// Values per token of the fused projection: queries, keys, values.
+    pub fn qkv_width(&self) -> usize {
+        (self.heads + 2 * self.kv_heads) * self.head_dim
+    }
+
+    /// Values per token of the output.
+    pub fn out_width(&self) -> usize {
+        self.heads * self.head_dim
+    }
+
+    /// Length of a stored value row: the head padded to whole vectors.
+    pub(super) fn value_dim(&self) -> usize {
+        self.head_dim.next_multiple_of(LANES)
+    }
+}
+
+/// The cache of one layer.
+///
+/// Keys lie in tiles of 16 positions, `[kv head][tile][dimension][position]`, so that 16 scores
+/// come out of one register without a horizontal sum. Values are `[kv head][position][dimension]`.
+/// Memory is reserved for the whole capacity and used as positions are filled.
+#[derive(Debug)]
+pub struct KvCache {
+    shape: AttentionShape,
+    len: usize,
+    /// Tiles of 16 positions per head.
+    tiles: usize,
+    capacity: usize,
+    keys: Aligned<u16>,
+    values: Aligned<u16>,
+}
+
+impl KvCache {
+    /// `capacity`: positions it can hold, at most [`Rope::POSITIONS`].
+    pub fn new(shape: AttentionShape, capacity: usize) -> Result<KvCache> {
+        let tiles = capacity.div_ceil(LANES);
+        let elements = tiles
+            .checked_mul(LANES * shape.kv_heads)
+            .and_then(|n| n.checked_mul(shape.value_dim()))
+            .filter(|n| *n < isize::MAX as usize / 8);
+        match elements {
+            Some(elements) if (1..=Rope::POSITIONS).contains(&capacity) => Ok(KvCache {
+                shape,
+                len: 0,
+                tiles,
+                capacity,
+                keys: Aligned::zeroed(tiles * LANES * shape.kv_heads * shape.head_dim),
+                values: Aligned::zeroed(elements),
+            }),
+            _ => Err(Error::InvalidArgument(format!(
+                "a context of {capacity} tokens; it must be 1 to {}",
+                Rope::POSITIONS
+            ))),
+        }
+    }
+
+    pub fn shape(&self) -> AttentionShape {
+        self.shape
+    }
+
+    /// Positions filled.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Forgets all but the first `len` positions; does nothing when there are fewer.
+    pub fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(len);
+    }
+
+    /// Fails, with nothing changed, when `count` more positions do not fit.
+    pub(super) fn check_room(&self, count: usize) -> Result<()> {
+        match count <= self.capacity - self.len {
+            true => Ok(()),
+            false => {
+                Err(Error::ContextFull { used: self.len, needed: count, limit: self.capacity })
+            }
+        }
+    }
+
+    /// Appends one position: keys already turned, both `[kv head][dimension]`. There must be room.
+    #[inline(always)]
+    pub(super) fn push<L: Lanes>(&mut self, keys: &[f32], values: &[f32]) {
+        let (dim, padded) = (self.shape.head_dim, self.shape.value_dim());
+        let (tile, lane) = (self.len / LANES, self.len % LANES);
+        for head in 0..self.shape.kv_heads {
+            let key = &keys[head * dim..(head + 1) * dim];
+            let value = &values[head * dim..(head + 1) * dim];
+            let column = &mut self.keys[(head * self.tiles + tile) * dim * LANES..][..dim * LANES];
+            let row = &mut self.values[(head * self.tiles * LANES + self.len) * padded..][..padded];
+            for (part, column) in key.chunks(LANES).zip(column.chunks_mut(LANES * LANES)) {
+                let halves = L::load_part(part, 0.0).to_half_saturated();
+                for (slots, half) in column.as_chunks_mut::<LANES>().0.iter_mut().zip(halves) {
+                    slots[lane] = half;
+                }
+            }
+            for (part, row) in value.chunks(LANES).zip(row.as_chunks_mut::<LANES>().0) {
+                *row = L::load_part(part, 0.0).to_half_saturated();
+            }
+        }
+        self.len += 1;
+    }
+
+    /// A head's keys from the tile of position `start` on, a multiple of 16.
+    #[inline(always)]
+    pub(super) fn keys(&self, head: usize, start: usize) -> &[[u16; LANES]] {
+        let dim = self.shape.head_dim;
+        let head = &self.keys[head * self.tiles * dim * LANES..][..self.tiles * dim * LANES];
+        head[start * dim..].as_chunks().0
+    }
+
+    /// A head's value rows from position `start` on, in vectors.
+    #[inline(always)]
+    pub(super) fn values(&self, head: usize, start: usize) -> &[[u16; LANES]] {
+        let size = self.tiles * LANES * self.shape.value_dim();
+        let head = &self.values[head * size..][..size];
+        head[start * self.shape.value_dim()..].as_chunks().0
+    }
+}
+
+impl Clone for KvCache {
+    /// Copies what is filled, not the whole capacity.
+    fn clone(&self) -> Self {
+        let mut copy = KvCache {
+            keys: Aligned::zeroed(self.keys.len()),
+            values: Aligned::zeroed(self.values.len()),
+            ..*self
+        };
+        let used = self.len.next_multiple_of(LANES);
+        for head in 0..self.shape.kv_heads {
+            let tables = [
+                (&self.keys, &mut copy.keys, self.shape.head_dim),
+                (&self.values, &mut copy.values, self.shape.value_dim()),
+            ];
+            for (from, to, dim) in tables {
+                let start = head * self.tiles * LANES * dim;
+                let range = start..start + used * dim;
+                to[range.clone()].copy_from_slice(&from[range]);
+            }
+        }
+        copy
+    }
+}

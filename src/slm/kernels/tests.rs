@@ -1,0 +1,217 @@
+//! Every table of kernels against plain f64 arithmetic.
+
+use proptest::prelude::*;
+
+use super::activations::Activations;
+use super::testing::{Random, cols, matrix_rows, pack, random_rows, row_values};
+use super::*;
+
+/// Activations of very different sizes, among them zeros.
+fn random_activations(rows: usize, cols: usize, random: &mut Random) -> Vec<f32> {
+    let mut x = Vec::with_capacity(rows * cols);
+    while x.len() < rows * cols {
+        let scale = [0.0, 1e-6, 1.0, 300.0][random.below(4) as usize];
+        x.extend((0..17).map(|_| random.signed() * scale));
+    }
+    x.truncate(rows * cols);
+    x
+}
+
+/// What the kernels multiply with: the 8-bit form for quantised weights, else the floats.
+fn effective(acts: &Activations, quantised: bool) -> Vec<Vec<f64>> {
+    let cols = acts.cols();
+    if !quantised {
+        let rows = acts.values().chunks(cols);
+        return rows.map(|x| x.iter().map(|&x| f64::from(x)).collect()).collect();
+    }
+    let mut rows = vec![Vec::new(); acts.rows()];
+    for panel in acts.panels() {
+        for (at, (codes, scale)) in panel.codes.iter().zip(panel.scales).enumerate() {
+            let values = codes.iter().map(|&c| f64::from(c) * f64::from(*scale));
+            rows[panel.first + at % panel.rows].extend(values);
+        }
+    }
+    rows.iter_mut().for_each(|row| row.truncate(cols));
+    rows
+}
+
+fn check_matmul(format: Format, rows: &[RowBuffer], m: usize, with_bias: bool, seed: u64) {
+    let mut random = Random(seed);
+    let (cols, n) = (cols(rows), rows.len());
+    let bytes = pack(format, rows);
+    let matrix = Matrix::new(format, n, cols, &bytes).unwrap();
+    let weights: Vec<Vec<f64>> = rows.iter().map(|row| row_values(format, row)).collect();
+    let x = random_activations(m, cols, &mut random);
+    let bias: Vec<f32> = (0..n).map(|_| random.signed()).collect();
+    let stride = n + 3;
+    for kernels in Kernels::available() {
+        let mut acts = Activations::new();
+        kernels.quantise(&x, cols, &mut acts).unwrap();
+        let mut out = vec![7.0; m * stride];
+        let bias = with_bias.then_some(bias.as_slice());
+        kernels.matmul(&matrix, &acts, bias, &mut out, stride).unwrap();
+        for (r, x) in effective(&acts, format.is_quantised()).iter().enumerate() {
+            for (i, w) in weights.iter().enumerate() {
+                let products = || w.iter().zip(x).map(|(w, x)| w * x);
+                let want = products().sum::<f64>() + bias.map_or(0.0, |b| f64::from(b[i]));
+                // Rounding grows with the size of the terms; codes around a zero point and mins
+                // are summed apart, so the terms are larger than the products.
+                let size: f64 = rows[i].scales.iter().map(|s| s.to_f64().abs()).fold(0.0, f64::max)
+                    * f64::from(format.zero_point())
+                    * x.iter().map(|x| x.abs()).sum::<f64>()
+                    + products().map(f64::abs).sum::<f64>()
+                    + rows[i].mins.iter().map(|m| m.to_f64().abs()).fold(0.0, f64::max)
+                        * x.iter().map(|x| x.abs()).sum::<f64>();
+                let got = f64::from(out[r * stride + i]);
+                assert!(
+                    (got - want).abs() <= 2e-6 * size + 1e-6,
+                    "{} {format:?} {n} x {cols}, row {r} of {m}, {i}: {got} instead of {want}",
+                    kernels.name()
+                );
+            }
+            assert_eq!(&out[r * stride + n..][..3], [7.0; 3], "wrote beyond its columns");
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn matmul_equals_f64(
+        (format, rows) in matrix_rows(40, 5),
+        m in 1usize..35,
+        with_bias: bool,
+        seed: u64,
+    ) {
+        check_matmul(format, &rows, m, with_bias, seed);
+    }
+
+    #[test]
+    fn float_matmul_takes_any_width(
+        half: bool, n in 1usize..20, cols in 1usize..70, m in 1usize..10, seed: u64,
+    ) {
+        let format = if half { Format::F16 } else { Format::F32 };
+        check_matmul(format, &random_rows(format, n, cols, seed), m, true, seed ^ 1);
+    }
+
+    #[test]
+    fn activations_are_within_half_a_step(m in 1usize..40, cols in 1usize..200, seed: u64) {
+        let x = random_activations(m, cols, &mut Random(seed));
+        for kernels in Kernels::available() {
+            let mut acts = Activations::new();
+            kernels.quantise(&x, cols, &mut acts).unwrap();
+            let seen = effective(&acts, true);
+            for (x, seen) in x.chunks(cols).zip(&seen) {
+                for (x, seen) in x.chunks(32).zip(seen.chunks(32)) {
+                    let largest = x.iter().fold(0f32, |a, x| a.max(x.abs()));
+                    let step = f64::from(largest) / 127.0;
+                    for (x, seen) in x.iter().zip(seen) {
+                        prop_assert!((f64::from(*x) - seen).abs() <= 0.5001 * step);
+                    }
+                }
+            }
+            for panel in acts.panels() {
+                for (at, codes) in panel.codes.iter().enumerate() {
+                    let sum = |part: &[i8]| part.iter().map(|&c| i32::from(c)).sum::<i32>();
+                    let sums = [sum(&codes[..16]), sum(&codes[16..])];
+                    prop_assert_eq!(panel.sums[at], sums.map(|s| -s));
+                    prop_assert_eq!(panel.offsets[at], panel.scales[at] * (sums[0] + sums[1]) as f32);
+                    prop_assert!(codes.iter().all(|&c| c > -128));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn tables_quantise_alike(m in 1usize..20, cols in 1usize..200, seed: u64) {
+        let x = random_activations(m, cols, &mut Random(seed));
+        let codes = |kernels: &Kernels| {
+            let mut acts = Activations::new();
+            kernels.quantise(&x, cols, &mut acts).unwrap();
+            acts.panels().flat_map(|p| p.codes.iter().flatten().copied().collect::<Vec<_>>()).collect()
+        };
+        let reference: Vec<i8> = codes(&PORTABLE);
+        for kernels in Kernels::available() {
+            prop_assert_eq!(&codes(kernels), &reference);
+        }
+    }
+}
+
+/// All codes at both ends, against activations at both ends: nothing may saturate.
+#[test]
+fn extremes_do_not_saturate() {
+    let formats = Format::ALL.into_iter().filter(|f| f.is_quantised());
+    for format in formats {
+        let top = ((1u32 << format.code_bits()) - 1) as u8;
+        for (code, sign) in [(0, 1.0), (0, -1.0), (top, 1.0), (top, -1.0)] {
+            let mut rows = random_rows(format, 16, 256, 1);
+            rows.iter_mut().for_each(|row| row.codes.fill(code));
+            let bytes = pack(format, &rows);
+            let matrix = Matrix::new(format, 16, 256, &bytes).unwrap();
+            for (kernels, m) in Kernels::available().flat_map(|k| [(k, 1), (k, 16)]) {
+                let mut acts = Activations::new();
+                kernels.quantise(&vec![127.0 * sign; 256 * m], 256, &mut acts).unwrap();
+                let mut out = vec![0.0; 16 * m];
+                kernels.matmul(&matrix, &acts, None, &mut out, 16).unwrap();
+                for (out, row) in out.iter().zip(rows.iter().cycle()) {
+                    let sum: f64 = row_values(format, row).iter().sum();
+                    let want = sum * 127.0 * f64::from(sign);
+                    let error = (f64::from(*out) - want).abs();
+                    assert!(error <= 0.05 + want.abs() * 1e-5, "{format:?} {code} {out} {want}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn tiles_can_be_multiplied_one_by_one() {
+    let rows = random_rows(Format::Q4, 40, 96, 5);
+    let bytes = pack(Format::Q4, &rows);
+    let matrix = Matrix::new(Format::Q4, 40, 96, &bytes).unwrap();
+    for kernels in Kernels::available() {
+        let mut acts = Activations::new();
+        kernels.quantise(&random_activations(3, 96, &mut Random(2)), 96, &mut acts).unwrap();
+        let (mut whole, mut parts) = ([0.0; 120], [0.0; 120]);
+        kernels.matmul(&matrix, &acts, None, &mut whole, 40).unwrap();
+        let out = Output::new(&matrix, 3, None, &mut parts, 40).unwrap();
+        for tile in (0..matrix.tiles()).rev() {
+            // SAFETY: one thread, one call at a time.
+            unsafe { kernels.matmul_tiles(&matrix, &acts, tile..tile + 1, &out).unwrap() };
+        }
+        assert_eq!(whole, parts);
+    }
+}
+
+#[test]
+fn operands_that_do_not_fit_are_errors() {
+    let bytes = pack(Format::Q4, &random_rows(Format::Q4, 20, 64, 5));
+    let matrix = Matrix::new(Format::Q4, 20, 64, &bytes).unwrap();
+    let kernels = Kernels::best();
+    let mut acts = Activations::new();
+    assert!(kernels.quantise(&[], 64, &mut acts).is_err());
+    assert!(kernels.quantise(&[0.0; 65], 64, &mut acts).is_err());
+    kernels.quantise(&[0.0; 128], 64, &mut acts).unwrap();
+    let run = |bias: Option<&[f32]>, len: usize, stride: usize| {
+        kernels.matmul(&matrix, &acts, bias, &mut vec![0.0; len], stride).is_ok()
+    };
+    assert!(run(None, 40, 20) && run(Some(&[0.0; 20]), 41, 21));
+    assert!(!run(None, 39, 20) && !run(None, 40, 19) && !run(None, 40, usize::MAX));
+    assert!(!run(Some(&[0.0; 19]), 40, 20));
+    kernels.quantise(&[0.0; 96], 96, &mut acts).unwrap();
+    assert!(kernels.matmul(&matrix, &acts, None, &mut [0.0; 40], 20).is_err());
+    assert!(kernels.rms_norm(&[1.0; 6], &[1.0; 4], 1e-5, &mut [0.0; 6]).is_err());
+    assert!(kernels.rms_norm(&[1.0; 4], &[], 1e-5, &mut [0.0; 4]).is_err());
+    assert!(kernels.swiglu(&[1.0; 9], 4, &mut [0.0; 4]).is_err());
+    assert!(kernels.swiglu(&[1.0; 8], 4, &mut [0.0; 5]).is_err());
+}
+
+#[test]
+fn tables_are_found_by_name() {
+    let best = Kernels::best().name();
+    assert_eq!(Kernels::available().next().map(Kernels::name), Some(best));
+    for kernels in Kernels::available() {
+        assert_eq!(Kernels::by_name(kernels.name()).map(Kernels::name), Some(kernels.name()));
+    }
+    assert!(Kernels::by_name("portable").is_some());
+    assert!(Kernels::by_name("abacus").is_none());
+}
