@@ -6,6 +6,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod breaker;
 pub mod bundle;
 pub mod cancel;
 #[cfg(feature = "cloud")]

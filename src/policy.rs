@@ -38,7 +38,8 @@ pub struct Spent {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Policy {
     pub mode: Mode,
-    /// Consult when `score < threshold`; 0..=1, so 0 never consults and anything above 1 always does.
+    /// Consult when `score < threshold`. Scores are 0..=1, so 0 never consults and anything above 1
+    /// always does. A score that is NaN counts as weak.
     pub threshold: f32,
     pub budget: Budget,
     /// At most this many tokens from one consult, at least 1.
@@ -67,7 +68,7 @@ pub struct Situation {
     pub cloud: bool,
     /// The wall clock is later than this library's build time, so that certificates can be judged.
     pub clock_set: bool,
-    /// The context ends at a whole character, or ids are exchanged.
+    /// The context is whole characters throughout, or ids are exchanged.
     pub safe_boundary: bool,
 }
 
@@ -102,7 +103,8 @@ pub enum Reason {
     BreakerOpen = 7,
     /// The device's clock is earlier than this library's build.
     ClockNotSet = 8,
-    /// The context ends within a character, which a cloud with another vocabulary cannot be sent.
+    /// The context ends within a character (or holds bytes that are none), which a cloud LLM with
+    /// another vocabulary cannot be sent.
     UnsafeBoundary = 9,
     /// The consult failed; see the step's failure.
     ConsultFailed = 10,
@@ -110,7 +112,201 @@ pub enum Reason {
     Burst = 11,
 }
 
-/// Decides one step.
-pub fn decide(_policy: &Policy, _situation: &Situation) -> Decision {
-    Decision::Keep(Reason::LocalOnly)
+/// Decides one step. What is checked first wins: the mode, the score, the clock, the budgets, the
+/// boundary, the breaker.
+pub fn decide(policy: &Policy, situation: &Situation) -> Decision {
+    match wish(policy, situation) {
+        Err(reason) => Decision::Keep(reason),
+        Ok(reason) => match obstacle(&policy.budget, situation) {
+            Some(obstacle) => Decision::Fallback(obstacle),
+            None => Decision::Consult { burst: burst(policy, &situation.spent), reason },
+        },
+    }
+}
+
+/// `Ok`: why the cloud is wanted. `Err`: why it is not.
+fn wish(policy: &Policy, situation: &Situation) -> Result<Reason, Reason> {
+    if !situation.cloud {
+        return Err(Reason::LocalOnly);
+    }
+    match policy.mode {
+        Mode::LocalOnly => Err(Reason::LocalOnly),
+        Mode::CloudFirst => Ok(Reason::CloudFirst),
+        Mode::Hybrid if is_weak(policy.threshold, situation.score) => Ok(Reason::Weak),
+        Mode::Hybrid => Err(Reason::Confident),
+    }
+}
+
+/// A score that says nothing (absent or NaN) is weak, but a threshold of 0 never consults.
+fn is_weak(threshold: f32, score: Option<f32>) -> bool {
+    threshold > 0.0 && !score.is_some_and(|s| s >= threshold)
+}
+
+/// Why the cloud may not be asked now.
+fn obstacle(budget: &Budget, situation: &Situation) -> Option<Reason> {
+    let spent = &situation.spent;
+    let is_spent = |limit: Option<u64>, spent: u64| limit.is_some_and(|limit| spent >= limit);
+    if !situation.clock_set {
+        Some(Reason::ClockNotSet)
+    } else if is_spent(budget.calls, spent.calls) {
+        Some(Reason::BudgetCalls)
+    } else if is_spent(budget.tokens, spent.tokens) {
+        Some(Reason::BudgetTokens)
+    } else if is_spent(budget.bytes, spent.bytes) {
+        Some(Reason::BudgetBytes)
+    } else if !situation.safe_boundary {
+        Some(Reason::UnsafeBoundary)
+    } else {
+        match situation.breaker {
+            BreakerState::Open { until } if situation.now < until => Some(Reason::BreakerOpen),
+            BreakerState::Open { .. } | BreakerState::Closed => None,
+        }
+    }
+}
+
+/// A burst never asks for more than the token budget has left.
+fn burst(policy: &Policy, spent: &Spent) -> u32 {
+    let left = policy.budget.tokens.map_or(u64::MAX, |limit| limit.saturating_sub(spent.tokens));
+    u32::try_from(left).unwrap_or(u32::MAX).min(policy.burst).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NAN: f32 = f32::NAN;
+    const LOCAL: Mode = Mode::LocalOnly;
+    const HYBRID: Mode = Mode::Hybrid;
+    const FIRST: Mode = Mode::CloudFirst;
+
+    fn keep(reason: Reason) -> Decision {
+        Decision::Keep(reason)
+    }
+
+    fn ask(burst: u32, reason: Reason) -> Decision {
+        Decision::Consult { burst, reason }
+    }
+
+    fn fall(reason: Reason) -> Decision {
+        Decision::Fallback(reason)
+    }
+
+    /// A situation in which nothing stands in the way of a consult.
+    fn free(score: f32) -> Situation {
+        Situation {
+            score: Some(score),
+            spent: Spent::default(),
+            breaker: BreakerState::Closed,
+            now: Duration::from_secs(100),
+            cloud: true,
+            clock_set: true,
+            safe_boundary: true,
+        }
+    }
+
+    fn policy(mode: Mode, threshold: f32) -> Policy {
+        Policy { mode, threshold, budget: Budget::default(), burst: 4 }
+    }
+
+    #[test]
+    fn mode_and_score() {
+        use Reason::*;
+        let rows = [
+            // mode, threshold, score, decision
+            (LOCAL, 0.5, 0.0, keep(LocalOnly)),
+            (LOCAL, 2.0, NAN, keep(LocalOnly)),
+            (HYBRID, 0.5, 0.9, keep(Confident)),
+            (HYBRID, 0.5, 0.5, keep(Confident)),
+            (HYBRID, 0.5, 0.499_999, ask(4, Weak)),
+            (HYBRID, 0.5, 0.0, ask(4, Weak)),
+            (HYBRID, 0.5, NAN, ask(4, Weak)),
+            (HYBRID, 0.5, f32::INFINITY, keep(Confident)),
+            (HYBRID, 0.5, f32::NEG_INFINITY, ask(4, Weak)),
+            (HYBRID, 0.0, 0.0, keep(Confident)),
+            (HYBRID, 0.0, NAN, keep(Confident)),
+            (HYBRID, 0.0, -1.0, keep(Confident)),
+            (HYBRID, 1.0, 1.0, keep(Confident)),
+            (HYBRID, 1.0, 0.999, ask(4, Weak)),
+            (HYBRID, 1.01, 1.0, ask(4, Weak)),
+            (HYBRID, f32::INFINITY, 1.0, ask(4, Weak)),
+            (FIRST, 0.0, 1.0, ask(4, CloudFirst)),
+            (FIRST, 0.5, NAN, ask(4, CloudFirst)),
+        ];
+        for (mode, threshold, score, decision) in rows {
+            let got = decide(&policy(mode, threshold), &free(score));
+            assert_eq!(got, decision, "{mode:?} {threshold} {score}");
+            let no_cloud = Situation { cloud: false, ..free(score) };
+            assert_eq!(decide(&policy(mode, threshold), &no_cloud), keep(LocalOnly));
+        }
+        let unscored = Situation { score: None, ..free(0.0) };
+        assert_eq!(decide(&policy(HYBRID, 0.5), &unscored), ask(4, Weak));
+        assert_eq!(decide(&policy(HYBRID, 0.0), &unscored), keep(Confident));
+        assert_eq!(decide(&policy(FIRST, 0.5), &unscored), ask(4, CloudFirst));
+    }
+
+    /// Each obstacle alone, and the order in which they win. Every row holds for a weak candidate
+    /// in hybrid mode and for cloud first; a confident candidate is kept whatever stands in the way.
+    #[test]
+    fn obstacles() {
+        use Reason::*;
+        let open = |secs| BreakerState::Open { until: Duration::from_secs(secs) };
+        let closed = BreakerState::Closed;
+        let none = Budget::default();
+        let calls = Budget { calls: Some(3), ..none };
+        let tokens = Budget { tokens: Some(10), ..none };
+        let bytes = Budget { bytes: Some(1000), ..none };
+        let all = Budget { calls: Some(3), tokens: Some(10), bytes: Some(1000) };
+        let nothing = Budget { calls: Some(0), ..none };
+        let rows = [
+            // budget, (calls, tokens, bytes) spent, breaker, clock, boundary, burst or obstacle
+            (none, (9, 99, 9999), closed, true, true, Ok(4)),
+            (none, (0, 0, 0), closed, false, true, Err(ClockNotSet)),
+            (none, (0, 0, 0), closed, true, false, Err(UnsafeBoundary)),
+            (none, (0, 0, 0), open(101), true, true, Err(BreakerOpen)),
+            (none, (0, 0, 0), open(100), true, true, Ok(4)),
+            (none, (0, 0, 0), open(99), true, true, Ok(4)),
+            (nothing, (0, 0, 0), closed, true, true, Err(BudgetCalls)),
+            (calls, (2, 99, 9999), closed, true, true, Ok(4)),
+            (calls, (3, 0, 0), closed, true, true, Err(BudgetCalls)),
+            (calls, (4, 0, 0), closed, true, true, Err(BudgetCalls)),
+            (tokens, (9, 6, 9999), closed, true, true, Ok(4)),
+            (tokens, (9, 7, 9999), closed, true, true, Ok(3)),
+            (tokens, (9, 9, 9999), closed, true, true, Ok(1)),
+            (tokens, (9, 10, 0), closed, true, true, Err(BudgetTokens)),
+            (tokens, (9, 11, 0), closed, true, true, Err(BudgetTokens)),
+            (bytes, (9, 99, 999), closed, true, true, Ok(4)),
+            (bytes, (9, 99, 1000), closed, true, true, Err(BudgetBytes)),
+            (all, (3, 10, 1000), open(101), false, false, Err(ClockNotSet)),
+            (all, (3, 10, 1000), open(101), true, false, Err(BudgetCalls)),
+            (all, (0, 10, 1000), open(101), true, false, Err(BudgetTokens)),
+            (all, (0, 0, 1000), open(101), true, false, Err(BudgetBytes)),
+            (all, (0, 0, 0), open(101), true, false, Err(UnsafeBoundary)),
+            (all, (0, 0, 0), open(101), true, true, Err(BreakerOpen)),
+        ];
+        for (row, (budget, spent, breaker, clock_set, safe_boundary, want)) in
+            rows.into_iter().enumerate()
+        {
+            let (calls, tokens, bytes) = spent;
+            let situation = |score| Situation {
+                spent: Spent { calls, tokens, bytes },
+                breaker,
+                clock_set,
+                safe_boundary,
+                ..free(score)
+            };
+            for (mode, reason) in [(HYBRID, Weak), (FIRST, CloudFirst)] {
+                let policy = Policy { budget, ..policy(mode, 0.5) };
+                let want = want.map_or_else(fall, |burst| ask(burst, reason));
+                assert_eq!(decide(&policy, &situation(0.1)), want, "row {row}, {mode:?}");
+            }
+            let policy = Policy { budget, ..policy(HYBRID, 0.5) };
+            assert_eq!(decide(&policy, &situation(0.9)), keep(Confident), "row {row}");
+        }
+    }
+
+    #[test]
+    fn a_burst_asks_for_one_token_at_least() {
+        let policy = Policy { burst: 0, ..policy(HYBRID, 0.5) };
+        assert_eq!(decide(&policy, &free(0.0)), ask(1, Reason::Weak));
+    }
 }
