@@ -10,36 +10,43 @@ pub(super) const PANEL_ROWS: usize = 16;
 /// Added to a small float it leaves the nearest integer (ties to even) in the low bits.
 const ROUND: f32 = 12_582_912.0;
 
+/// 32 activations of one row: `x ≈ scale · code`, codes −127 to 127.
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(C, align(16))]
+pub(super) struct ActBlock {
+    pub codes: [i8; BLOCK],
+    pub scale: f32,
+    /// Scale times the sum of the codes: what a weight's `min` is multiplied with.
+    pub offset: f32,
+    /// The codes' sum, negated: times the weights' zero point it is what an accumulator of unsigned
+    /// codes starts from.
+    pub negated: i32,
+    /// The same for the first 16 codes alone.
+    pub negated_low: i32,
+}
+
 /// `rows × cols` activations, kept for reuse from one matmul to the next.
 ///
-/// Quantised weights use the 8-bit form: per 32 columns `x ≈ scale · code`, codes −127 to 127.
-/// Rows are grouped in *panels* of 16, 8, 4, 2 or 1 rows; within a panel all rows of a block lie
-/// together, so that a kernel walks through memory once.
+/// Quantised weights use the 8-bit blocks, float weights the floats. Rows are grouped in *panels* of
+/// 16, 8, 4, 2 or 1 rows; within a panel all rows of a block lie together, so that a kernel walks
+/// through memory once.
 #[derive(Debug, Clone, Default)]
 pub struct Activations {
     rows: usize,
     cols: usize,
-    /// Blocks per row, padded with zeros to rest groups.
-    blocks: usize,
+    /// Blocks per row, padded with zeros to whole groups.
+    blocks_per_row: usize,
     values: Vec<f32>,
-    codes: Vec<[i8; BLOCK]>,
-    scales: Vec<f32>,
-    sums: Vec<[i32; 2]>,
-    offsets: Vec<f32>,
+    blocks: Vec<ActBlock>,
 }
 
-/// Up to 16 rows; every slice is `[block][row]`.
+/// Up to 16 rows.
 #[derive(Clone, Copy)]
 pub(super) struct Panel<'a> {
     pub first: usize,
     pub rows: usize,
-    pub codes: &'a [[i8; BLOCK]],
-    pub scales: &'a [f32],
-    /// The codes' sums over each half block, negated: times the weights' zero point they are what an
-    /// accumulator of unsigned codes starts from.
-    pub sums: &'a [[i32; 2]],
-    /// Scale times the block's sum: what a weight's `min` is multiplied with.
-    pub offsets: &'a [f32],
+    /// `[block][row]`
+    pub blocks: &'a [ActBlock],
 }
 
 impl Activations {
@@ -60,21 +67,14 @@ impl Activations {
         &self.values
     }
 
+    #[inline(always)]
     pub(super) fn panels(&self) -> impl Iterator<Item = Panel<'_>> {
         let mut next = 0;
         std::iter::from_fn(move || {
-            let rows = panel_rows(self.rows - next)?;
-            let range = next * self.blocks..(next + rows) * self.blocks;
-            let panel = Panel {
-                first: next,
-                rows,
-                codes: &self.codes[range.clone()],
-                scales: &self.scales[range.clone()],
-                sums: &self.sums[range.clone()],
-                offsets: &self.offsets[range],
-            };
+            let (first, rows) = (next, panel_rows(self.rows - next)?);
             next += rows;
-            Some(panel)
+            let range = first * self.blocks_per_row..next * self.blocks_per_row;
+            Some(Panel { first, rows, blocks: &self.blocks[range] })
         })
     }
 
@@ -88,14 +88,10 @@ impl Activations {
         }
         self.rows = x.len() / cols;
         self.cols = cols;
-        self.blocks = cols.div_ceil(GROUP) * 2;
+        self.blocks_per_row = cols.div_ceil(GROUP) * 2;
         self.values.clear();
         self.values.extend_from_slice(x);
-        let count = self.rows * self.blocks;
-        self.codes.resize(count, [0; BLOCK]);
-        self.scales.resize(count, 0.0);
-        self.sums.resize(count, [0; 2]);
-        self.offsets.resize(count, 0.0);
+        self.blocks.resize(self.rows * self.blocks_per_row, ActBlock::default());
         Ok(())
     }
 }
@@ -108,27 +104,23 @@ fn panel_rows(left: usize) -> Option<usize> {
 /// Fills the 8-bit form from the float rows.
 #[inline(always)]
 pub(super) fn quantise<L: Lanes>(acts: &mut Activations) {
-    let (cols, blocks) = (acts.cols, acts.blocks);
+    let (cols, blocks) = (acts.cols, acts.blocks_per_row);
     let mut first = 0;
     while let Some(rows) = panel_rows(acts.rows - first) {
         for row in 0..rows {
             let values = &acts.values[(first + row) * cols..][..cols];
             for block in 0..blocks {
-                let at = first * blocks + block * rows + row;
-                let (codes, scale, sums) = quantise_block::<L>(values, block * BLOCK);
-                acts.codes[at] = codes;
-                acts.scales[at] = scale;
-                acts.sums[at] = [-sums[0], -sums[1]];
-                acts.offsets[at] = scale * (sums[0] + sums[1]) as f32;
+                let rest = values.get(block * BLOCK..).unwrap_or(&[]);
+                acts.blocks[first * blocks + block * rows + row] = quantise_block::<L>(rest);
             }
         }
         first += rows;
     }
 }
 
+/// Quantises the next 32 values, missing ones as zeros.
 #[inline(always)]
-fn quantise_block<L: Lanes>(row: &[f32], start: usize) -> ([i8; BLOCK], f32, [i32; 2]) {
-    let rest = row.get(start..).unwrap_or(&[]);
+fn quantise_block<L: Lanes>(rest: &[f32]) -> ActBlock {
     let [low, high] = match rest.as_chunks::<LANES>().0 {
         [low, high, ..] => [L::load(low), L::load(high)],
         _ => {
@@ -148,5 +140,6 @@ fn quantise_block<L: Lanes>(row: &[f32], start: usize) -> ([i8; BLOCK], f32, [i3
             sums[half] += i32::from(code);
         }
     }
-    (codes, largest / 127.0, sums)
+    let (scale, sum) = (largest / 127.0, sums[0] + sums[1]);
+    ActBlock { codes, scale, offset: scale * sum as f32, negated: -sum, negated_low: -sums[0] }
 }

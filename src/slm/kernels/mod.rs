@@ -12,57 +12,6 @@ use std::ops::Range;
 
 use crate::error::{Error, Result};
 
-mod activations;
-pub mod aligned;
-mod attention;
-#[cfg(test)]
-mod attention_tests;
-mod elementwise;
-mod float;
-pub mod format;
-mod kv_cache;
-mod lanes;
-mod matrix;
-mod output;
-mod pack;
-mod portable;
-mod rope;
-#[cfg(test)]
-mod testing;
-#[cfg(test)]
-mod tests;
-
-pub use activations::Activations;
-pub use attention::AttentionScratch;
-pub use format::Format;
-pub use kv_cache::{AttentionShape, KvCache};
-pub use matrix::Matrix;
-pub use output::Output;
-pub use pack::{RowBuffer, pack_matrix};
-pub use rope::Rope;
-
-/// Multiplies a range of tiles with all activations.
-///
-/// # Safety
-/// The CPU has the table's instructions; columns and activations agree; the tiles exist, and no
-/// other call uses the same tiles of the same output at the same time.
-type Tiles = unsafe fn(&Matrix, &Activations, Range<usize>, &Output);
-
-type SkipRmsNorm = unsafe fn(&[f32], &[f32], &[f32], f32, &mut [f32], &mut [f32]);
-
-/// The hot loops for one instruction set. All tables give the same results up to rounding.
-pub struct Kernels {
-    name: &'static str,
-    available: fn() -> bool,
-    tiles: Tiles,
-    quantise: unsafe fn(&mut Activations),
-    attend: unsafe fn(&attention::Job, &mut KvCache, &mut AttentionScratch, &mut [f32]),
-    rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
-    skip_rms_norm: SkipRmsNorm,
-    swiglu: unsafe fn(&[f32], usize, &mut [f32]),
-    softmax: unsafe fn(&mut [f32]) -> (f32, f32),
-}
-
 /// Compiles the algorithms that are written over [`lanes::Lanes`] for one instruction set and
 /// completes the table with its quantised matmul.
 macro_rules! kernels {
@@ -120,15 +69,71 @@ macro_rules! kernels {
     }};
 }
 
+mod activations;
+pub mod aligned;
+mod attention;
+#[cfg(test)]
+mod attention_tests;
+mod elementwise;
+mod float;
+pub mod format;
+mod kv_cache;
+mod lanes;
+mod matrix;
+mod output;
+mod pack;
+mod portable;
+mod rope;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+#[cfg(target_arch = "x86_64")]
+mod x86_64;
+
+pub use activations::Activations;
+pub use attention::AttentionScratch;
+pub use format::Format;
+pub use kv_cache::{AttentionShape, KvCache};
+pub use matrix::Matrix;
+pub use output::Output;
+pub use pack::{RowBuffer, pack_matrix};
+pub use rope::Rope;
+
+/// Multiplies a range of tiles with all activations.
+///
+/// # Safety
+/// The CPU has the table's instructions; columns and activations agree; the tiles exist, and no
+/// other call uses the same tiles of the same output at the same time.
+type Tiles = unsafe fn(&Matrix, &Activations, Range<usize>, &Output);
+
+type SkipRmsNorm = unsafe fn(&[f32], &[f32], &[f32], f32, &mut [f32], &mut [f32]);
+
+/// The hot loops for one instruction set. All tables give the same results up to rounding.
+pub struct Kernels {
+    name: &'static str,
+    available: fn() -> bool,
+    tiles: Tiles,
+    quantise: unsafe fn(&mut Activations),
+    attend: unsafe fn(&attention::Job, &mut KvCache, &mut AttentionScratch, &mut [f32]),
+    rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
+    skip_rms_norm: SkipRmsNorm,
+    swiglu: unsafe fn(&[f32], usize, &mut [f32]),
+    softmax: unsafe fn(&mut [f32]) -> (f32, f32),
+}
+
 static PORTABLE: Kernels = kernels!("portable", || true, lanes::Array, portable::tiles);
 
-/// Best first.
-static TABLES: &[&Kernels] = &[&PORTABLE];
+/// Every table with special instructions, best first.
+#[cfg(target_arch = "x86_64")]
+use x86_64::TABLES;
+#[cfg(not(target_arch = "x86_64"))]
+static TABLES: [&Kernels; 0] = [];
 
 impl Kernels {
     /// The tables that this CPU can run, best first.
     pub fn available() -> impl Iterator<Item = &'static Kernels> {
-        TABLES.iter().copied().filter(|table| (table.available)())
+        TABLES.into_iter().chain([&PORTABLE]).filter(|table| (table.available)())
     }
 
     /// The fastest table that this CPU can run.

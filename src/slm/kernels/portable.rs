@@ -52,23 +52,24 @@ fn block(
     let parts = format.scales_per_block();
     let zero = i32::from(format.zero_point());
     let mins = format.has_mins().then(|| halves(&group[format.scales_bytes()..], half));
-    for (row, sums) in sums.iter_mut().take(panel.rows).enumerate() {
-        let at = index * panel.rows + row;
+    let acts = &panel.blocks[index * panel.rows..][..panel.rows];
+    for (acts, sums) in acts.iter().zip(sums) {
         for part in 0..parts {
             let quads = part * QUADS / parts..(part + 1) * QUADS / parts;
-            let negated: i32 = match parts {
-                1 => panel.sums[at].iter().sum(),
-                _ => panel.sums[at][part],
+            let negated = match (parts, part) {
+                (1, _) => acts.negated,
+                (_, 0) => acts.negated_low,
+                _ => acts.negated - acts.negated_low,
             };
-            let dots = dot(&codes[quads.clone()], &panel.codes[at], quads.start, zero * negated);
+            let dots = dot(&codes[quads.clone()], &acts.codes, quads.start, zero * negated);
             let scales = halves(group, half * parts + part);
             for i in 0..TILE_ROWS {
-                sums[i] += dots[i] as f32 * scales[i] * panel.scales[at];
+                sums[i] += dots[i] as f32 * scales[i] * acts.scale;
             }
         }
         if let Some(mins) = &mins {
             for i in 0..TILE_ROWS {
-                sums[i] += mins[i] * panel.offsets[at];
+                sums[i] += mins[i] * acts.offset;
             }
         }
     }

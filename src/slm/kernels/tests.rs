@@ -26,8 +26,8 @@ fn effective(acts: &Activations, quantised: bool) -> Vec<Vec<f64>> {
     }
     let mut rows = vec![Vec::new(); acts.rows()];
     for panel in acts.panels() {
-        for (at, (codes, scale)) in panel.codes.iter().zip(panel.scales).enumerate() {
-            let values = codes.iter().map(|&c| f64::from(c) * f64::from(*scale));
+        for (at, block) in panel.blocks.iter().enumerate() {
+            let values = block.codes.iter().map(|&c| f64::from(c) * f64::from(block.scale));
             rows[panel.first + at % panel.rows].extend(values);
         }
     }
@@ -109,14 +109,12 @@ proptest! {
                     }
                 }
             }
-            for panel in acts.panels() {
-                for (at, codes) in panel.codes.iter().enumerate() {
-                    let sum = |part: &[i8]| part.iter().map(|&c| i32::from(c)).sum::<i32>();
-                    let sums = [sum(&codes[..16]), sum(&codes[16..])];
-                    prop_assert_eq!(panel.sums[at], sums.map(|s| -s));
-                    prop_assert_eq!(panel.offsets[at], panel.scales[at] * (sums[0] + sums[1]) as f32);
-                    prop_assert!(codes.iter().all(|&c| c > -128));
-                }
+            for block in acts.panels().flat_map(|panel| panel.blocks) {
+                let sum = |part: &[i8]| part.iter().map(|&c| i32::from(c)).sum::<i32>();
+                let (low, all) = (sum(&block.codes[..16]), sum(&block.codes));
+                prop_assert_eq!((block.negated_low, block.negated), (-low, -all));
+                prop_assert_eq!(block.offset, block.scale * all as f32);
+                prop_assert!(block.codes.iter().all(|&c| c > -128));
             }
         }
     }
@@ -127,7 +125,7 @@ proptest! {
         let codes = |kernels: &Kernels| {
             let mut acts = Activations::new();
             kernels.quantise(&x, cols, &mut acts).unwrap();
-            acts.panels().flat_map(|p| p.codes.iter().flatten().copied().collect::<Vec<_>>()).collect()
+            acts.panels().flat_map(|panel| panel.blocks).flat_map(|block| block.codes).collect()
         };
         let reference: Vec<i8> = codes(&PORTABLE);
         for kernels in Kernels::available() {

@@ -1,0 +1,9 @@
+//! The kernels for x86-64, compiled for two instruction sets and picked at run time.
+
+use super::Kernels;
+
+mod avx2;
+mod avx512;
+
+/// Best first.
+pub(super) static TABLES: [&Kernels; 2] = [&avx512::KERNELS, &avx2::KERNELS];
