@@ -2,6 +2,7 @@
 # Everything downloaded or built outside the tree lives in $CACHE and can be deleted at any time.
 
 set -euo pipefail
+shopt -s inherit_errexit
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/libhybrid
@@ -78,4 +79,37 @@ need_venv() {
 need_server() {
   PATH=$PATH:/usr/sbin need nginx=nginx-light openssl=openssl
   need_venv venv
+}
+
+# model NAME: prints the path of a model's GGUF file, fetched when needed.
+model() {
+  python3 "$ROOT/scripts/models" "$1"
+}
+
+# build_cli: the host tool, as $HYBRID.
+HYBRID=$TARGET/release/hybrid
+build_cli() {
+  need_rust
+  (cd "$ROOT" && cargo build --release --features cli --bin hybrid)
+}
+
+# bundle NAME: prints the directory of a model's bundle, packed again when the tool or the model changed.
+bundle() {
+  local gguf dir=$TARGET/bundles/$1 key
+  gguf=$(model "$1")
+  key=$(sha256sum "$HYBRID" "$gguf.ok")
+  if [ "$(cat "$dir.key" 2>/dev/null)" != "$key" ]; then
+    rm -rf "$dir" "$dir.key"
+    mkdir -p "$TARGET/bundles"
+    "$HYBRID" pack "$gguf" -o "$dir" >&2
+    printf '%s' "$key" >"$dir.key"
+  fi
+  printf '%s\n' "$dir"
+}
+
+# data_file NAME: prints the path of a data file, which is never part of this repository.
+data_file() {
+  local dir=${HYBRID_DATA:-$ROOT/../shared/data}
+  [ -f "$dir/$1" ] || die "$1 is not in $dir: docs/data.md says where to get it; set HYBRID_DATA to its folder"
+  printf '%s\n' "$dir/$1"
 }

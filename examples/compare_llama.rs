@@ -1,0 +1,202 @@
+//! Compares a bundle with what llama.cpp computed from the same GGUF file (`tests/data/llama-cpp`).
+//!
+//!     compare_llama BUNDLE REFERENCE.json [DATA.jsonl]
+//!
+//! A perplexity reference needs its data file; ours must be within 1 %. In a greedy reference our
+//! most likely token must be llama.cpp's at every step on llama.cpp's path; a step counts as a tie
+//! where the lead of its token is within `noise`: by so much llama.cpp differs from itself when it
+//! computes the same tokens in one batch instead of one by one. Exit status 1: they differ.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail, ensure};
+use hybrid::Cancel;
+use hybrid::bundle::Verify;
+use hybrid::session::Model;
+use hybrid::slm::Rows;
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+const LIMIT: f64 = 0.01;
+/// Rows of logits asked for at once: they are large.
+const CHUNK: usize = 128;
+
+#[derive(Deserialize)]
+struct Reference {
+    model: String,
+    model_sha256: String,
+    #[serde(flatten)]
+    kind: Kind,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Kind {
+    Perplexity(Perplexity),
+    Greedy(Greedy),
+}
+
+#[derive(Deserialize)]
+struct Perplexity {
+    text: Text,
+    tokens: usize,
+    tokens_sha256: String,
+    window: usize,
+    perplexity: f64,
+}
+
+/// `question + "\n" + answer + "\n\n"` of the first problems of a JSON-lines file.
+#[derive(Deserialize)]
+struct Text {
+    data: String,
+    problems: usize,
+    sha256: String,
+}
+
+#[derive(Deserialize)]
+struct Problem {
+    question: String,
+    answer: String,
+}
+
+#[derive(Deserialize)]
+struct Greedy {
+    noise: f32,
+    prompts: Vec<Prompt>,
+}
+
+#[derive(Deserialize)]
+struct Prompt {
+    prompt: String,
+    prompt_ids: Vec<u32>,
+    ids: Vec<u32>,
+    /// By how much the logit of each of `ids` led the second.
+    gaps: Vec<f32>,
+}
+
+fn main() -> Result<ExitCode> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [bundle, reference, data @ ..] = arguments.as_slice() else {
+        bail!("usage: compare_llama BUNDLE REFERENCE.json [DATA.jsonl]");
+    };
+    let reference = std::fs::read(reference).with_context(|| reference.clone())?;
+    let reference: Reference = serde_json::from_slice(&reference)?;
+    let model = Model::open(Path::new(bundle), Verify::All)?;
+    ensure!(
+        model.bundle.manifest().model.source_sha256 == reference.model_sha256,
+        "{bundle} was not packed from the {} that the reference is about",
+        reference.model
+    );
+    print!("{}: ", reference.model);
+    let equal = match &reference.kind {
+        Kind::Perplexity(reference) => {
+            let data = data.first().context("a perplexity reference needs its data file")?;
+            compare_perplexity(&model, reference, Path::new(data))?
+        }
+        Kind::Greedy(reference) => compare_greedy(&model, reference)?,
+    };
+    Ok(if equal { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn compare_perplexity(model: &Model, reference: &Perplexity, data: &Path) -> Result<bool> {
+    let text = perplexity_text(&reference.text, data)?;
+    let mut ids = model.tokens.encode(&text, false)?;
+    ids.truncate(reference.tokens);
+    let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
+    ensure!(sha256(&bytes) == reference.tokens_sha256, "llama.cpp has other tokens for the text");
+
+    let mut losses = Vec::new();
+    for window in ids.chunks(reference.window) {
+        let mut targets = window[1..].iter();
+        each_row(model, window, |logits| {
+            losses.extend(targets.next().map(|&id| loss(logits, id)));
+        })?;
+    }
+    let ours = (losses.iter().sum::<f64>() / losses.len() as f64).exp();
+    let difference = ours / reference.perplexity - 1.0;
+    println!(
+        "perplexity over {} tokens: ours {ours:.4}, llama.cpp {:.4} ({:+.2} %, at most {} %)",
+        losses.len(),
+        reference.perplexity,
+        100.0 * difference,
+        100.0 * LIMIT
+    );
+    Ok(difference.abs() <= LIMIT)
+}
+
+fn perplexity_text(text: &Text, data: &Path) -> Result<String> {
+    let lines = std::fs::read_to_string(data).with_context(|| data.display().to_string())?;
+    let mut joined = String::new();
+    for line in lines.lines().take(text.problems) {
+        let Problem { question, answer } = serde_json::from_str(line)?;
+        joined.extend([&question, "\n", &answer, "\n\n"]);
+    }
+    let found = sha256(joined.as_bytes());
+    ensure!(found == text.sha256, "{} is not the {} of the reference", data.display(), text.data);
+    Ok(joined)
+}
+
+fn compare_greedy(model: &Model, reference: &Greedy) -> Result<bool> {
+    let (mut steps, mut texts) = (0, 0);
+    let (mut ties, mut wrong) = (Vec::new(), Vec::new());
+    for prompt in &reference.prompts {
+        let ids = model.tokens.encode(&prompt.prompt, true)?;
+        ensure!(ids == prompt.prompt_ids, "llama.cpp has other tokens for {:?}", prompt.prompt);
+        let differ = differing_steps(model, prompt)?;
+        steps += prompt.ids.len();
+        texts += usize::from(differ.is_empty());
+        for lead in differ.into_iter().map(|step| prompt.gaps[step]) {
+            if lead <= reference.noise { ties.push(lead) } else { wrong.push(lead) }
+        }
+    }
+    println!(
+        "greedy: {texts} of {} texts identical; {} of {steps} steps equal, {} ties (llama.cpp's own noise {}), {} wrong {wrong:?}",
+        reference.prompts.len(),
+        steps - ties.len() - wrong.len(),
+        ties.len(),
+        reference.noise,
+        wrong.len(),
+    );
+    Ok(wrong.is_empty())
+}
+
+/// Steps at which our most likely token is another, on llama.cpp's path, one token at a time.
+fn differing_steps(model: &Model, prompt: &Prompt) -> Result<Vec<usize>> {
+    let mut state = model.slm.spawn(0)?;
+    let mut logits = state.feed(&prompt.prompt_ids, Rows::Last, &Cancel::new())?.logits;
+    let mut differ = Vec::new();
+    for (step, &id) in prompt.ids.iter().enumerate() {
+        if most_likely(&logits) != id {
+            differ.push(step);
+        }
+        logits = state.feed(&[id], Rows::Last, &Cancel::new())?.logits;
+    }
+    Ok(differ)
+}
+
+/// Calls `row` with the logits after each of `ids`, from an empty cache.
+fn each_row(model: &Model, ids: &[u32], mut row: impl FnMut(&[f32])) -> Result<()> {
+    let mut state = model.slm.spawn(ids.len())?;
+    for chunk in ids.chunks(CHUNK) {
+        let output = state.feed(chunk, Rows::All, &Cancel::new())?;
+        output.logits.chunks_exact(output.logits.len() / chunk.len()).for_each(&mut row);
+    }
+    Ok(())
+}
+
+/// -ln p(id)
+fn loss(logits: &[f32], id: u32) -> f64 {
+    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let sum: f64 = logits.iter().map(|&logit| f64::from(logit - largest).exp()).sum();
+    sum.ln() - f64::from(logits[id as usize] - largest)
+}
+
+fn most_likely(logits: &[f32]) -> u32 {
+    let best = (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b]));
+    best.map_or(u32::MAX, |id| id as u32)
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
