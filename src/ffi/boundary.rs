@@ -1,0 +1,119 @@
+//! The panic boundary of every entry function, and the thread's last error.
+
+use std::cell::{Cell, RefCell};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Once;
+
+use super::status::{self, hybrid_status};
+use crate::error::Error;
+
+/// Why an entry function failed: the core's errors, and what only the boundary can see.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Fault {
+    #[error("{0} is NULL")]
+    Null(&'static str),
+    #[error("in use by another call; a session, and the log callback, serve one at a time")]
+    Busy,
+    #[error("the session is unusable since a call on it panicked; free it and make a new one")]
+    Poisoned,
+    #[error("internal error, please report it: {0}")]
+    Panic(String),
+    #[error(transparent)]
+    Core(#[from] Error),
+}
+
+pub(super) type Result<T> = std::result::Result<T, Fault>;
+
+thread_local! {
+    static LAST_ERROR: RefCell<String> = const { RefCell::new(String::new()) };
+    /// Calls of this thread inside the boundary; callbacks may nest them.
+    static DEPTH: Cell<u32> = const { Cell::new(0) };
+    static PANIC_TEXT: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// Runs one entry function: panics and errors become a status, the text goes to the last error.
+pub(super) fn enter(call: impl FnOnce() -> Result<()>) -> hybrid_status {
+    silence_caught_panics();
+    DEPTH.set(DEPTH.get() + 1);
+    // A session that panics poisons its own mutex (see `session`); everything else a call can
+    // reach is either untouched or about to be dropped, so no broken state is seen afterwards.
+    let outcome = catch_unwind(AssertUnwindSafe(call));
+    DEPTH.set(DEPTH.get() - 1);
+    let result = outcome.unwrap_or_else(|_| Err(Fault::Panic(PANIC_TEXT.take())));
+    match result {
+        Ok(()) => status::HYBRID_OK,
+        Err(fault) => {
+            LAST_ERROR.set(fault.to_string());
+            status::of(&fault)
+        }
+    }
+}
+
+/// Like [`enter`] for functions that return nothing.
+pub(super) fn enter_void(call: impl FnOnce()) {
+    enter(|| {
+        call();
+        Ok(())
+    });
+}
+
+pub(super) fn with_last_error<R>(read: impl FnOnce(&str) -> R) -> R {
+    LAST_ERROR.with_borrow(|text| read(text))
+}
+
+/// The default panic hook writes to stderr, which the library never does. Panics that the
+/// boundary will catch are kept as text instead; all others go to the hook that was there before.
+fn silence_caught_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let previous = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if DEPTH.get() == 0 {
+                return previous(info);
+            }
+            let text = info.payload_as_str().unwrap_or("panic without text");
+            let place = info.location().map(|at| format!(" ({at})")).unwrap_or_default();
+            PANIC_TEXT.set(format!("{text}{place}"));
+        }));
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn last_error() -> String {
+        with_last_error(str::to_owned)
+    }
+
+    #[test]
+    fn a_panic_becomes_a_status_with_its_text() {
+        assert_eq!(enter(|| panic!("lost {}", 7)), status::HYBRID_ERR_PANIC);
+        assert!(last_error().contains("lost 7"), "{}", last_error());
+        assert!(last_error().contains("boundary.rs"), "{}", last_error());
+        assert_eq!(DEPTH.get(), 0);
+    }
+
+    #[test]
+    fn success_leaves_the_last_error() {
+        enter(|| Err(Fault::Null("model")));
+        assert_eq!(enter(|| Ok(())), status::HYBRID_OK);
+        assert_eq!(last_error(), "model is NULL");
+    }
+
+    #[test]
+    fn the_last_error_belongs_to_its_thread() {
+        enter(|| Err(Fault::Null("model")));
+        std::thread::spawn(|| enter(|| Err(Fault::Null("cloud")))).join().unwrap();
+        assert_eq!(last_error(), "model is NULL");
+    }
+
+    #[test]
+    fn a_panic_in_a_nested_call_stays_there() {
+        let status = enter(|| {
+            assert_eq!(enter(|| panic!("inner")), status::HYBRID_ERR_PANIC);
+            Ok(())
+        });
+        assert_eq!(status, status::HYBRID_OK);
+    }
+}

@@ -1,0 +1,260 @@
+//! Session options
+//!
+//! How a session writes, and when it asks the cloud.
+
+use std::ffi::c_char;
+use std::time::Duration;
+
+use super::boundary::{Result, enter};
+use super::pointers::{self, bad};
+use super::sized::{self, SizedStruct, end_of};
+use super::status::hybrid_status;
+use crate::policy::{Budget, Mode};
+use crate::reward::ScoreKind;
+use crate::sampler::SamplerOptions;
+use crate::session::SessionOptions;
+
+/// Who may write.
+pub type hybrid_mode = i32;
+
+/// The SLM alone; no byte leaves the device.
+pub const HYBRID_MODE_LOCAL_ONLY: hybrid_mode = 0;
+/// The SLM, and the cloud LLM in place of candidates that score under the threshold.
+pub const HYBRID_MODE_HYBRID: hybrid_mode = 1;
+/// The cloud LLM for every token it can be asked for, the SLM for the others.
+pub const HYBRID_MODE_CLOUD_FIRST: hybrid_mode = 2;
+
+/// Which score the threshold is compared with. Every score is in 0..1; higher means keep.
+pub type hybrid_score = i32;
+
+/// The bundle's reward head, or HYBRID_SCORE_MAX_PROBABILITY where it has none.
+pub const HYBRID_SCORE_AUTO: hybrid_score = 0;
+/// The bundle's reward head; HYBRID_ERR_UNSUPPORTED where it has none.
+pub const HYBRID_SCORE_HEAD: hybrid_score = 1;
+/// The candidate's probability.
+pub const HYBRID_SCORE_MAX_PROBABILITY: hybrid_score = 2;
+/// The candidate's lead over the best other token.
+pub const HYBRID_SCORE_MARGIN: hybrid_score = 3;
+/// How far the SLM's distribution is from uniform.
+pub const HYBRID_SCORE_ENTROPY: hybrid_score = 4;
+/// A seeded random number, to compare the others with.
+pub const HYBRID_SCORE_RANDOM: hybrid_score = 5;
+
+/// No limit.
+pub const HYBRID_UNLIMITED: u64 = 0xffff_ffff_ffff_ffff;
+
+/// The model's own threshold.
+pub const HYBRID_THRESHOLD_DEFAULT: f32 = -1.0;
+
+/// How a session generates. Everything is copied by hybrid_session_new.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct hybrid_session_options {
+    pub struct_size: usize,
+    /// Generation stops before one of these would be complete; its text is not handed out.
+    /// Borrowed until hybrid_session_new returns. Default: NULL.
+    pub stop_strings: *const *const c_char,
+    pub stop_string_count: usize,
+    /// Tokens of context; 0: the model's limit. Default: 0.
+    pub context: usize,
+    /// Default: HYBRID_MODE_HYBRID (local only where the session has no cloud).
+    pub mode: hybrid_mode,
+    /// Default: HYBRID_SCORE_AUTO.
+    pub score: hybrid_score,
+    /// The cloud is consulted when score < threshold: 0 never, above 1 always.
+    /// Default: HYBRID_THRESHOLD_DEFAULT.
+    pub threshold: f32,
+    /// Tokens taken from one consult at most, 1 or more. Default: 1.
+    pub burst: u32,
+    /// The whole consult must end within this time, connection and TLS included; then the SLM's
+    /// token is kept. Milliseconds, 1 or more. Default: 2000.
+    pub consult_deadline_ms: u32,
+    /// 0 is greedy. Default: 0.
+    pub temperature: f32,
+    /// Consults of the session at most. Default: HYBRID_UNLIMITED.
+    pub budget_calls: u64,
+    /// Tokens taken from the cloud at most. Default: HYBRID_UNLIMITED.
+    pub budget_tokens: u64,
+    /// Bytes sent and received at most. Default: HYBRID_UNLIMITED.
+    pub budget_bytes: u64,
+    /// Draws with equal seeds are equal. Default: 0.
+    pub seed: u64,
+    /// Keep the k most likely tokens; 0 keeps all. Default: 0.
+    pub top_k: u32,
+    /// Keep the smallest set of tokens with this much probability; 1 keeps all. Default: 1.
+    pub top_p: f32,
+    /// Keep tokens with at least this share of the likeliest one's probability. Default: 0.
+    pub min_p: f32,
+    /// Makes recent tokens less likely; 1 is off. Default: 1.
+    pub repetition_penalty: f32,
+    /// How many recent tokens the penalty looks at. Default: 64.
+    pub repetition_window: u32,
+    /// 0.
+    pub reserved: u32,
+}
+
+// SAFETY: C layout, plain numbers and pointers.
+unsafe impl SizedStruct for hybrid_session_options {
+    const NAME: &'static str = "hybrid_session_options";
+    const FIRST: usize = end_of!(Self, reserved);
+    fn neutral() -> Self {
+        hybrid_session_options {
+            struct_size: size_of::<Self>(),
+            stop_strings: std::ptr::null(),
+            stop_string_count: 0,
+            context: 0,
+            mode: HYBRID_MODE_HYBRID,
+            score: HYBRID_SCORE_AUTO,
+            threshold: HYBRID_THRESHOLD_DEFAULT,
+            burst: 1,
+            consult_deadline_ms: 2000,
+            temperature: 0.0,
+            budget_calls: HYBRID_UNLIMITED,
+            budget_tokens: HYBRID_UNLIMITED,
+            budget_bytes: HYBRID_UNLIMITED,
+            seed: 0,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+            repetition_penalty: 1.0,
+            repetition_window: 64,
+            reserved: 0,
+        }
+    }
+}
+
+/// Sets the defaults. `struct_size` is `sizeof(hybrid_session_options)`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn hybrid_session_options_init(
+    options: *mut hybrid_session_options,
+    struct_size: usize,
+) -> hybrid_status {
+    // SAFETY: header rule *Structs that grow*.
+    enter(|| unsafe { sized::init(options, struct_size, "options") })
+}
+
+impl hybrid_session_options {
+    /// The checked form of the core, which checks the ranges.
+    ///
+    /// # Safety
+    /// Header rules *Pointers* and *Strings*, for `stop_strings`.
+    pub(super) unsafe fn parse(&self) -> Result<SessionOptions> {
+        let (strings, count) = (self.stop_strings, self.stop_string_count);
+        // SAFETY: header rule *Pointers*.
+        let strings = unsafe { pointers::slice(strings, count, "options.stop_strings") }?;
+        Ok(SessionOptions {
+            mode: mode(self.mode)?,
+            threshold: threshold(self.threshold)?,
+            budget: Budget {
+                calls: limit(self.budget_calls),
+                tokens: limit(self.budget_tokens),
+                bytes: limit(self.budget_bytes),
+            },
+            burst: self.burst,
+            consult_deadline: Duration::from_millis(self.consult_deadline_ms.into()),
+            score: score(self.score)?,
+            sampler: SamplerOptions {
+                temperature: self.temperature,
+                top_k: self.top_k,
+                top_p: self.top_p,
+                min_p: self.min_p,
+                repetition_penalty: self.repetition_penalty,
+                repetition_window: self.repetition_window,
+                seed: self.seed,
+            },
+            context: self.context,
+            stop_strings: strings
+                .iter()
+                // SAFETY: header rule *Strings*.
+                .map(|&string| unsafe { pointers::string(string, "a stop string") })
+                .map(|string| string.map(str::to_owned))
+                .collect::<Result<_>>()?,
+        })
+    }
+}
+
+fn mode(value: hybrid_mode) -> Result<Mode> {
+    match value {
+        HYBRID_MODE_LOCAL_ONLY => Ok(Mode::LocalOnly),
+        HYBRID_MODE_HYBRID => Ok(Mode::Hybrid),
+        HYBRID_MODE_CLOUD_FIRST => Ok(Mode::CloudFirst),
+        other => Err(bad(format!("options.mode is {other}; it is one of HYBRID_MODE_"))),
+    }
+}
+
+fn score(value: hybrid_score) -> Result<ScoreKind> {
+    match value {
+        HYBRID_SCORE_AUTO => Ok(ScoreKind::Auto),
+        HYBRID_SCORE_HEAD => Ok(ScoreKind::Head),
+        HYBRID_SCORE_MAX_PROBABILITY => Ok(ScoreKind::MaxProbability),
+        HYBRID_SCORE_MARGIN => Ok(ScoreKind::Margin),
+        HYBRID_SCORE_ENTROPY => Ok(ScoreKind::Entropy),
+        HYBRID_SCORE_RANDOM => Ok(ScoreKind::Random),
+        other => Err(bad(format!("options.score is {other}; it is one of HYBRID_SCORE_"))),
+    }
+}
+
+/// -1 is the model's; the core refuses other negative numbers and NaN.
+fn threshold(value: f32) -> Result<Option<f32>> {
+    Ok((value != HYBRID_THRESHOLD_DEFAULT).then_some(value))
+}
+
+fn limit(value: u64) -> Option<u64> {
+    (value != HYBRID_UNLIMITED).then_some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(change: impl FnOnce(&mut hybrid_session_options)) -> Result<SessionOptions> {
+        let mut options = hybrid_session_options::neutral();
+        change(&mut options);
+        // SAFETY: the tests' strings are static.
+        unsafe { options.parse() }
+    }
+
+    #[test]
+    fn every_field_arrives() {
+        let stops = [c"END".as_ptr(), c"\n".as_ptr()];
+        let got = parse(|o| {
+            o.stop_strings = stops.as_ptr();
+            o.stop_string_count = 2;
+            o.mode = HYBRID_MODE_CLOUD_FIRST;
+            o.score = HYBRID_SCORE_MARGIN;
+            o.threshold = 0.25;
+            o.budget_calls = 3;
+            o.consult_deadline_ms = 1500;
+            o.top_p = 0.5;
+        })
+        .unwrap();
+        assert_eq!(got.stop_strings, ["END", "\n"]);
+        assert_eq!((got.mode, got.score), (Mode::CloudFirst, ScoreKind::Margin));
+        assert_eq!(got.threshold, Some(0.25));
+        assert_eq!(got.budget, Budget { calls: Some(3), tokens: None, bytes: None });
+        assert_eq!(got.consult_deadline, Duration::from_millis(1500));
+        assert_eq!(got.sampler, SamplerOptions { top_p: 0.5, ..Default::default() });
+    }
+
+    #[test]
+    fn a_bad_field_is_named() {
+        type Change = fn(&mut hybrid_session_options);
+        let rows: [(Change, &str); 4] = [
+            (|o| o.mode = 7, "options.mode is 7"),
+            (|o| o.score = -1, "options.score is -1"),
+            (|o| o.stop_string_count = 1, "options.stop_strings is NULL"),
+            (
+                |o| {
+                    const NONE: &[usize] = &[0];
+                    o.stop_strings = NONE.as_ptr().cast();
+                    o.stop_string_count = 1;
+                },
+                "a stop string is NULL",
+            ),
+        ];
+        for (change, want) in rows {
+            let text = parse(change).unwrap_err().to_string();
+            assert!(text.contains(want), "{text}");
+        }
+    }
+}
