@@ -56,3 +56,17 @@ impl Cloud {
         Err(Error::Unsupported("not built yet".into()))
     }
 }
+
+impl crate::consult::Consult for Cloud {
+    fn consult(
+        &self,
+        _request: &crate::consult::Request,
+    ) -> (std::result::Result<crate::consult::Answer, crate::consult::Failure>, crate::consult::Cost)
+    {
+        (Err(crate::consult::Failure::Connect), Default::default())
+    }
+
+    fn shares_vocabulary(&self) -> bool {
+        false
+    }
+}
