@@ -207,10 +207,13 @@ fn compare_hash(entry: &FileEntry, found: &str) -> Result<()> {
     )))
 }
 
+/// Maps a whole file read-only. Files of a bundle in place are never written to: [`Writer`] and
+/// [`set_reward`] rename new ones over them, which leaves a map alone. Whoever overwrites a mapped model by
+/// other means changes what is computed, and whoever truncates it ends the process with SIGBUS.
 #[allow(unsafe_code)]
-fn map(file: &File) -> io::Result<Mmap> {
-    // SAFETY: the map is read-only, and files of a bundle in place are never written to: `Writer` and
-    // `set_reward` replace them by renaming new ones, which leaves the mapped file alone.
+pub fn map(file: &File) -> io::Result<Mmap> {
+    // SAFETY: the map is private to this process and never written through; all its readers take any byte
+    // pattern. That nobody else writes to the file is the contract above.
     unsafe { Mmap::map(file) }
 }
 

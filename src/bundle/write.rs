@@ -44,6 +44,12 @@ impl Writer {
         Ok(())
     }
 
+    /// As [`Writer::add`], for a file that is in memory already.
+    pub fn add_bytes(&mut self, role: FileRole, bytes: &[u8]) -> Result<()> {
+        let path = self.temporary.join(role.file_name());
+        self.add(role, |out| out.write_all(bytes).map_err(|e| Error::io(&path, e)))
+    }
+
     /// Writes `manifest`, whose `files` are filled in, and puts the bundle into place.
     ///
     /// Errors: [`Error::Bundle`] when the manifest is not valid, [`Error::Io`].

@@ -1,3 +1,58 @@
-//! `hybrid`: the host tool.
+//! `hybrid`: the host tool. One file per subcommand; this one only chooses between them.
 
-fn main() {}
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+use clap::{ArgMatches, Command};
+
+mod check;
+mod pack;
+mod progress;
+
+/// How a subcommand describes itself and what it does.
+struct Subcommand {
+    command: fn() -> Command,
+    run: fn(&ArgMatches) -> anyhow::Result<()>,
+}
+
+const SUBCOMMANDS: &[Subcommand] = &[
+    Subcommand { command: pack::command, run: pack::run },
+    Subcommand { command: check::command, run: check::run },
+];
+
+/// Exit status: 0 done, 1 failed (the reason is on stderr), 2 wrong usage.
+fn main() -> ExitCode {
+    env_logger::Builder::from_default_env().init();
+    let matches = cli().get_matches();
+    let chosen = matches.subcommand().and_then(|(name, arguments)| {
+        let subcommand = SUBCOMMANDS.iter().find(|s| (s.command)().get_name() == name)?;
+        Some((subcommand.run)(arguments))
+    });
+    match chosen {
+        Some(Ok(())) => ExitCode::SUCCESS,
+        Some(Err(error)) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+        // clap has shown the usage already when no subcommand is given.
+        None => ExitCode::from(2),
+    }
+}
+
+fn cli() -> Command {
+    Command::new("hybrid")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Packs, checks and runs model bundles for libhybrid")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommands(SUBCOMMANDS.iter().map(|s| (s.command)()))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::cli().debug_assert();
+    }
+}

@@ -1,0 +1,88 @@
+//! A GGUF file as the source of a bundle.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use hybrid::bundle::{self, FileRole, GraphKind, Manifest, ModelInfo, Writer};
+use memmap2::Mmap;
+
+use super::family::{self, Shape};
+use super::gguf::Gguf;
+use super::plan::Plan;
+use super::tokenizer::{self, Tokenizer};
+use super::{Source, graph, hash, name, weights};
+
+pub struct GgufSource {
+    path: PathBuf,
+    file: Mmap,
+    plan: Plan,
+    shape: Shape,
+    tokenizer: Tokenizer,
+    model_name: String,
+    chat_template: Option<String>,
+}
+
+impl GgufSource {
+    /// Reads everything but the weights' values.
+    pub fn open(path: &Path) -> Result<GgufSource> {
+        let file = bundle::map(&File::open(path)?)?;
+        let gguf = Gguf::parse(&file)?;
+        let (plan, shape) = family::plan(&gguf, &file)?;
+        let tokenizer = tokenizer::from_gguf(&gguf.metadata)?;
+        let rows = plan.output.rows();
+        ensure!(
+            rows == tokenizer.vocabulary,
+            "the output matrix has {rows} rows for {} tokens",
+            tokenizer.vocabulary
+        );
+        let model_name = gguf.metadata.text("general.name")?.map(str::to_owned);
+        let chat_template = gguf.metadata.text("tokenizer.chat_template")?.map(str::to_owned);
+        Ok(GgufSource {
+            path: path.to_owned(),
+            plan,
+            shape,
+            tokenizer,
+            model_name: model_name.unwrap_or_else(|| name(path)),
+            chat_template,
+            file,
+        })
+    }
+
+    fn model(&self) -> Result<ModelInfo> {
+        let layers = &self.plan.layers;
+        let widest = layers.iter().max_by_key(|layer| layer.heads).context("there is no layer")?;
+        Ok(ModelInfo {
+            name: self.model_name.clone(),
+            architecture: self.shape.architecture.clone(),
+            graph: GraphKind::Packed,
+            parameters: self.shape.parameters,
+            layers: layers.len(),
+            hidden_size: self.shape.hidden,
+            heads: widest.heads,
+            kv_heads: widest.kv_heads,
+            head_dim: widest.head_dim,
+            vocabulary: self.tokenizer.vocabulary,
+            context: self.shape.context,
+            source: name(&self.path),
+            source_sha256: hash(&self.path)?,
+        })
+    }
+}
+
+impl Source for GgufSource {
+    fn write(&self, writer: &mut Writer) -> Result<Manifest> {
+        let entries = weights::layout(&self.plan)?;
+        writer.add_bytes(FileRole::Graph, &graph::encode(&self.plan, &entries)?)?;
+        writer.add_bytes(FileRole::Tokenizer, &self.tokenizer.json)?;
+        weights::write(&self.plan, &entries, &self.file, writer)?;
+        Ok(Manifest {
+            format_version: bundle::FORMAT_VERSION,
+            model: self.model()?,
+            files: Default::default(),
+            tokens: self.tokenizer.info.clone(),
+            chat_template: self.chat_template.clone(),
+            reward: None,
+        })
+    }
+}

@@ -1,0 +1,58 @@
+//! `weights.bin`: the plan's matrices in the kernels' layout, each at a multiple of 64 bytes.
+
+use anyhow::Result;
+use hybrid::bundle::{FileRole, Writer};
+use hybrid::slm::kernels::format::ALIGN;
+use hybrid::slm::kernels::{Format, pack_matrix};
+use serde::Serialize;
+
+use super::plan::{Matrix, Plan};
+use crate::progress::Bytes;
+
+/// Where a matrix lies: one element of the graph's `weights` metadata.
+#[derive(Debug, Serialize)]
+pub struct Entry {
+    name: String,
+    format: Format,
+    rows: usize,
+    cols: usize,
+    offset: u64,
+    bytes: u64,
+}
+
+/// Lays the matrices out, one after the other.
+pub fn layout(plan: &Plan) -> Result<Vec<Entry>> {
+    let mut offset = 0;
+    let mut entries = Vec::new();
+    for Matrix { name, tensor, .. } in plan.matrices() {
+        let format = tensor.kind.format();
+        let bytes = format.packed_bytes(tensor.rows, tensor.cols)? as u64;
+        anyhow::ensure!(
+            bytes.is_multiple_of(ALIGN as u64),
+            "{name}: {bytes} bytes are not aligned"
+        );
+        let name = name.clone();
+        entries.push(Entry { name, format, rows: tensor.rows, cols: tensor.cols, offset, bytes });
+        offset += bytes;
+    }
+    Ok(entries)
+}
+
+/// Writes what [`layout`] laid out. `file` is the bytes of the source.
+pub fn write(plan: &Plan, entries: &[Entry], file: &[u8], writer: &mut Writer) -> Result<()> {
+    let bar = Bytes::new("packing", entries.iter().map(|entry| entry.bytes).sum());
+    writer.add(FileRole::Weights, |out| {
+        for (matrix, entry) in plan.matrices().into_iter().zip(entries) {
+            let mut row = |row, buffer: &mut _| {
+                matrix
+                    .tensor
+                    .decode_row(file, matrix.order.source_row(row), buffer)
+                    .map_err(|e| hybrid::Error::Model(format!("{}: {e:#}", matrix.name)))
+            };
+            pack_matrix(entry.format, entry.rows, entry.cols, &mut row, out)?;
+            bar.add(entry.bytes);
+        }
+        Ok(())
+    })?;
+    Ok(())
+}
