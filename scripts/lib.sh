@@ -93,6 +93,13 @@ build_cli() {
   (cd "$ROOT" && cargo build --release --features cli --bin hybrid)
 }
 
+# build_archive [PROFILE]: the static library, as $ARCHIVE.
+build_archive() {
+  need_rust
+  (cd "$ROOT" && cargo rustc --profile "${1:-release}" --lib --crate-type staticlib) >&2
+  ARCHIVE=$TARGET/${1:-release}/libhybrid.a
+}
+
 # bundle NAME: prints the directory of a model's bundle, packed again when the tool or the model changed.
 bundle() {
   local gguf dir=$TARGET/bundles/$1 key
