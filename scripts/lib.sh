@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034
 # Sourced by the scripts beside it: where things are, and how what is missing gets installed.
 # Everything downloaded or built outside the tree lives in $CACHE and can be deleted at any time.
 
@@ -7,7 +8,6 @@ shopt -s inherit_errexit
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/libhybrid
 TARGET=${CARGO_TARGET_DIR:-$ROOT/target}
-PYTHON=$CACHE/venv/bin/python3
 
 # The toolchain that is there is the one that is used: rustup downloads nothing from these scripts.
 export RUSTUP_AUTO_INSTALL=0
