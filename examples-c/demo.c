@@ -1,0 +1,225 @@
+// What scripts/demo runs: one prompt, the tokens coloured by where they came from, then a table of
+// what it cost. `demo --help` lists the options.
+#define _POSIX_C_SOURCE 200809L
+#define _DEFAULT_SOURCE
+
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "example.h"
+
+static const char USAGE[] =
+    "demo --bundle DIR --prompt TEXT [options]\n"
+    "  --url URL          the cloud LLM, https://HOST[:PORT]\n"
+    "  --ca FILE          PEM file of the CA that signed its certificate (default: the system's)\n"
+    "  --kind KIND        openai (default) or llama: its wire format\n"
+    "  --model NAME       the name of the cloud LLM, where the wire format has one\n"
+    "  --token-file FILE  its access token is the first line of this file\n"
+    "  --threshold F      consult when score < F, 0 to 1 (default: the bundle's)\n"
+    "  --burst N          tokens taken from one consult at most (default: 1)\n"
+    "  --deadline-ms N    the whole consult must end within this time (default: 2000)\n"
+    "  --max-tokens N     (default: 200)\n"
+    "  --local            never ask the cloud\n"
+    "  --raw              the prompt is given as it is, without the chat template\n";
+
+typedef struct settings {
+  const char *bundle, *prompt, *token_file;
+  example_server server;
+  float threshold;
+  uint32_t burst, deadline_ms;
+  size_t max_tokens;
+  bool local, raw;
+} settings;
+
+// ---- Options -------------------------------------------------------------------------------------
+
+static void usage_error(const char *text, const char *value) {
+  fprintf(stderr, "demo: %s%s\n%s", text, value, USAGE);
+  exit(2);
+}
+
+static double number(const char *option, const char *text, double low, double high) {
+  char *end = NULL;
+  const double value = strtod(text, &end);
+  if (end == text || *end != '\0' || !(value >= low && value <= high)) usage_error(option, text);
+  return value;
+}
+
+static hybrid_server kind(const char *text) {
+  if (strcmp(text, "openai") == 0) return HYBRID_SERVER_OPENAI;
+  if (strcmp(text, "llama") == 0) return HYBRID_SERVER_LLAMA_CPP;
+  usage_error("--kind is openai or llama, not ", text);
+  return HYBRID_SERVER_OPENAI;
+}
+
+static settings parse(int argc, char **argv) {
+  static const struct option OPTIONS[] = {
+      {"bundle", required_argument, NULL, 'b'},    {"prompt", required_argument, NULL, 'p'},
+      {"url", required_argument, NULL, 'u'},       {"ca", required_argument, NULL, 'c'},
+      {"kind", required_argument, NULL, 'k'},      {"model", required_argument, NULL, 'm'},
+      {"token-file", required_argument, NULL, 'f'}, {"threshold", required_argument, NULL, 't'},
+      {"burst", required_argument, NULL, 'n'},     {"deadline-ms", required_argument, NULL, 'd'},
+      {"max-tokens", required_argument, NULL, 'x'}, {"local", no_argument, NULL, 'l'},
+      {"raw", no_argument, NULL, 'r'},             {"help", no_argument, NULL, 'h'},
+      {NULL, 0, NULL, 0}};
+  settings s = {.threshold = (float)HYBRID_THRESHOLD_DEFAULT,
+                .burst = 1,
+                .deadline_ms = 2000,
+                .max_tokens = 200};
+  for (int c; (c = getopt_long(argc, argv, "", OPTIONS, NULL)) != -1;) {
+    switch (c) {
+      case 'b': s.bundle = optarg; break;
+      case 'p': s.prompt = optarg; break;
+      case 'u': s.server.url = optarg; break;
+      case 'c': s.server.ca = optarg; break;
+      case 'k': s.server.kind = kind(optarg); break;
+      case 'm': s.server.model = optarg; break;
+      case 'f': s.token_file = optarg; break;
+      case 't': s.threshold = (float)number("--threshold: ", optarg, 0, 2); break;
+      case 'n': s.burst = (uint32_t)number("--burst: ", optarg, 1, 1000); break;
+      case 'd': s.deadline_ms = (uint32_t)number("--deadline-ms: ", optarg, 1, 600000); break;
+      case 'x': s.max_tokens = (size_t)number("--max-tokens: ", optarg, 1, 1e6); break;
+      case 'l': s.local = true; break;
+      case 'r': s.raw = true; break;
+      case 'h': fputs(USAGE, stdout); exit(0);
+      default: usage_error("", "see the options");
+    }
+  }
+  if (s.bundle == NULL || s.prompt == NULL || optind != argc) {
+    usage_error("--bundle and --prompt are needed, and nothing but options", "");
+  }
+  return s;
+}
+
+// ---- Generation ----------------------------------------------------------------------------------
+
+typedef struct screen {
+  bool colours;
+  hybrid_source last;
+} screen;
+
+static const char *colour(hybrid_source source) {
+  switch (source) {
+    case HYBRID_SOURCE_CLOUD: return "\033[1;36m";     // cyan
+    case HYBRID_SOURCE_FALLBACK: return "\033[1;33m";  // yellow
+    default: return "\033[0m";
+  }
+}
+
+static int32_t show(const hybrid_step_result *step, void *user) {
+  screen *s = user;
+  if (s->colours && step->source != s->last) fputs(colour(step->source), stdout);
+  s->last = step->source;
+  fwrite(step->text, 1, step->text_size, stdout);
+  return fflush(stdout);
+}
+
+static bool generate(hybrid_session *session, const settings *s, screen *screen) {
+  const hybrid_message message = {"user", s->prompt};
+  hybrid_status status = s->raw ? hybrid_session_prompt(session, s->prompt, strlen(s->prompt))
+                                : hybrid_session_chat(session, &message, 1);
+  if (status != HYBRID_OK) return complain("prompt", status);
+
+  if (s->raw) fputs(s->prompt, stdout);
+  status = hybrid_step_run(session, s->max_tokens, show, screen, NULL);
+  const char *rest = "";
+  hybrid_session_flush(session, &rest, NULL);
+  printf("%s%s\n", rest, screen->colours ? "\033[0m" : "");
+  return status == HYBRID_OK || complain("step", status);
+}
+
+// ---- The table -----------------------------------------------------------------------------------
+
+static double share(uint64_t part, uint64_t whole) {
+  return whole > 0 ? 100.0 * (double)part / (double)whole : 0;
+}
+
+static void report(const hybrid_stats *t, const screen *screen) {
+  const char *cyan = screen->colours ? colour(HYBRID_SOURCE_CLOUD) : "";
+  const char *yellow = screen->colours ? colour(HYBRID_SOURCE_FALLBACK) : "";
+  const char *plain = screen->colours ? "\033[0m" : "";
+  const double time = (double)(t->local_ns + t->cloud_ns) / 1e9;
+  const double speed = time > 0 ? (double)t->tokens / time : 0;
+  struct rusage used;
+  getrusage(RUSAGE_SELF, &used);
+
+  printf("\nprompt            %9llu tokens in %.2f s\n", (unsigned long long)t->prompt_tokens,
+         (double)t->prompt_ns / 1e9);
+  printf("tokens            %9llu\n", (unsigned long long)t->tokens);
+  printf("  SLM             %9llu  %5.1f %%\n", (unsigned long long)t->local,
+         share(t->local, t->tokens));
+  printf("  %scloud LLM%s       %9llu  %5.1f %%\n", cyan, plain, (unsigned long long)t->cloud,
+         share(t->cloud, t->tokens));
+  printf("  %sfallback%s        %9llu  %5.1f %%\n", yellow, plain, (unsigned long long)t->fallback,
+         share(t->fallback, t->tokens));
+  printf("consults          %9llu  (%llu failed)\n", (unsigned long long)t->consults,
+         (unsigned long long)t->consult_failures);
+  printf("bytes sent        %9llu\n", (unsigned long long)t->bytes_sent);
+  printf("bytes received    %9llu\n", (unsigned long long)t->bytes_received);
+  printf("prompt tokens billed %6llu\n", (unsigned long long)t->cloud_prompt_tokens);
+  printf("time local        %9.2f s  (reward head %.3f s)\n", (double)t->local_ns / 1e9,
+         (double)t->score_ns / 1e9);
+  printf("time cloud        %9.2f s\n", (double)t->cloud_ns / 1e9);
+  printf("tokens per second %9.1f\n", speed);
+  printf("peak memory       %9.1f MB\n", (double)used.ru_maxrss / 1024);
+  printf("tokens=%llu cloud=%llu fallback=%llu consults=%llu tok_s=%.1f\n",
+         (unsigned long long)t->tokens, (unsigned long long)t->cloud,
+         (unsigned long long)t->fallback, (unsigned long long)t->consults, speed);
+}
+
+// ---- main ----------------------------------------------------------------------------------------
+
+static bool make_session(const hybrid_model *model, const hybrid_cloud *cloud, const settings *s,
+                         hybrid_session **session) {
+  hybrid_session_options options;
+  hybrid_session_options_init(&options, sizeof options);
+  options.mode = s->local ? HYBRID_MODE_LOCAL_ONLY : HYBRID_MODE_HYBRID;
+  options.threshold = s->threshold;
+  options.burst = s->burst;
+  options.consult_deadline_ms = s->deadline_ms;
+  const hybrid_status status = hybrid_session_new(model, cloud, &options, session);
+  return status == HYBRID_OK || complain("session", status);
+}
+
+static bool introduce(const hybrid_model *model, const hybrid_cloud *cloud, bool ids) {
+  hybrid_model_info info = {.struct_size = sizeof info};
+  const hybrid_status status = hybrid_model_describe(model, &info);
+  if (status != HYBRID_OK) return complain("model", status);
+  printf("%s: %.0f M parameters, context %llu, %s", info.name, (double)info.parameters / 1e6,
+         (unsigned long long)info.context, info.has_reward ? "reward head" : "no reward head");
+  puts(cloud == NULL ? "" : ids ? "; the cloud shares its ids" : "; bytes go to the cloud");
+  printf("%s\n\n", hybrid_build_info());
+  return true;
+}
+
+int main(int argc, char **argv) {
+  settings s = parse(argc, argv);
+  char *token = s.token_file != NULL ? read_token(s.token_file) : NULL;
+  s.server.token = token;
+  screen screen = {.colours = isatty(STDOUT_FILENO) != 0, .last = HYBRID_SOURCE_LOCAL};
+  hybrid_model *model = NULL;
+  hybrid_cloud *cloud = NULL;
+  hybrid_session *session = NULL;
+  bool ids = false;
+
+  hybrid_status status = hybrid_model_open(s.bundle, NULL, &model);
+  bool ok = status == HYBRID_OK || complain(s.bundle, status);
+  if (ok && s.server.url != NULL && !s.local) ok = connect_cloud(&s.server, model, &cloud, &ids);
+  ok = ok && introduce(model, cloud, ids) && make_session(model, cloud, &s, &session) &&
+       generate(session, &s, &screen);
+  if (ok) {
+    hybrid_stats stats = {.struct_size = sizeof stats};
+    status = hybrid_session_stats(session, &stats);
+    ok = status == HYBRID_OK || complain("statistics", status);
+    if (ok) report(&stats, &screen);
+  }
+  hybrid_session_free(session);
+  hybrid_cloud_free(cloud);
+  hybrid_model_free(model);
+  free(token);
+  return ok ? 0 : 1;
+}

@@ -1,0 +1,31 @@
+// What the larger examples share. The library needs none of it.
+#ifndef EXAMPLE_H
+#define EXAMPLE_H
+
+#include <stdbool.h>
+
+#include "hybrid.h"
+
+// Prints what failed and why to standard error. Returns false, for `return complain(...)`.
+bool complain(const char *what, hybrid_status status);
+
+// Opens a client and asks whether ids can be exchanged; on failure prints why. `ca`, `model` and
+// `token` may be NULL.
+typedef struct example_server {
+  const char *url;
+  const char *ca;
+  const char *model;
+  const char *token;
+  hybrid_server kind;
+} example_server;
+bool connect_cloud(const example_server *server, const hybrid_model *model, hybrid_cloud **cloud,
+                   bool *ids);
+
+// The first line of a small file, for access tokens; exits the example when it cannot be read.
+// Owned: free it with free().
+char *read_token(const char *path);
+
+// Seconds on a clock that only goes forward.
+double seconds(void);
+
+#endif
