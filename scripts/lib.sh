@@ -100,6 +100,13 @@ build_archive() {
   ARCHIVE=$TARGET/${1:-release}/libhybrid.a
 }
 
+# build_examples: the archive and the C programs on it, in $EXAMPLES.
+EXAMPLES=$TARGET/examples-c
+build_examples() {
+  build_archive
+  make -s -C "$ROOT/examples-c" HYBRID_LIB="$ARCHIVE" OUT="$EXAMPLES" >&2
+}
+
 # bundle NAME: prints the directory of a model's bundle, packed again when the tool or the model changed.
 bundle() {
   local gguf dir=$TARGET/bundles/$1 key
