@@ -55,7 +55,7 @@ pub struct Cost {
 pub enum Failure {
     #[error("the deadline passed")]
     Timeout = 1,
-    #[error("no connection")]
+    #[error("no connection, or it was lost")]
     Connect = 2,
     #[error("the server's certificate was not accepted")]
     Tls = 3,

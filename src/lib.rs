@@ -9,6 +9,7 @@
 pub mod breaker;
 pub mod bundle;
 pub mod cancel;
+pub mod clock;
 #[cfg(feature = "cloud")]
 pub mod cloud;
 pub mod consult;

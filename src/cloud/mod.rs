@@ -1,9 +1,39 @@
-//! The cloud client: ureq + rustls.
+//! The cloud client: ureq + rustls. One request a consult, within one deadline; TLS is always verified.
+//!
+//! Read in this order: `endpoint` and `roots` check the options; `http` sends a body and sorts
+//! failures; `tls` and `socket` are what it sends through; `format` says what an answer must have,
+//! `openai` and `llama_cpp` are the two wire formats; `probe` compares vocabularies.
 
+use std::fmt;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::bundle::Bundle;
+use crate::cancel::Cancel;
+use crate::clock;
+use crate::consult::{Answer, Consult, Cost, Failure, Request};
 use crate::error::{Error, Result};
+use crate::tokens::Tokens;
+
+use endpoint::Endpoint;
+use format::{Parsed, Prompt, Question, Shared};
+use http::{Http, Reply};
+
+mod endpoint;
+mod format;
+mod http;
+mod llama_cpp;
+mod openai;
+mod probe;
+mod roots;
+mod socket;
+mod tls;
+
+pub use probe::Vocabulary;
+
+/// The whole probe of a vocabulary, connection and TLS included.
+const PROBE_TIME: Duration = Duration::from_secs(10);
 
 /// The wire format of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -12,7 +42,8 @@ pub enum ServerKind {
     /// OpenAI-style `/v1/completions` (vLLM, llama.cpp, OpenAI and others).
     #[default]
     OpenAi = 0,
-    /// llama.cpp's own `/completion`.
+    /// llama.cpp's own `/completion`. Better for that server: ids are exact also within characters
+    /// of several tokens.
     LlamaCpp = 1,
 }
 
@@ -22,7 +53,7 @@ pub enum Roots {
     /// The system's store.
     #[default]
     System,
-    /// A PEM file with one or more CA certificates.
+    /// A PEM file with one or more CA certificates; the system's store is not used.
     PemFile(PathBuf),
     /// The same, in memory.
     Pem(Vec<u8>),
@@ -34,39 +65,211 @@ pub struct CloudOptions {
     /// `https://host[:port]`, without a path. Plain `http` is refused.
     pub url: String,
     pub kind: ServerKind,
-    /// Sent as `model` where the wire format has one.
+    /// Sent as `model` where the wire format has one; empty: left out.
     pub model: String,
     /// Bearer token; never logged, absent from `Debug`.
     pub token: Option<String>,
     pub roots: Roots,
 }
 
-/// A client of one cloud LLM, shared by sessions and threads. Implements [`crate::consult::Consult`].
-pub struct Cloud {}
-
-impl Cloud {
-    /// Checks the options and loads the roots; sends nothing.
-    pub fn new(_options: CloudOptions) -> Result<Cloud> {
-        Err(Error::Unsupported("not built yet".into()))
-    }
-
-    /// Asks the server whether it tokenises as `bundle` does; ids are exchanged only after a yes.
-    /// Without this call, or after a no, bytes are exchanged.
-    pub fn probe_vocabulary(&self, _bundle: &Bundle) -> Result<bool> {
-        Err(Error::Unsupported("not built yet".into()))
+impl fmt::Debug for CloudOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CloudOptions")
+            .field("kind", &self.kind)
+            .field("model", &self.model)
+            .field("token", &self.token.as_ref().map(|_| "set"))
+            .field("roots", &self.roots)
+            // The URL is left out: a user may have put a password into it.
+            .finish_non_exhaustive()
     }
 }
 
-impl crate::consult::Consult for Cloud {
-    fn consult(
-        &self,
-        _request: &crate::consult::Request,
-    ) -> (std::result::Result<crate::consult::Answer, crate::consult::Failure>, crate::consult::Cost)
-    {
-        (Err(crate::consult::Failure::Connect), Default::default())
+/// A client of one cloud LLM, shared by sessions and threads. Implements [`Consult`].
+///
+/// It starts no thread of its own, with one exception: a new connection is looked up and opened by a
+/// helper thread that ends by itself, since neither can be interrupted. Redirects are not followed and
+/// proxy variables are ignored. An idle connection that the server has closed is replaced once;
+/// nothing else is tried again.
+pub struct Cloud {
+    http: Http,
+    kind: ServerKind,
+    model: String,
+    /// Set once the server was found to have the bundle's vocabulary.
+    shared: Mutex<Option<Arc<Shared>>>,
+}
+
+impl Cloud {
+    /// Checks the options and loads the roots; sends nothing.
+    ///
+    /// # Errors
+    /// [`Error::Cloud`] for a URL, token or PEM that cannot be used, [`Error::Io`] for a PEM file that
+    /// cannot be read. The texts never hold the token.
+    pub fn new(options: CloudOptions) -> Result<Cloud> {
+        let endpoint = Endpoint::parse(&options.url)?;
+        let tls = tls::client_config(roots::load(&options.roots)?)?;
+        Ok(Cloud {
+            http: Http::new(endpoint, options.token.as_deref(), tls)?,
+            kind: options.kind,
+            model: options.model,
+            shared: Mutex::new(None),
+        })
+    }
+
+    /// Asks the server whether its token ids mean what the bundle's mean; ids are exchanged only
+    /// after a yes. Without this call, or after a no, bytes are exchanged. Sends fixed texts and ids,
+    /// nothing of a user; takes 10 s at most.
+    ///
+    /// # Errors
+    /// [`Error::Cloud`] when the server cannot be reached, its certificate is not accepted, or it
+    /// refuses the token. A server that cannot tokenise is a no.
+    pub fn probe_vocabulary(&self, bundle: &Bundle) -> Result<bool> {
+        self.probe(&OfBundle { tokens: Tokens::open(bundle)?, bundle })
+    }
+
+    /// [`Self::probe_vocabulary`] for a vocabulary from elsewhere.
+    pub fn probe(&self, vocabulary: &dyn Vocabulary) -> Result<bool> {
+        let deadline = Instant::now() + PROBE_TIME;
+        let post = |path: &str, body: &[u8]| self.probe_post(path, body, deadline);
+        let shared = probe::compare(vocabulary, &self.model, &post)?;
+        let equal = shared.is_some();
+        log::info!("the server's vocabulary {} the bundle's", if equal { "is" } else { "is not" });
+        *self.shared.lock().unwrap_or_else(PoisonError::into_inner) = shared.map(Arc::new);
+        Ok(equal)
+    }
+
+    fn probe_post(&self, path: &str, body: &[u8], deadline: Instant) -> Result<Option<Vec<u8>>> {
+        let origin = self.http.origin();
+        if !clock::is_set() {
+            return Err(Error::Cloud(format!("{}: set it, then try again", Failure::ClockNotSet)));
+        }
+        let (reply, _) = self.http.post(path, body, deadline, &Cancel::new());
+        let reply =
+            reply.map_err(|t| Error::Cloud(format!("{origin}: {} ({})", t.failure, t.detail)))?;
+        match status(&reply) {
+            Ok(()) => Ok(Some(reply.body)),
+            Err(Failure::Status) if matches!(reply.status, 400 | 404 | 405 | 422 | 501) => Ok(None),
+            Err(failure) => {
+                Err(Error::Cloud(format!("{origin}{path}: {failure}, {}", reply.status)))
+            }
+        }
+    }
+
+    fn shared(&self) -> Option<Arc<Shared>> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn ask(&self, request: &Request, cost: &mut Cost) -> std::result::Result<Answer, Failure> {
+        if request.cancel.is_cancelled() {
+            return Err(Failure::Cancelled);
+        }
+        if !clock::is_set() {
+            return Err(Failure::ClockNotSet);
+        }
+        let shared = self.shared();
+        let prompt = match shared {
+            Some(_) => Prompt::Ids(request.ids),
+            None => Prompt::Text(
+                std::str::from_utf8(request.bytes).map_err(|_| Failure::UnsafeBoundary)?,
+            ),
+        };
+        let question =
+            Question { model: &self.model, prompt, max_tokens: request.max_tokens.max(1) };
+        let (path, body) = match self.kind {
+            ServerKind::OpenAi => (openai::PATH, openai::write(&question)),
+            ServerKind::LlamaCpp => (llama_cpp::PATH, llama_cpp::write(&question)),
+        };
+        let body = body.map_err(|_| Failure::Protocol)?;
+
+        let (reply, traffic) = self.http.post(path, &body, request.deadline, request.cancel);
+        cost.bytes_sent = traffic.sent;
+        cost.bytes_received = traffic.received;
+        let reply = reply.map_err(|trouble| {
+            log::debug!("consult: {}", trouble.detail);
+            trouble.failure
+        })?;
+        status(&reply)?;
+        match self.kind {
+            ServerKind::OpenAi => read::<openai::Completion>(&reply, &question, shared, cost),
+            ServerKind::LlamaCpp => read::<llama_cpp::Completion>(&reply, &question, shared, cost),
+        }
+    }
+}
+
+impl Consult for Cloud {
+    fn consult(&self, request: &Request) -> (std::result::Result<Answer, Failure>, Cost) {
+        let begun = Instant::now();
+        let mut cost = Cost::default();
+        let result = self.ask(request, &mut cost);
+        cost.elapsed = begun.elapsed();
+        match &result {
+            Ok(_) => log::debug!("consult: answered in {:?}", cost.elapsed),
+            Err(failure) => log::debug!("consult: {failure} after {:?}", cost.elapsed),
+        }
+        (result, cost)
     }
 
     fn shares_vocabulary(&self) -> bool {
-        false
+        self.shared().is_some()
+    }
+}
+
+/// The body of an error is neither read nor logged: servers like to repeat the prompt in it, and some
+/// a part of the token.
+fn status(reply: &Reply) -> std::result::Result<(), Failure> {
+    let failure = match reply.status {
+        200 => return Ok(()),
+        401 | 403 => Failure::Unauthorized,
+        429 | 503 => Failure::Busy,
+        _ => Failure::Status,
+    };
+    log::debug!("the server answered with status {}", reply.status);
+    Err(failure)
+}
+
+fn read<P: Parsed + serde::de::DeserializeOwned>(
+    reply: &Reply,
+    question: &Question,
+    shared: Option<Arc<Shared>>,
+    cost: &mut Cost,
+) -> std::result::Result<Answer, Failure> {
+    let unusable = |why: &str| {
+        log::debug!("the server's answer cannot be used: {why}");
+        Failure::Protocol
+    };
+    let parsed: P =
+        serde_json::from_slice(&reply.body).map_err(|_| unusable("not the JSON expected"))?;
+    parsed.count(cost);
+    let written = parsed.written().map_err(unusable)?;
+    written.accept(question, shared.as_deref()).map_err(unusable)
+}
+
+impl fmt::Debug for Cloud {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cloud")
+            .field("origin", &self.http.origin())
+            .field("kind", &self.kind)
+            .field("model", &self.model)
+            .field("shares_vocabulary", &self.shares_vocabulary())
+            .finish_non_exhaustive()
+    }
+}
+
+struct OfBundle<'a> {
+    tokens: Tokens,
+    bundle: &'a Bundle,
+}
+
+impl Vocabulary for OfBundle<'_> {
+    fn usable(&self) -> u32 {
+        u32::try_from(self.bundle.manifest().tokens.usable).unwrap_or(u32::MAX)
+    }
+    fn stop(&self) -> Vec<u32> {
+        self.bundle.manifest().tokens.stop.clone()
+    }
+    fn bytes(&self, id: u32) -> &[u8] {
+        self.tokens.bytes(id)
+    }
+    fn bytes_with_special(&self, id: u32) -> &[u8] {
+        self.tokens.bytes_with_special(id)
     }
 }

@@ -1,0 +1,151 @@
+//! Roots of trust: read once, from files or memory, never from the environment.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use rustls::RootCertStore;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+
+use super::Roots;
+use crate::error::{Error, Result};
+
+/// Where Linux distributions keep the bundle of the system's CA certificates. The first that exists
+/// is used.
+const SYSTEM_BUNDLES: &[&str] = &[
+    // Debian, Ubuntu, Raspberry Pi OS, Arch, Alpine, Gentoo, Buildroot, Yocto, OpenWrt
+    "/etc/ssl/certs/ca-certificates.crt",
+    // Fedora, RHEL and relatives
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    // openSUSE
+    "/var/lib/ca-certificates/ca-bundle.pem",
+    "/etc/ssl/ca-bundle.pem",
+    // Alpine's other name, and the BSD one
+    "/etc/ssl/cert.pem",
+];
+
+/// The largest bundle read; a distribution's is about 0.2 MiB.
+const MAX_PEM_BYTES: u64 = 4 << 20;
+
+pub(super) fn load(roots: &Roots) -> Result<RootCertStore> {
+    match roots {
+        Roots::System => system(SYSTEM_BUNDLES),
+        Roots::PemFile(path) => own(&read(path)?, &path.display().to_string()),
+        Roots::Pem(pem) => own(pem, "the CA PEM"),
+    }
+}
+
+/// A system's bundle may hold certificates that are too old to be parsed: those are left out.
+fn system(places: &[&str]) -> Result<RootCertStore> {
+    let Some(path) = places.iter().map(Path::new).find(|path| path.is_file()) else {
+        return Err(Error::Cloud(format!(
+            "this system has no CA certificates in any of the usual places ({}); install them \
+             (package ca-certificates) or pass a CA PEM",
+            places.join(", ")
+        )));
+    };
+    let what = path.display().to_string();
+    let mut store = RootCertStore::empty();
+    store.add_parsable_certificates(certificates(&read(path)?, &what)?);
+    some(store, &what)
+}
+
+/// Every certificate that the user names must be usable.
+fn own(pem: &[u8], what: &str) -> Result<RootCertStore> {
+    let mut store = RootCertStore::empty();
+    for certificate in certificates(pem, what)? {
+        store.add(certificate).map_err(|e| {
+            Error::Cloud(format!("{what}: a certificate cannot be used as a CA: {e}"))
+        })?;
+    }
+    some(store, what)
+}
+
+fn certificates(pem: &[u8], what: &str) -> Result<Vec<CertificateDer<'static>>> {
+    let marker = b"-----BEGIN ";
+    if !pem.windows(marker.len()).any(|w| w == marker) {
+        return Err(Error::Cloud(format!(
+            "{what} is not PEM; convert a DER certificate with `openssl x509 -inform der`"
+        )));
+    }
+    CertificateDer::pem_slice_iter(pem)
+        .collect::<std::result::Result<_, _>>()
+        .map_err(|e| Error::Cloud(format!("{what} is damaged PEM: {e}")))
+}
+
+fn some(store: RootCertStore, what: &str) -> Result<RootCertStore> {
+    if store.is_empty() {
+        return Err(Error::Cloud(format!(
+            "{what} holds no certificate; pass the CA's certificate as PEM"
+        )));
+    }
+    Ok(store)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    let mut pem = Vec::new();
+    let file = File::open(path).map_err(|e| Error::io(path, e))?;
+    file.take(MAX_PEM_BYTES + 1).read_to_end(&mut pem).map_err(|e| Error::io(path, e))?;
+    if pem.len() as u64 > MAX_PEM_BYTES {
+        return Err(Error::Cloud(format!(
+            "{} is larger than {MAX_PEM_BYTES} bytes; pass only the CAs that are needed",
+            path.display()
+        )));
+    }
+    Ok(pem)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ca_pem() -> String {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params.self_signed(&key).unwrap().pem()
+    }
+
+    fn key_pem() -> String {
+        rcgen::KeyPair::generate().unwrap().serialize_pem()
+    }
+
+    #[test]
+    fn own_certificates() {
+        let two = ca_pem() + &ca_pem();
+        assert_eq!(load(&Roots::Pem(ca_pem().into())).unwrap().len(), 1);
+        assert_eq!(load(&Roots::Pem(two.into())).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        let broken_base64 = "-----BEGIN CERTIFICATE-----\n*!\n-----END CERTIFICATE-----\n";
+        let no_certificate = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        let rows = [
+            (Roots::Pem(b"hello".to_vec()), "not PEM"),
+            (Roots::Pem(Vec::new()), "not PEM"),
+            (Roots::Pem(key_pem().into()), "holds no certificate"),
+            (Roots::Pem(broken_base64.into()), "damaged PEM"),
+            (Roots::Pem(no_certificate.into()), "cannot be used as a CA"),
+            (Roots::PemFile("/does/not/exist.pem".into()), "/does/not/exist.pem"),
+        ];
+        for (roots, reason) in rows {
+            let error = load(&roots).expect_err(reason).to_string();
+            assert!(error.contains(reason), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_first_system_bundle_there_is() {
+        let dir = temp_dir::TempDir::new().unwrap();
+        let bundle = dir.child("bundle.pem");
+        std::fs::write(&bundle, ca_pem()).unwrap();
+        let places = ["/does/not/exist", bundle.to_str().unwrap()];
+        assert_eq!(system(&places).unwrap().len(), 1);
+
+        let error = system(&["/does/not/exist"]).unwrap_err().to_string();
+        assert!(error.contains("pass a CA PEM"), "{error}");
+    }
+}

@@ -1,0 +1,236 @@
+//! The TCP socket under TLS. Every wait is cut into short slices, so that a cancel or the deadline of
+//! the running consult ends it; every byte is counted.
+
+use std::io::{self, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::cancel::Cancel;
+
+/// How long a wait may go on before the cancel flag is looked at again.
+const SLICE: Duration = Duration::from_millis(25);
+
+/// Addresses of a host tried at most.
+const MAX_ADDRESSES: usize = 8;
+
+/// Dial threads alive at most; more than one only while a resolver hangs.
+const MAX_DIALS: usize = 4;
+
+/// What a name lookup needs, with room to spare.
+const DIAL_STACK: usize = 256 << 10;
+
+/// How far the running exchange got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Stage {
+    /// Nothing was needed yet: the connection of an earlier exchange is still there.
+    Reused,
+    Dialling,
+    Handshaking,
+    /// This exchange opened its connection.
+    Opened,
+}
+
+/// Limits and counters of the exchange that runs on a connection; set anew for each.
+#[derive(Debug, Clone)]
+pub(super) struct Exchange {
+    pub deadline: Instant,
+    pub cancel: Cancel,
+    pub stage: Stage,
+    pub sent: u64,
+    pub received: u64,
+    /// A byte of an answer arrived (inside TLS).
+    pub answered: bool,
+}
+
+impl Exchange {
+    fn new(deadline: Instant, cancel: Cancel) -> Self {
+        let stage = Stage::Reused;
+        Exchange { deadline, cancel, stage, sent: 0, received: 0, answered: false }
+    }
+}
+
+/// The current [`Exchange`], shared by a connection and whoever uses it.
+#[derive(Debug, Clone)]
+pub(super) struct Watch(Arc<Mutex<Exchange>>);
+
+impl Watch {
+    pub fn new() -> Self {
+        Watch(Arc::new(Mutex::new(Exchange::new(Instant::now(), Cancel::new()))))
+    }
+
+    pub fn begin(&self, deadline: Instant, cancel: &Cancel) {
+        *self.lock() = Exchange::new(deadline, cancel.clone());
+    }
+
+    /// Of a retry: the counters go on.
+    pub fn again(&self) {
+        self.update(|e| e.stage = Stage::Reused);
+    }
+
+    pub fn snapshot(&self) -> Exchange {
+        self.lock().clone()
+    }
+
+    pub fn update(&self, change: impl FnOnce(&mut Exchange)) {
+        change(&mut self.lock());
+    }
+
+    /// How long to wait before asking again; an error once the exchange must end.
+    fn slice(&self) -> io::Result<Duration> {
+        let exchange = self.lock();
+        let left = exchange.deadline.saturating_duration_since(Instant::now());
+        // Not `Interrupted`: readers would take that for a signal and try again.
+        if exchange.cancel.is_cancelled() {
+            Err(io::Error::other("cancelled"))
+        } else if left.is_zero() {
+            Err(io::Error::other("the deadline passed"))
+        } else {
+            Ok(left.min(SLICE))
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Exchange> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A connected socket.
+#[derive(Debug)]
+pub(super) struct Socket {
+    stream: TcpStream,
+    watch: Watch,
+}
+
+impl Socket {
+    /// Nothing has arrived since the last answer, neither bytes nor an end.
+    pub fn is_idle(&self) -> bool {
+        let quiet = || -> io::Result<bool> {
+            self.stream.set_nonblocking(true)?;
+            let peeked = self.stream.peek(&mut [0]);
+            self.stream.set_nonblocking(false)?;
+            Ok(peeked.is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock))
+        };
+        quiet().unwrap_or(false)
+    }
+}
+
+impl Read for Socket {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            self.stream.set_read_timeout(Some(self.watch.slice()?))?;
+            match self.stream.read(buffer) {
+                Err(e) if is_slice_over(&e) => {}
+                Err(e) => return Err(e),
+                Ok(n) => {
+                    self.watch.update(|exchange| exchange.received += n as u64);
+                    return Ok(n);
+                }
+            }
+        }
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            self.stream.set_write_timeout(Some(self.watch.slice()?))?;
+            match self.stream.write(bytes) {
+                Err(e) if is_slice_over(&e) => {}
+                Err(e) => return Err(e),
+                Ok(n) => {
+                    self.watch.update(|exchange| exchange.sent += n as u64);
+                    return Ok(n);
+                }
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
+}
+
+fn is_slice_over(e: &io::Error) -> bool {
+    use io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
+    matches!(e.kind(), WouldBlock | TimedOut | Interrupted)
+}
+
+/// Opens connections to one host. Looking up a name and connecting cannot be interrupted, so a helper
+/// thread does both and ends by itself: at the deadline, or when the system's resolver gives up.
+#[derive(Debug)]
+pub(super) struct Dialler {
+    host: String,
+    port: u16,
+    running: Arc<AtomicUsize>,
+}
+
+impl Dialler {
+    pub fn new(host: String, port: u16) -> Self {
+        Dialler { host, port, running: Arc::default() }
+    }
+
+    pub fn dial(&self, watch: &Watch) -> io::Result<Socket> {
+        let running = Running::start(&self.running)?;
+        let (host, port, deadline) = (self.host.clone(), self.port, watch.snapshot().deadline);
+        let (answer, wait) = mpsc::sync_channel(1);
+        let work = move || {
+            let _running = running;
+            // Nobody listens any more after a cancel.
+            let _ = answer.send(connect(&host, port, deadline));
+        };
+        thread::Builder::new().name("hybrid-dial".into()).stack_size(DIAL_STACK).spawn(work)?;
+        loop {
+            match wait.recv_timeout(watch.slice()?) {
+                Ok(stream) => return Ok(Socket { stream: stream?, watch: watch.clone() }),
+                Err(mpsc::RecvTimeoutError::Timeout) => {}
+                Err(mpsc::RecvTimeoutError::Disconnected) => {
+                    return Err(io::Error::other("the dial thread ended without an answer"));
+                }
+            }
+        }
+    }
+}
+
+/// Counts a dial thread for as long as it lives.
+struct Running(Arc<AtomicUsize>);
+
+impl Running {
+    fn start(count: &Arc<AtomicUsize>) -> io::Result<Running> {
+        let running = Running(count.clone());
+        if count.fetch_add(1, Relaxed) >= MAX_DIALS {
+            return Err(io::Error::other("earlier name lookups still hang"));
+        }
+        Ok(running)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Tries the host's addresses in the resolver's order, each with its share of the time left.
+fn connect(host: &str, port: u16, deadline: Instant) -> io::Result<TcpStream> {
+    let addresses: Vec<_> = (host, port).to_socket_addrs()?.take(MAX_ADDRESSES).collect();
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+    for (i, address) in addresses.iter().enumerate() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let share = left / (addresses.len() - i) as u32;
+        if share.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        match TcpStream::connect_timeout(address, share) {
+            Ok(stream) => {
+                // A request is one or two writes: waiting to fill a packet would only delay it.
+                stream.set_nodelay(true)?;
+                return Ok(stream);
+            }
+            Err(e) => last = e,
+        }
+    }
+    Err(last)
+}
