@@ -132,11 +132,15 @@ fn quantise_block<L: Lanes>(rest: &[f32]) -> ActBlock {
     let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
     let mut codes = [0; BLOCK];
     let mut sums = [0; 2];
-    for (half, x) in [low, high].into_iter().enumerate() {
-        let shifted = x.mul(L::splat(inverse)).add(L::splat(ROUND)).to_array();
-        for (i, x) in shifted.into_iter().enumerate() {
-            let code = x.to_bits() as u8 as i8;
-            codes[half * 16 + i] = code;
+    let shift = L::splat(ROUND);
+    let shifted = [
+        low.mul(L::splat(inverse)).add(shift).to_array(),
+        high.mul(L::splat(inverse)).add(shift).to_array(),
+    ];
+    for half in 0..2 {
+        for i in 0..LANES {
+            let code = shifted[half][i].to_bits() as u8 as i8;
+            codes[half * LANES + i] = code;
             sums[half] += i32::from(code);
         }
     }

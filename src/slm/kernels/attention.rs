@@ -112,16 +112,20 @@ impl Batch<'_> {
         let padded = self.job.shape.value_dim();
         scratch.sums.clear();
         scratch.sums.resize(M * padded, 0.0);
-        let limits: [usize; M] = std::array::from_fn(|m| self.job.start + self.query(m).0 + 1);
+        let mut limits = [0; M];
+        for m in 0..M {
+            limits[m] = self.job.start + self.query(m).0 + 1;
+        }
         let mut scores = [[0.0; CHUNK]; M];
         let mut softmax = [Running::default(); M];
         for start in (0..limits[M - 1]).step_by(CHUNK) {
             let len = CHUNK.min(limits[M - 1] - start);
             self.score::<L, M>(&scratch.queries, start, len, &mut scores);
-            let factors = std::array::from_fn(|m| {
+            let mut factors = [0.0; M];
+            for m in 0..M {
                 let visible = limits[m].saturating_sub(start).min(len);
-                softmax[m].add::<L>(&mut scores[m][..len], visible)
-            });
+                factors[m] = softmax[m].add::<L>(&mut scores[m][..len], visible);
+            }
             self.weigh::<L, M>(&scores, &factors, start, len, &mut scratch.sums);
         }
         self.finish(&softmax, &scratch.sums, out);
@@ -233,11 +237,14 @@ impl<const M: usize> Part<'_, M> {
         }
         let rows = self.values.chunks_exact(self.vectors).take(self.len.min(CHUNK));
         for (t, row) in rows.enumerate() {
-            let row: [L; W] = std::array::from_fn(|w| L::load_half(&row[at + w]));
+            let mut value = [L::splat(0.0); W];
+            for w in 0..W {
+                value[w] = L::load_half(&row[at + w]);
+            }
             for m in 0..M {
                 let weight = L::splat(self.weights[m][t]);
                 for w in 0..W {
-                    sums[m][w] = row[w].mul_add(weight, sums[m][w]);
+                    sums[m][w] = value[w].mul_add(weight, sums[m][w]);
                 }
             }
         }

@@ -124,30 +124,35 @@ fn dots<L: Lanes, W: Weight, const R: usize, const N: usize>(
     first: usize,
 ) {
     let cols = rows[0].len();
-    let weights: [&[W]; N] = std::array::from_fn(|n| &weights[n * cols..(n + 1) * cols]);
-    let (weights, weight_tails) = split(weights);
-    let (rows, row_tails) = split(rows);
+    let whole = cols / LANES;
+    let (mut w_vectors, mut w_tails): ([&[[W; LANES]]; N], [&[W]; N]) = ([&[]; N], [&[]; N]);
+    for n in 0..N {
+        let (vectors, tail) = weights[n * cols..(n + 1) * cols].as_chunks();
+        (w_vectors[n], w_tails[n]) = (&vectors[..whole], tail);
+    }
+    let (mut x_vectors, mut x_tails): ([&[[f32; LANES]]; R], [&[f32]; R]) = ([&[]; R], [&[]; R]);
+    for r in 0..R {
+        let (vectors, tail) = rows[r].as_chunks();
+        (x_vectors[r], x_tails[r]) = (&vectors[..whole], tail);
+    }
     let mut sums = [[L::splat(0.0); N]; R];
-    for i in 0..cols / LANES {
-        let w: [L; N] = std::array::from_fn(|n| W::load(&weights[n][i]));
+    for i in 0..whole {
+        let mut w = [L::splat(0.0); N];
+        for n in 0..N {
+            w[n] = W::load(&w_vectors[n][i]);
+        }
         for r in 0..R {
-            let x = L::load(&rows[r][i]);
+            let x = L::load(&x_vectors[r][i]);
             for n in 0..N {
                 sums[r][n] = w[n].mul_add(x, sums[r][n]);
             }
         }
     }
     for r in 0..R {
-        let x = L::load_part(row_tails[r], 0.0);
+        let x = L::load_part(x_tails[r], 0.0);
         for n in 0..N {
-            let sum = W::load_part::<L>(weight_tails[n]).mul_add(x, sums[r][n]);
+            let sum = W::load_part::<L>(w_tails[n]).mul_add(x, sums[r][n]);
             results[r][first + n] += sum.sum();
         }
     }
-}
-
-/// Whole vectors and the rest, of several slices of one length.
-#[inline(always)]
-fn split<T, const N: usize>(slices: [&[T]; N]) -> ([&[[T; LANES]]; N], [&[T]; N]) {
-    (slices.map(|s| s.as_chunks().0), slices.map(|s| s.as_chunks::<LANES>().1))
 }

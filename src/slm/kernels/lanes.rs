@@ -2,6 +2,10 @@
 //!
 //! The algorithms are written once over [`Lanes`] and compiled per instruction set. The portable
 //! implementation is an array, which compilers turn into whatever vectors the target always has.
+//!
+//! Code over [`Lanes`] must be inlined, down to every intrinsic, into a function compiled for the
+//! instruction set. Closures and adapters such as `map` are compiled on their own first, without the
+//! instructions: write loops and `#[inline(always)]` functions.
 
 /// Lanes of a vector.
 pub const LANES: usize = 16;
@@ -51,14 +55,27 @@ pub unsafe trait Lanes: Copy {
         Self::load(&padded)
     }
 
+    /// Adds pairwise: the same order in every implementation.
     #[inline(always)]
     fn sum(self) -> f32 {
-        fold(self.to_array(), |a, b| a + b)
+        let mut x = self.to_array();
+        for width in [8, 4, 2, 1] {
+            for i in 0..width {
+                x[i] += x[i + width];
+            }
+        }
+        x[0]
     }
 
     #[inline(always)]
     fn largest(self) -> f32 {
-        fold(self.to_array(), |a, b| if a > b { a } else { b })
+        let mut x = self.to_array();
+        for width in [8, 4, 2, 1] {
+            for i in 0..width {
+                x[i] = if x[i] > x[i + width] { x[i] } else { x[i + width] };
+            }
+        }
+        x[0]
     }
 
     /// e^x with a relative error below 3e-7; `x` is clamped to −87.3..=88.3, NaN stays NaN.
@@ -82,24 +99,9 @@ pub unsafe trait Lanes: Copy {
     }
 }
 
-/// Combines lanes pairwise: the same order for every implementation.
-#[inline(always)]
-fn fold(x: [f32; LANES], f: impl Fn(f32, f32) -> f32) -> f32 {
-    let x: [f32; 8] = std::array::from_fn(|i| f(x[i], x[i + 8]));
-    let x: [f32; 4] = std::array::from_fn(|i| f(x[i], x[i + 4]));
-    f(f(x[0], x[2]), f(x[1], x[3]))
-}
-
 /// Lanes as a plain array: right everywhere.
 #[derive(Clone, Copy)]
 pub struct Array([f32; LANES]);
-
-impl Array {
-    #[inline(always)]
-    fn map2(self, other: Self, f: impl Fn(f32, f32) -> f32) -> Self {
-        Array(std::array::from_fn(|i| f(self.0[i], other.0[i])))
-    }
-}
 
 // SAFETY: needs no special instructions.
 unsafe impl Lanes for Array {
@@ -115,7 +117,11 @@ unsafe impl Lanes for Array {
 
     #[inline(always)]
     fn load_half(x: &[u16; LANES]) -> Self {
-        Array(x.map(half_to_float))
+        let mut out = [0.0; LANES];
+        for i in 0..LANES {
+            out[i] = half_to_float(x[i]);
+        }
+        Array(out)
     }
 
     #[inline(always)]
@@ -125,27 +131,43 @@ unsafe impl Lanes for Array {
 
     #[inline(always)]
     fn to_half_array(self) -> [u16; LANES] {
-        self.0.map(|x| half::f16::from_f32_const(x).to_bits())
+        let mut out = [0; LANES];
+        for i in 0..LANES {
+            out[i] = half::f16::from_f32_const(self.0[i]).to_bits();
+        }
+        out
     }
 
     #[inline(always)]
-    fn add(self, other: Self) -> Self {
-        self.map2(other, |a, b| a + b)
+    fn add(mut self, other: Self) -> Self {
+        for i in 0..LANES {
+            self.0[i] = self.0[i] + other.0[i];
+        }
+        self
     }
 
     #[inline(always)]
-    fn sub(self, other: Self) -> Self {
-        self.map2(other, |a, b| a - b)
+    fn sub(mut self, other: Self) -> Self {
+        for i in 0..LANES {
+            self.0[i] = self.0[i] - other.0[i];
+        }
+        self
     }
 
     #[inline(always)]
-    fn mul(self, other: Self) -> Self {
-        self.map2(other, |a, b| a * b)
+    fn mul(mut self, other: Self) -> Self {
+        for i in 0..LANES {
+            self.0[i] = self.0[i] * other.0[i];
+        }
+        self
     }
 
     #[inline(always)]
-    fn div(self, other: Self) -> Self {
-        self.map2(other, |a, b| a / b)
+    fn div(mut self, other: Self) -> Self {
+        for i in 0..LANES {
+            self.0[i] = self.0[i] / other.0[i];
+        }
+        self
     }
 
     #[inline(always)]
@@ -154,23 +176,35 @@ unsafe impl Lanes for Array {
     }
 
     #[inline(always)]
-    fn max(self, other: Self) -> Self {
-        self.map2(other, |a, b| if a > b { a } else { b })
+    fn max(mut self, other: Self) -> Self {
+        for i in 0..LANES {
+            self.0[i] = if self.0[i] > other.0[i] { self.0[i] } else { other.0[i] };
+        }
+        self
     }
 
     #[inline(always)]
-    fn min(self, other: Self) -> Self {
-        self.map2(other, |a, b| if a < b { a } else { b })
+    fn min(mut self, other: Self) -> Self {
+        for i in 0..LANES {
+            self.0[i] = if self.0[i] < other.0[i] { self.0[i] } else { other.0[i] };
+        }
+        self
     }
 
     #[inline(always)]
-    fn abs(self) -> Self {
-        Array(self.0.map(f32::abs))
+    fn abs(mut self) -> Self {
+        for i in 0..LANES {
+            self.0[i] = self.0[i].abs();
+        }
+        self
     }
 
     #[inline(always)]
-    fn power_of_two(self) -> Self {
-        Array(self.0.map(|x| f32::from_bits((x.to_bits() << 23).wrapping_add(0x3F80_0000))))
+    fn power_of_two(mut self) -> Self {
+        for i in 0..LANES {
+            self.0[i] = f32::from_bits((self.0[i].to_bits() << 23).wrapping_add(0x3F80_0000));
+        }
+        self
     }
 }
 

@@ -5,25 +5,25 @@ use std::arch::x86_64::*;
 use std::ops::Range;
 
 use crate::slm::kernels::activations::{ActBlock, Activations, Panel};
-use crate::slm::kernels::format::{Format, GROUP, TILE_ROWS};
+use crate::slm::kernels::format::Format;
 use crate::slm::kernels::lanes::{LANES, Lanes};
 use crate::slm::kernels::matrix::Matrix;
 use crate::slm::kernels::output::Output;
 use crate::slm::kernels::{Kernels, float};
 
 pub(super) static KERNELS: Kernels = kernels!(
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]
+    #[target_feature(enable = "avx512bw,avx512vnni")]
     "avx512vnni",
     available,
     Zmm,
     tiles
 );
 
+/// AVX-512 BW and VNNI, and what the compiler takes these to include.
 fn available() -> bool {
-    is_x86_feature_detected!("avx512f")
-        && is_x86_feature_detected!("avx512bw")
-        && is_x86_feature_detected!("avx512vl")
+    is_x86_feature_detected!("avx512bw")
         && is_x86_feature_detected!("avx512vnni")
+        && is_x86_feature_detected!("avx512f")
         && is_x86_feature_detected!("avx2")
         && is_x86_feature_detected!("fma")
         && is_x86_feature_detected!("f16c")
@@ -32,127 +32,28 @@ fn available() -> bool {
 /// 64 bytes, as they lie in a tile.
 type Line = [u8; 64];
 
-/// How the codes of a format become bytes.
+/// A quantised format as a type, so that each gets its own loops.
 trait Code {
     const FORMAT: Format;
     /// Lines of one group: scales, mins and two blocks of codes.
     const LINES: usize = Self::FORMAT.group_bytes() / 64;
-    /// One register per quad of a block.
-    ///
-    /// # Safety
-    /// The CPU has AVX-512 F and BW.
-    unsafe fn unpack(block: &[Line]) -> [__m512i; 8];
+    /// Lines of one block's codes.
+    const BLOCK_LINES: usize = Self::FORMAT.block_bytes() / 64;
 }
 
-struct Q4;
-struct Q4M;
-struct Q5;
-struct Q6;
-struct Q8;
-
-impl Code for Q4 {
-    const FORMAT: Format = Format::Q4;
-
-    #[inline(always)]
-    unsafe fn unpack(block: &[Line]) -> [__m512i; 8] {
-        // SAFETY: the caller's promise.
-        unsafe { nibbles(block) }
-    }
+macro_rules! codes {
+    ($($name:ident)*) => {
+        $(struct $name;
+        impl Code for $name {
+            const FORMAT: Format = Format::$name;
+        })*
+    };
 }
+codes!(Q4 Q4M Q5 Q6 Q8);
 
-impl Code for Q4M {
-    const FORMAT: Format = Format::Q4M;
-
-    #[inline(always)]
-    unsafe fn unpack(block: &[Line]) -> [__m512i; 8] {
-        // SAFETY: the caller's promise.
-        unsafe { nibbles(block) }
-    }
-}
-
-impl Code for Q5 {
-    const FORMAT: Format = Format::Q5;
-
-    #[inline(always)]
-    unsafe fn unpack(block: &[Line]) -> [__m512i; 8] {
-        let masks = block[4].as_chunks::<8>().0;
-        // SAFETY: the caller's promise.
-        unsafe {
-            let (mut codes, sixteen) = (nibbles(block), _mm512_set1_epi8(16));
-            for quad in 0..8 {
-                let mask = u64::from_le_bytes(masks[quad]);
-                codes[quad] = _mm512_mask_add_epi8(codes[quad], mask, codes[quad], sixteen);
-            }
-            codes
-        }
-    }
-}
-
-impl Code for Q6 {
-    const FORMAT: Format = Format::Q6;
-
-    #[inline(always)]
-    unsafe fn unpack(block: &[Line]) -> [__m512i; 8] {
-        /// `(a & b) | c`
-        const AND_OR: i32 = 0b1110_1010;
-        // SAFETY: the caller's promise.
-        unsafe {
-            let (mut codes, top) = (nibbles(block), _mm512_set1_epi8(0x30));
-            for plane in 0..2 {
-                let bits = load(&block[4 + plane]);
-                let shifted = [
-                    _mm512_slli_epi16::<4>(bits),
-                    _mm512_slli_epi16::<2>(bits),
-                    bits,
-                    _mm512_srli_epi16::<2>(bits),
-                ];
-                for (t, high) in shifted.into_iter().enumerate() {
-                    let code = &mut codes[4 * plane + t];
-                    *code = _mm512_ternarylogic_epi32::<AND_OR>(high, top, *code);
-                }
-            }
-            codes
-        }
-    }
-}
-
-impl Code for Q8 {
-    const FORMAT: Format = Format::Q8;
-
-    #[inline(always)]
-    unsafe fn unpack(block: &[Line]) -> [__m512i; 8] {
-        // SAFETY: the caller's promise.
-        unsafe { [0, 1, 2, 3, 4, 5, 6, 7].map(|quad: usize| load(&block[quad])) }
-    }
-}
-
-/// # Safety
-/// The CPU has AVX-512 F.
-#[inline(always)]
-unsafe fn load(line: &Line) -> __m512i {
-    // SAFETY: 64 readable bytes, any alignment.
-    unsafe { _mm512_loadu_si512(line.as_ptr().cast()) }
-}
-
-/// Codes from the 4-bit plane.
-///
-/// # Safety
-/// The CPU has AVX-512 F and BW.
-#[inline(always)]
-unsafe fn nibbles(block: &[Line]) -> [__m512i; 8] {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let low = _mm512_set1_epi8(15);
-        let lines = [load(&block[0]), load(&block[1]), load(&block[2]), load(&block[3])];
-        let [a, b, c, d] = lines.map(|line| _mm512_and_si512(line, low));
-        let [e, f, g, h] = lines.map(|line| _mm512_and_si512(_mm512_srli_epi16::<4>(line), low));
-        [a, b, c, d, e, f, g, h]
-    }
-}
-
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]
+#[target_feature(enable = "avx512bw,avx512vnni")]
 unsafe fn tiles(matrix: &Matrix, acts: &Activations, tiles: Range<usize>, out: &Output) {
-    // SAFETY: the caller's promise; each function below needs the same features as this one.
+    // SAFETY: the caller's promise, passed on.
     unsafe {
         match matrix.format() {
             Format::F32 | Format::F16 => float::tiles::<Zmm>(matrix, acts, tiles, out),
@@ -165,7 +66,7 @@ unsafe fn tiles(matrix: &Matrix, acts: &Activations, tiles: Range<usize>, out: &
     }
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]
+#[target_feature(enable = "avx512bw,avx512vnni")]
 unsafe fn quantised<C: Code>(
     matrix: &Matrix,
     acts: &Activations,
@@ -175,7 +76,7 @@ unsafe fn quantised<C: Code>(
     for tile in tiles {
         let lines = matrix.tile(tile).as_chunks::<64>().0;
         for panel in acts.panels() {
-            // SAFETY: the caller's promise.
+            // SAFETY: the caller's promise, passed on.
             unsafe {
                 match panel.rows {
                     16 => multiply::<C, 16>(lines, panel, tile, out),
@@ -190,7 +91,7 @@ unsafe fn quantised<C: Code>(
 }
 
 /// One tile times a panel of `M` rows.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]
+#[target_feature(enable = "avx512bw,avx512vnni")]
 unsafe fn multiply<C: Code, const M: usize>(
     tile: &[Line],
     panel: Panel,
@@ -200,93 +101,142 @@ unsafe fn multiply<C: Code, const M: usize>(
     let mut sums = [Zmm::load(&out.bias(index)).0; M];
     let acts = panel.blocks.as_chunks::<M>().0.as_chunks::<2>().0;
     for (group, acts) in tile.chunks_exact(C::LINES).zip(acts) {
-        for half in 0..2 {
-            // SAFETY: this function has the features.
-            unsafe { block::<C, M>(group, half, &acts[half], &mut sums) };
-        }
+        block::<C, M>(group, 0, &acts[0], &mut sums);
+        block::<C, M>(group, 1, &acts[1], &mut sums);
     }
-    for (row, sums) in sums.into_iter().enumerate() {
+    for row in 0..M {
         // SAFETY: the caller gave this tile to this call alone.
-        unsafe { out.store(panel.first + row, index, &Zmm(sums).to_array()) };
+        unsafe { out.store(panel.first + row, index, &Zmm(sums[row]).to_array()) };
     }
 }
 
-/// Adds the products of one of a group's two blocks.
-///
-/// # Safety
-/// The CPU has the features of [`multiply`].
-#[inline(always)]
-unsafe fn block<C: Code, const M: usize>(
+/// Adds the products of block 0 or 1 of a group.
+#[target_feature(enable = "avx512bw,avx512vnni")]
+#[inline]
+fn block<C: Code, const M: usize>(
     group: &[Line],
-    half: usize,
+    index: usize,
     acts: &[ActBlock; M],
     sums: &mut [__m512; M],
 ) {
     let format = C::FORMAT;
-    let lines = format.block_bytes() / 64;
-    let start = format.codes_offset() / 64 + half * lines;
-    let zero_bits = format.zero_point().checked_ilog2();
-    // SAFETY: the caller's promise.
-    unsafe {
-        let codes = C::unpack(&group[start..start + lines]);
-        let parts = format.scales_per_block();
-        let scales = halves(group, half * parts);
+    let codes = unpack::<C>(&group[format.codes_offset() / 64 + index * C::BLOCK_LINES..]);
+    if format.scales_per_block() == 1 {
+        let scales = halves(group, index);
         for r in 0..M {
-            let act = &acts[r];
-            let start = |negated: i32| match zero_bits {
-                Some(bits) => {
-                    _mm512_sll_epi32(_mm512_set1_epi32(negated), _mm_cvtsi32_si128(bits as i32))
-                }
-                None => _mm512_setzero_si512(),
-            };
-            let scale = _mm512_set1_ps(act.scale);
-            if parts == 1 {
-                let dots = dot(&codes, 0..8, act, start(act.negated));
-                sums[r] = _mm512_fmadd_ps(_mm512_mul_ps(dots, scales), scale, sums[r]);
-            } else {
-                let low = dot(&codes, 0..4, act, start(act.negated_low));
-                let high = dot(&codes, 4..8, act, start(act.negated - act.negated_low));
-                let high_scales = halves(group, half * parts + 1);
-                let both = _mm512_fmadd_ps(high, high_scales, _mm512_mul_ps(low, scales));
-                sums[r] = _mm512_fmadd_ps(both, scale, sums[r]);
-            }
+            let dots = dot(start::<C>(acts[r].negated), &codes, &acts[r], 0..8);
+            let scale = _mm512_set1_ps(acts[r].scale);
+            sums[r] = _mm512_fmadd_ps(_mm512_mul_ps(dots, scales), scale, sums[r]);
         }
-        if format.has_mins() {
-            let mins = halves(&group[format.scales_bytes() / 64..], half);
-            for r in 0..M {
-                sums[r] = _mm512_fmadd_ps(mins, _mm512_set1_ps(acts[r].offset), sums[r]);
-            }
+    } else {
+        let (low_scales, high_scales) = (halves(group, 2 * index), halves(group, 2 * index + 1));
+        for r in 0..M {
+            let negated_high = acts[r].negated - acts[r].negated_low;
+            let low = dot(start::<C>(acts[r].negated_low), &codes, &acts[r], 0..4);
+            let high = dot(start::<C>(negated_high), &codes, &acts[r], 4..8);
+            let both = _mm512_fmadd_ps(high, high_scales, _mm512_mul_ps(low, low_scales));
+            sums[r] = _mm512_fmadd_ps(both, _mm512_set1_ps(acts[r].scale), sums[r]);
         }
+    }
+    if format.has_mins() {
+        let mins = halves(&group[format.scales_bytes() / 64..], index);
+        for r in 0..M {
+            sums[r] = _mm512_fmadd_ps(mins, _mm512_set1_ps(acts[r].offset), sums[r]);
+        }
+    }
+}
+
+/// What a sum of products with unsigned codes starts from.
+#[target_feature(enable = "avx512bw,avx512vnni")]
+#[inline]
+fn start<C: Code>(negated: i32) -> __m512i {
+    // Zero points are powers of two.
+    match C::FORMAT.zero_point() {
+        0 => _mm512_setzero_si512(),
+        8 => _mm512_slli_epi32::<3>(_mm512_set1_epi32(negated)),
+        16 => _mm512_slli_epi32::<4>(_mm512_set1_epi32(negated)),
+        32 => _mm512_slli_epi32::<5>(_mm512_set1_epi32(negated)),
+        _ => _mm512_slli_epi32::<7>(_mm512_set1_epi32(negated)),
     }
 }
 
 /// Sixteen rows' dot products over some quads.
-///
-/// # Safety
-/// The CPU has AVX-512 F and VNNI.
-#[inline(always)]
-unsafe fn dot(codes: &[__m512i; 8], quads: Range<usize>, act: &ActBlock, start: __m512i) -> __m512 {
+#[target_feature(enable = "avx512bw,avx512vnni")]
+#[inline]
+fn dot(mut sum: __m512i, codes: &[__m512i; 8], act: &ActBlock, quads: Range<usize>) -> __m512 {
     let acts = act.codes.as_chunks::<4>().0;
-    // SAFETY: the caller's promise.
-    unsafe {
-        let mut sum = start;
-        for quad in quads {
-            let four = _mm512_set1_epi32(i32::from_le_bytes(acts[quad].map(|a| a as u8)));
-            sum = _mm512_dpbusd_epi32(sum, codes[quad], four);
+    for quad in quads {
+        let [a, b, c, d] = acts[quad];
+        let four = i32::from_le_bytes([a as u8, b as u8, c as u8, d as u8]);
+        sum = _mm512_dpbusd_epi32(sum, codes[quad], _mm512_set1_epi32(four));
+    }
+    _mm512_cvtepi32_ps(sum)
+}
+
+/// A block's codes, one register per quad.
+#[target_feature(enable = "avx512bw,avx512vnni")]
+#[inline]
+fn unpack<C: Code>(block: &[Line]) -> [__m512i; 8] {
+    let mut codes = [_mm512_setzero_si512(); 8];
+    if C::FORMAT == Format::Q8 {
+        for quad in 0..8 {
+            codes[quad] = load(&block[quad]);
         }
-        _mm512_cvtepi32_ps(sum)
+        return codes;
+    }
+    let low = _mm512_set1_epi8(15);
+    for quad in 0..4 {
+        let line = load(&block[quad]);
+        codes[quad] = _mm512_and_si512(line, low);
+        codes[quad + 4] = _mm512_and_si512(_mm512_srli_epi16::<4>(line), low);
+    }
+    match C::FORMAT {
+        Format::Q5 => add_fifth_bits(&mut codes, &block[4]),
+        Format::Q6 => {
+            add_top_bits(&mut codes[..4], load(&block[4]));
+            add_top_bits(&mut codes[4..], load(&block[5]));
+        }
+        _ => {}
+    }
+    codes
+}
+
+#[target_feature(enable = "avx512bw,avx512vnni")]
+#[inline]
+fn add_fifth_bits(codes: &mut [__m512i; 8], masks: &Line) {
+    let sixteen = _mm512_set1_epi8(16);
+    for (code, mask) in codes.iter_mut().zip(masks.as_chunks::<8>().0) {
+        *code = _mm512_mask_add_epi8(*code, u64::from_le_bytes(*mask), *code, sixteen);
     }
 }
 
+/// Adds the top two bits of four quads, which lie in one plane.
+#[target_feature(enable = "avx512bw,avx512vnni")]
+#[inline]
+fn add_top_bits(codes: &mut [__m512i], plane: __m512i) {
+    /// `(a & b) | c`
+    const AND_OR: i32 = 0b1110_1010;
+    let mask = _mm512_set1_epi8(0x30);
+    codes[0] = _mm512_ternarylogic_epi32::<AND_OR>(_mm512_slli_epi16::<4>(plane), mask, codes[0]);
+    codes[1] = _mm512_ternarylogic_epi32::<AND_OR>(_mm512_slli_epi16::<2>(plane), mask, codes[1]);
+    codes[2] = _mm512_ternarylogic_epi32::<AND_OR>(plane, mask, codes[2]);
+    codes[3] = _mm512_ternarylogic_epi32::<AND_OR>(_mm512_srli_epi16::<2>(plane), mask, codes[3]);
+}
+
+#[target_feature(enable = "avx512bw,avx512vnni")]
+#[inline]
+fn load(line: &Line) -> __m512i {
+    // SAFETY: 64 readable bytes, any alignment.
+    unsafe { _mm512_loadu_si512(line.as_ptr().cast()) }
+}
+
 /// The `index`th 16 f16 values.
-///
-/// # Safety
-/// The CPU has AVX-512 F.
-#[inline(always)]
-unsafe fn halves(lines: &[Line], index: usize) -> __m512 {
+#[target_feature(enable = "avx512bw,avx512vnni")]
+#[inline]
+fn halves(lines: &[Line], index: usize) -> __m512 {
     let half = &lines[index / 2].as_chunks::<32>().0[index % 2];
     // SAFETY: 32 readable bytes, any alignment.
-    unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(half.as_ptr().cast())) }
+    _mm512_cvtph_ps(unsafe { _mm256_loadu_si256(half.as_ptr().cast()) })
 }
 
 /// Sixteen f32 in one register. Values of this type are only made inside functions compiled with
@@ -294,8 +244,6 @@ unsafe fn halves(lines: &[Line], index: usize) -> __m512 {
 /// intrinsic below.
 #[derive(Clone, Copy)]
 struct Zmm(__m512);
-
-const _: () = assert!(LANES == 16 && TILE_ROWS == LANES && GROUP == 64);
 
 // SAFETY: see the type.
 unsafe impl Lanes for Zmm {
