@@ -5,6 +5,8 @@ mod from_gguf;
 mod gguf;
 mod graph;
 mod plan;
+#[cfg(test)]
+mod testing;
 mod tokenizer;
 mod weights;
 

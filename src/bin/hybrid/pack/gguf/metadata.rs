@@ -32,6 +32,11 @@ impl Metadata {
         Ok(Metadata(pairs))
     }
 
+    #[cfg(test)]
+    pub fn set(&mut self, key: &str, value: Value) {
+        self.0.insert(key.to_owned(), value);
+    }
+
     pub fn get(&self, key: &str) -> Option<&Value> {
         self.0.get(key)
     }

@@ -188,3 +188,6 @@ fn is_padding(token: &str) -> bool {
     let number = token.strip_prefix("[PAD").and_then(|rest| rest.strip_suffix(']'));
     number.is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,87 @@
+#!/usr/bin/env python3
+"""How llama.cpp tokenises, as JSON: the ids that the packed tokenizer's are compared with.
+
+    llama_tokens.py MODEL.gguf --texts token-texts.json [--pre NAME] > tokens.json
+
+The output has two lists of ids for each text: with the texts of control tokens recognised, and
+with them as plain text. `--pre` has the same vocabulary split in another way (the metadata
+`tokenizer.ggml.pre`). Runs in the environment that `scripts/setup` builds for the cloud server.
+"""
+
+import argparse
+import json
+import os
+import struct
+import sys
+import tempfile
+import urllib.request
+
+import xllamacpp
+
+PRE_KEY = b"tokenizer.ggml.pre"
+STRING = 8  # GGUF's number of the type
+ALIGNMENT = 32
+
+
+def with_pre(path: str, name: str) -> str:
+    """A copy of the model with another `tokenizer.ggml.pre`, as a temporary file."""
+    data = open(path, "rb").read()
+    begin = data.index(PRE_KEY + struct.pack("<I", STRING)) + len(PRE_KEY) + 4
+    (length,) = struct.unpack_from("<Q", data, begin)
+    end = begin + 8 + length
+    # Tensors lie behind the head at an aligned place, so only a multiple may be inserted. The
+    # remainder goes into a description, a key that changes nothing.
+    value = struct.pack("<Q", len(name)) + name.encode()
+    key = b"general.description"
+    filler_head = 8 + len(key) + 4 + 8
+    grown = len(value) + filler_head - (end - begin)
+    filler = b" " * (-grown % ALIGNMENT)
+    pair = struct.pack("<Q", len(key)) + key + struct.pack("<IQ", STRING, len(filler)) + filler
+    (pairs,) = struct.unpack_from("<Q", data, 16)
+    head = data[:16] + struct.pack("<Q", pairs + 1) + data[24:begin]
+    out = tempfile.NamedTemporaryFile(suffix=".gguf", delete=False)
+    out.write(head + value + pair + data[end:])
+    out.close()
+    return out.name
+
+
+def start(path: str) -> xllamacpp.Server:
+    parameters = xllamacpp.CommonParams()
+    parameters.model.path = path
+    parameters.n_ctx = 256
+    parameters.warmup = False
+    parameters.cpuparams.n_threads = 1
+    return xllamacpp.Server(parameters)
+
+
+def tokenize(address: str, text: str, special: bool) -> list:
+    body = {"content": text, "parse_special": special, "add_special": False}
+    request = urllib.request.Request(
+        address + "/tokenize", json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    return json.load(urllib.request.urlopen(request, timeout=60))["tokens"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model")
+    parser.add_argument("--texts", required=True)
+    parser.add_argument("--pre")
+    options = parser.parse_args()
+    path = with_pre(options.model, options.pre) if options.pre else options.model
+    try:
+        server = start(path)
+        rows = [
+            [tokenize(server.listening_address, text, special) for special in (True, False)]
+            for text in json.load(open(options.texts, encoding="utf-8"))
+        ]
+    finally:
+        if options.pre:
+            os.unlink(path)
+    print("[\n" + ",\n".join(json.dumps(row, separators=(",", ":")) for row in rows) + "\n]")
+    sys.stdout.flush()
+    # The server has no way to stop its threads that returns.
+    os._exit(0)
+
+
+main()

@@ -1,0 +1,74 @@
+//! Ids against those that llama.cpp gave for the same texts (see scripts/tools/llama_tokens.py).
+
+use std::path::Path;
+
+use hybrid::tokens::Tokens;
+
+use super::super::gguf::Value;
+use super::super::testing::{QWEN2, SMOLLM2, model};
+use super::*;
+
+fn recorded<T: serde::de::DeserializeOwned>(name: &str) -> T {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/llama-cpp");
+    serde_json::from_slice(&std::fs::read(dir.join(name)).unwrap()).unwrap()
+}
+
+/// All texts that come out differently.
+fn differences(metadata: &Metadata, ids: &str) -> Vec<String> {
+    let tokenizer = from_gguf(metadata).unwrap();
+    let tokens = Tokens::new(&tokenizer.json, tokenizer.info).unwrap();
+    let texts: Vec<String> = recorded("token-texts.json");
+    let expected: Vec<[Vec<u32>; 2]> = recorded(ids);
+    assert_eq!(texts.len(), expected.len());
+    let mut different = Vec::new();
+    for (text, expected) in texts.iter().zip(expected) {
+        for (special, expected) in [true, false].into_iter().zip(expected) {
+            let found = tokens.encode(text, special).unwrap();
+            if found != expected {
+                different.push(format!("{text:?} special {special}: {found:?} not {expected:?}"));
+            }
+        }
+    }
+    different
+}
+
+#[test]
+fn ids_are_those_of_llama_cpp() {
+    let cases = [
+        (SMOLLM2, None, "tokens-smollm2.json"),
+        (QWEN2, None, "tokens-qwen2.json"),
+        // The same vocabulary split in other ways.
+        (SMOLLM2, Some("llama-bpe"), "tokens-smollm2-llama-bpe.json"),
+        (SMOLLM2, Some("default"), "tokens-smollm2-default.json"),
+        (SMOLLM2, Some("gpt-2"), "tokens-smollm2-gpt-2.json"),
+    ];
+    for (name, pre, ids) in cases {
+        let Some((mut gguf, _)) = model(name) else { continue };
+        if let Some(pre) = pre {
+            gguf.metadata.set("tokenizer.ggml.pre", Value::Text(pre.to_owned()));
+        }
+        let different = differences(&gguf.metadata, ids);
+        assert!(different.is_empty(), "{ids}: {}\n{}", different.len(), different.join("\n"));
+    }
+}
+
+#[test]
+fn real_vocabularies_are_described() {
+    let cases = [
+        (SMOLLM2, 49152, 49152, vec![2, 0, 4], Some(1)),
+        (
+            QWEN2,
+            151_936,
+            151_665,
+            vec![151_645, 128_247, 151_643, 151_662, 151_663, 151_664],
+            Some(151_643),
+        ),
+    ];
+    for (name, vocabulary, usable, stop, bos) in cases {
+        let Some((gguf, _)) = model(name) else { continue };
+        let found = from_gguf(&gguf.metadata).unwrap();
+        assert_eq!(found.vocabulary, vocabulary);
+        assert_eq!((found.info.usable, found.info.stop, found.info.bos), (usable, stop, bos));
+        assert!(!found.info.add_bos);
+    }
+}
