@@ -2,10 +2,12 @@
 """How llama.cpp tokenises, as JSON: the ids that the packed tokenizer's are compared with.
 
     llama_tokens.py MODEL.gguf --texts token-texts.json [--pre NAME] > tokens.json
+    llama_tokens.py spm-vocabulary.json --texts token-texts.json > tokens.json
 
 The output has two lists of ids for each text: with the texts of control tokens recognised, and
 with them as plain text. `--pre` has the same vocabulary split in another way (the metadata
-`tokenizer.ggml.pre`). Runs in the environment that `scripts/setup` builds for the cloud server.
+`tokenizer.ggml.pre`). A JSON file is a SentencePiece vocabulary: text, score and type of each
+token, put into a model of almost no size. Runs in the environment that `scripts/setup` builds for the cloud server.
 """
 
 import argparse
@@ -16,6 +18,8 @@ import sys
 import tempfile
 import urllib.request
 
+import gguf
+import numpy as np
 import xllamacpp
 
 PRE_KEY = b"tokenizer.ggml.pre"
@@ -45,6 +49,37 @@ def with_pre(path: str, name: str) -> str:
     return out.name
 
 
+def with_vocabulary(path: str) -> str:
+    """The smallest model that llama.cpp loads, with a SentencePiece vocabulary."""
+    texts, scores, types = zip(*json.load(open(path, encoding="utf-8")))
+    out = tempfile.NamedTemporaryFile(suffix=".gguf", delete=False).name
+    writer = gguf.GGUFWriter(out, "llama")
+    writer.add_block_count(1)
+    writer.add_context_length(256)
+    writer.add_embedding_length(32)
+    writer.add_feed_forward_length(32)
+    writer.add_head_count(1)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list(texts)
+    writer.add_token_scores(scores)
+    writer.add_token_types(types)
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    writer.add_unk_token_id(0)
+    layer = ["attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"]
+    for name in layer:
+        writer.add_tensor(f"blk.0.{name}.weight", np.zeros((32, 32), np.float32))
+    for name in ["blk.0.attn_norm", "blk.0.ffn_norm", "output_norm"]:
+        writer.add_tensor(f"{name}.weight", np.ones(32, np.float32))
+    writer.add_tensor("token_embd.weight", np.zeros((len(texts), 32), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return out
+
+
 def start(path: str) -> xllamacpp.Server:
     parameters = xllamacpp.CommonParams()
     parameters.model.path = path
@@ -68,7 +103,11 @@ def main() -> None:
     parser.add_argument("--texts", required=True)
     parser.add_argument("--pre")
     options = parser.parse_args()
-    path = with_pre(options.model, options.pre) if options.pre else options.model
+    path = options.model
+    if options.pre:
+        path = with_pre(path, options.pre)
+    elif path.endswith(".json"):
+        path = with_vocabulary(path)
     try:
         server = start(path)
         rows = [
@@ -76,7 +115,7 @@ def main() -> None:
             for text in json.load(open(options.texts, encoding="utf-8"))
         ]
     finally:
-        if options.pre:
+        if path != options.model:
             os.unlink(path)
     print("[\n" + ",\n".join(json.dumps(row, separators=(",", ":")) for row in rows) + "\n]")
     sys.stdout.flush()

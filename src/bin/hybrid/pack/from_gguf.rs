@@ -65,13 +65,13 @@ impl GgufSource {
             vocabulary: self.tokenizer.vocabulary,
             context: self.shape.context,
             source: name(&self.path),
-            source_sha256: hash(&self.path)?,
+            source_sha256: hash(&[&self.path])?,
         })
     }
 }
 
 impl Source for GgufSource {
-    fn write(&self, writer: &mut Writer) -> Result<Manifest> {
+    fn write(self: Box<Self>, writer: &mut Writer) -> Result<Manifest> {
         let entries = weights::layout(&self.plan)?;
         writer.add_bytes(FileRole::Graph, &graph::encode(&self.plan, &entries)?)?;
         writer.add_bytes(FileRole::Tokenizer, &self.tokenizer.json)?;
@@ -80,8 +80,8 @@ impl Source for GgufSource {
             format_version: bundle::FORMAT_VERSION,
             model: self.model()?,
             files: Default::default(),
-            tokens: self.tokenizer.info.clone(),
-            chat_template: self.chat_template.clone(),
+            tokens: self.tokenizer.info,
+            chat_template: self.chat_template,
             reward: None,
         })
     }

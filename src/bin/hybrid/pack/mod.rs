@@ -4,6 +4,7 @@ mod family;
 mod from_gguf;
 mod gguf;
 mod graph;
+mod onnx;
 mod plan;
 #[cfg(test)]
 mod testing;
@@ -66,14 +67,14 @@ fn pack(model: &Path, output: &Path, replace: bool) -> Result<()> {
 /// A model in somebody's format, read and found to be supported.
 trait Source {
     /// Writes the bundle's files and says what goes into its manifest.
-    fn write(&self, writer: &mut Writer) -> Result<Manifest>;
+    fn write(self: Box<Self>, writer: &mut Writer) -> Result<Manifest>;
 }
 
 /// Finds out what `model` is.
 fn open(model: &Path) -> Result<Box<dyn Source>> {
     let kind = std::fs::metadata(model).context("it cannot be read")?;
     if kind.is_dir() {
-        bail!("directories are not supported");
+        return Ok(Box::new(onnx::OnnxSource::open(model)?));
     }
     let mut magic = [0; 4];
     let found = File::open(model).and_then(|mut file| file.read(&mut magic))?;
@@ -83,11 +84,17 @@ fn open(model: &Path) -> Result<Box<dyn Source>> {
     }
 }
 
-/// The SHA-256 of a file, with a progress bar.
-fn hash(path: &Path) -> Result<String> {
-    let mut file = File::open(path)?;
-    let bar = Bytes::new("hashing", file.metadata()?.len());
-    Ok(sha256_reader(&mut file, &mut |n| bar.add(n))?)
+/// The SHA-256 of files, one after the other, with a progress bar.
+fn hash(paths: &[&Path]) -> Result<String> {
+    let (mut all, mut total): (Box<dyn Read>, u64) = (Box::new(std::io::empty()), 0);
+    for path in paths {
+        let file =
+            File::open(path).with_context(|| format!("{} cannot be read", path.display()))?;
+        total += file.metadata()?.len();
+        all = Box::new(all.chain(file));
+    }
+    let bar = Bytes::new("hashing", total);
+    Ok(sha256_reader(&mut all, &mut |n| bar.add(n))?)
 }
 
 /// The plain file name of a path.

@@ -32,6 +32,11 @@ const NAMES: &[&str] = &[
 const FILE_ENDS: &[&str] =
     &["<|fim_pad|>", "<|repo_name|>", "<|file_sep|>", "<fim_pad>", "<reponame>"];
 
+/// Whether a control token with this text ends a text.
+pub fn ends_text(token: &str) -> bool {
+    NAMES.contains(&token) || FILE_ENDS.contains(&token)
+}
+
 pub(super) fn mark_control(vocabulary: &mut Vocabulary) {
     for (token, kind) in vocabulary.tokens.iter().zip(&mut vocabulary.kinds) {
         if NAMES.contains(&token.as_str()) {
@@ -47,7 +52,7 @@ pub(super) fn stop_tokens(vocabulary: &Vocabulary, metadata: &Metadata) -> Resul
         stop.extend(vocabulary.special(metadata, name)?);
     }
     for (id, token, kind) in vocabulary.iter() {
-        if kind == Kind::Control && (NAMES.contains(&token) || FILE_ENDS.contains(&token)) {
+        if kind == Kind::Control && ends_text(token) {
             stop.push(id);
         }
     }

@@ -5,6 +5,8 @@ mod end;
 mod pre;
 mod spm;
 
+pub use end::ends_text;
+
 use std::collections::HashSet;
 
 use anyhow::{Context, Result, bail, ensure};

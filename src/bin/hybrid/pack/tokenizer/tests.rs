@@ -52,6 +52,27 @@ fn ids_are_those_of_llama_cpp() {
     }
 }
 
+/// A SentencePiece vocabulary as a file's metadata: text, score and type of each token.
+fn sentence_piece() -> Metadata {
+    let rows: Vec<(String, f32, i64)> = recorded("spm-vocabulary.json");
+    let mut metadata = Metadata::default();
+    metadata.set("tokenizer.ggml.model", Value::Text("llama".to_owned()));
+    let tokens = rows.iter().map(|(token, _, _)| token.clone()).collect();
+    metadata.set("tokenizer.ggml.tokens", Value::Texts(tokens));
+    metadata.set("tokenizer.ggml.scores", Value::Floats(rows.iter().map(|row| row.1).collect()));
+    metadata
+        .set("tokenizer.ggml.token_type", Value::Integers(rows.iter().map(|row| row.2).collect()));
+    metadata.set("tokenizer.ggml.bos_token_id", Value::Integer(1));
+    metadata.set("tokenizer.ggml.eos_token_id", Value::Integer(2));
+    metadata
+}
+
+#[test]
+fn sentence_piece_ids_are_those_of_llama_cpp() {
+    let different = differences(&sentence_piece(), "tokens-spm.json");
+    assert!(different.is_empty(), "{}\n{}", different.len(), different.join("\n"));
+}
+
 #[test]
 fn real_vocabularies_are_described() {
     let cases = [
