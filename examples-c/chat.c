@@ -6,12 +6,11 @@
 
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "example.h"
 
-enum { MAX_MESSAGES = 64, MAX_ANSWER = 1 << 16, MAX_TOKENS = 512 };
+enum { MAX_TOKENS = 512 };
 
 static hybrid_cancel *stop;
 
@@ -20,57 +19,29 @@ static void on_interrupt(int signal_number) {
   hybrid_cancel_raise(stop);
 }
 
-// The conversation so far, oldest first.
-typedef struct history {
-  hybrid_message messages[MAX_MESSAGES];
-  size_t count;
-} history;
-
-static void forget_all(history *h) {
-  while (h->count > 0) free((char *)(uintptr_t)h->messages[--h->count].content);
-}
-
-static bool add(history *h, const char *role, const char *content) {
-  char *copy = malloc(strlen(content) + 1);
-  if (copy == NULL || h->count == MAX_MESSAGES) {
-    free(copy);
-    return false;
-  }
-  h->messages[h->count++] = (hybrid_message){role, strcpy(copy, content)};
-  return true;
-}
-
-typedef struct answer {
-  char text[MAX_ANSWER];
-  size_t size;
-} answer;
-
 static int32_t show(const hybrid_step_result *step, void *user) {
-  answer *a = user;
-  if (a->size + step->text_size >= MAX_ANSWER) return 1;
-  memcpy(a->text + a->size, step->text, step->text_size + 1);
-  a->size += step->text_size;
+  (void)user;
   fputs(step->text, stdout);
   return fflush(stdout);
 }
 
-// Answers the last message of `h`. A chat template renders whole conversations, so the context is
-// made anew from all of them.
-static bool reply(hybrid_session *session, history *h) {
-  static answer a;
-  a.size = 0;
-  a.text[0] = '\0';
-  hybrid_session_reset(session);
-  hybrid_status status = hybrid_session_chat(session, h->messages, h->count);
-  if (status == HYBRID_OK) status = hybrid_step_run(session, MAX_TOKENS, show, &a, NULL);
-  puts("");
+// Answers one line. The session keeps the conversation, so only what is new is read.
+static void answer(hybrid_session *session, const char *line) {
+  const hybrid_message message = {"user", line};
+  const char *rest = "";
+  hybrid_status status = hybrid_session_chat(session, &message, 1);
+  if (status == HYBRID_OK) status = hybrid_step_run(session, MAX_TOKENS, show, NULL, NULL);
   if (status == HYBRID_ERR_CANCELLED) {
     hybrid_cancel_lower(stop);
-    puts("(stopped)");
+    fputs(" (stopped)", stdout);
+  } else if (status == HYBRID_ERR_CONTEXT_FULL) {
+    hybrid_session_reset(session);
+    fputs(" (this conversation is full: a new one begins)", stdout);
   } else if (status != HYBRID_OK) {
     complain("chat", status);
   }
-  return add(h, "assistant", a.text);
+  hybrid_session_flush(session, &rest, NULL);
+  printf("%s\n", rest);
 }
 
 int main(int argc, char **argv) {
@@ -94,7 +65,6 @@ int main(int argc, char **argv) {
     ok = status == HYBRID_OK || complain("session", status);
   }
   if (ok) {
-    static history h;
     char line[4096];
     signal(SIGINT, on_interrupt);
     for (;;) {
@@ -102,16 +72,10 @@ int main(int argc, char **argv) {
       fflush(stdout);
       if (fgets(line, sizeof line, stdin) == NULL) break;
       line[strcspn(line, "\r\n")] = '\0';
-      if (line[0] == '\0') continue;
-      if (h.count + 2 > MAX_MESSAGES) {
-        puts("(a new conversation: this one is full)");
-        forget_all(&h);
-      }
-      if (!add(&h, "user", line) || !reply(session, &h)) break;
+      if (line[0] != '\0') answer(session, line);
     }
     puts("");
     signal(SIGINT, SIG_DFL);
-    forget_all(&h);
   }
   hybrid_session_free(session);
   hybrid_cancel_free(stop);

@@ -101,7 +101,7 @@ typedef int32_t hybrid_status;
 #define HYBRID_ERR_UNSUPPORTED (-6)
 // The model could not be loaded or run.
 #define HYBRID_ERR_MODEL (-7)
-// The bundle has no chat template, or the template refused the messages.
+// The chat template refused the messages.
 #define HYBRID_ERR_TEMPLATE (-8)
 // The tokens do not fit into the session's context; nothing was consumed.
 #define HYBRID_ERR_CONTEXT_FULL (-9)
@@ -331,17 +331,18 @@ void hybrid_session_free(hybrid_session *session);
 hybrid_status hybrid_session_set_cancel(hybrid_session *session, const hybrid_cancel *cancel);
 
 // Appends `size` bytes of UTF-8 text to the context and lets the SLM read them, in chunks that a
-// hybrid_cancel can stop. All or nothing: after an error the context is as before.
+// hybrid_cancel can stop. All or nothing: after an error the context is as before. An empty text is
+// HYBRID_ERR_INVALID_ARGUMENT.
 //
-// The text is taken as it is: names of control tokens in it, such as `<|im_start|>`, become control
-// tokens, so text from outside belongs into hybrid_session_chat. An empty text on an empty context
-// is HYBRID_ERR_INVALID_ARGUMENT, since nothing can be generated from it; otherwise it does
-// nothing.
+// The text is taken as it is, without a chat template, and names of control tokens in it, such as
+// `<|im_end|>`, become control tokens: take them out of what strangers wrote.
 hybrid_status hybrid_session_prompt(hybrid_session *session, const char *text, size_t size);
 
 // Appends `count` messages, rendered by the model's chat template up to where the assistant's
-// answer begins. As hybrid_session_prompt otherwise. HYBRID_ERR_TEMPLATE: the model has no chat
-// template, or it refuses these messages.
+// answer begins. A later call continues the conversation: what was generated since the last call is
+// the assistant's message before the new ones. Otherwise as hybrid_session_prompt.
+// HYBRID_ERR_UNSUPPORTED: the model has no chat template. HYBRID_ERR_TEMPLATE: it refuses these
+// messages.
 hybrid_status hybrid_session_chat(hybrid_session *session,
                                   const hybrid_message *messages,
                                   size_t count);

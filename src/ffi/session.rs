@@ -87,12 +87,11 @@ pub unsafe extern "C" fn hybrid_session_set_cancel(
 }
 
 /// Appends `size` bytes of UTF-8 text to the context and lets the SLM read them, in chunks that a
-/// hybrid_cancel can stop. All or nothing: after an error the context is as before.
+/// hybrid_cancel can stop. All or nothing: after an error the context is as before. An empty text is
+/// HYBRID_ERR_INVALID_ARGUMENT.
 ///
-/// The text is taken as it is: names of control tokens in it, such as `<|im_start|>`, become control
-/// tokens, so text from outside belongs into hybrid_session_chat. An empty text on an empty context
-/// is HYBRID_ERR_INVALID_ARGUMENT, since nothing can be generated from it; otherwise it does
-/// nothing.
+/// The text is taken as it is, without a chat template, and names of control tokens in it, such as
+/// `<|im_end|>`, become control tokens: take them out of what strangers wrote.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hybrid_session_prompt(
     session: *mut hybrid_session,
@@ -108,8 +107,10 @@ pub unsafe extern "C" fn hybrid_session_prompt(
 }
 
 /// Appends `count` messages, rendered by the model's chat template up to where the assistant's
-/// answer begins. As hybrid_session_prompt otherwise. HYBRID_ERR_TEMPLATE: the model has no chat
-/// template, or it refuses these messages.
+/// answer begins. A later call continues the conversation: what was generated since the last call is
+/// the assistant's message before the new ones. Otherwise as hybrid_session_prompt.
+/// HYBRID_ERR_UNSUPPORTED: the model has no chat template. HYBRID_ERR_TEMPLATE: it refuses these
+/// messages.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hybrid_session_chat(
     session: *mut hybrid_session,

@@ -28,7 +28,7 @@ pub const HYBRID_ERR_BUNDLE: hybrid_status = -5;
 pub const HYBRID_ERR_UNSUPPORTED: hybrid_status = -6;
 /// The model could not be loaded or run.
 pub const HYBRID_ERR_MODEL: hybrid_status = -7;
-/// The bundle has no chat template, or the template refused the messages.
+/// The chat template refused the messages.
 pub const HYBRID_ERR_TEMPLATE: hybrid_status = -8;
 /// The tokens do not fit into the session's context; nothing was consumed.
 pub const HYBRID_ERR_CONTEXT_FULL: hybrid_status = -9;
