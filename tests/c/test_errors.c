@@ -1,0 +1,190 @@
+// What users get wrong: each is a status with a text that says what to do, and nothing crashes.
+//   test_errors BUNDLE FOLDER_OF_BROKEN_BUNDLES
+#include "check.h"
+
+static const char *inside(const char *folder, const char *name) {
+  static char path[4096];
+  snprintf(path, sizeof path, "%s/%s", folder, name);
+  return path;
+}
+
+static void bundles(const char *bundle, const char *folder) {
+  static const struct {
+    const char *name, *says;
+    hybrid_status status;
+  } ROWS[] = {
+      {"nowhere", "nowhere", HYBRID_ERR_IO},
+      {"no-manifest", "bundle.json", HYBRID_ERR_IO},
+      {"truncated", "weights.bin", HYBRID_ERR_BUNDLE},
+      {"wrong-hash", "tokenizer.json", HYBRID_ERR_BUNDLE},
+      {"wrong-weights", "weights.bin", HYBRID_ERR_BUNDLE},
+      {"newer-format", "99", HYBRID_ERR_UNSUPPORTED},
+      {"not-json", "bundle.json", HYBRID_ERR_BUNDLE},
+      {"garbage-graph", "graph", HYBRID_ERR_MODEL},
+  };
+  for (size_t i = 0; i < sizeof ROWS / sizeof ROWS[0]; i++) {
+    hybrid_model *model = (hybrid_model *)&model;
+    CHECK_ERROR(ROWS[i].status, ROWS[i].says,
+                hybrid_model_open(inside(folder, ROWS[i].name), NULL, &model));
+    CHECK(model == NULL);
+  }
+  hybrid_model *model = NULL;
+  CHECK_ERROR(HYBRID_ERR_INVALID_ARGUMENT, "empty path", hybrid_model_open("", NULL, &model));
+  CHECK_ERROR(HYBRID_ERR_INVALID_UTF8, "path at byte 1", hybrid_model_open("x\xff", NULL, &model));
+  CHECK_ERROR(HYBRID_ERR_IO, "", hybrid_model_open(inside(bundle, "bundle.json"), NULL, &model));
+}
+
+static void clouds(const char *bundle, const char *folder) {
+  hybrid_cloud *cloud = NULL;
+  hybrid_cloud_options o;
+  REQUIRE_OK(hybrid_cloud_options_init(&o, sizeof o));
+  o.url = "http://example.org";
+  CHECK_ERROR(HYBRID_ERR_CLOUD, "https", hybrid_cloud_new(&o, &cloud));
+  o.url = "not a url";
+  CHECK_STATUS(HYBRID_ERR_CLOUD, hybrid_cloud_new(&o, &cloud));
+  o.url = "https://\xc3\x28";
+  CHECK_ERROR(HYBRID_ERR_INVALID_UTF8, "options.url at byte 8", hybrid_cloud_new(&o, &cloud));
+  o.url = "https://example.org";
+  o.server = 7;
+  CHECK_ERROR(HYBRID_ERR_INVALID_ARGUMENT, "options.server is 7", hybrid_cloud_new(&o, &cloud));
+  o.server = HYBRID_SERVER_OPENAI;
+  o.ca_file = inside(folder, "nowhere.pem");
+  CHECK_ERROR(HYBRID_ERR_IO, "nowhere.pem", hybrid_cloud_new(&o, &cloud));
+  o.ca_file = inside(bundle, "bundle.json");
+  CHECK_ERROR(HYBRID_ERR_CLOUD, "certificate", hybrid_cloud_new(&o, &cloud));
+  o.ca_pem = "x";
+  o.ca_pem_size = 1;
+  CHECK_ERROR(HYBRID_ERR_INVALID_ARGUMENT, "one of", hybrid_cloud_new(&o, &cloud));
+  o.ca_file = NULL;
+  CHECK_ERROR(HYBRID_ERR_CLOUD, "certificate", hybrid_cloud_new(&o, &cloud));
+  CHECK(cloud == NULL);
+}
+
+static void sizes(const hybrid_model *model) {
+  hybrid_session *session = NULL;
+  hybrid_session_options o;
+  const size_t whole = sizeof o;
+  CHECK_ERROR(HYBRID_ERR_INVALID_ARGUMENT, "sizeof(hybrid_session_options)",
+              hybrid_session_options_init(&o, sizeof(void *)));
+  REQUIRE_OK(hybrid_session_options_init(&o, sizeof o));
+  const size_t wrong[] = {0, 4, sizeof(void *), whole - 8, whole - 1, whole + 1, (size_t)-1};
+  for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+    o.struct_size = wrong[i];
+    CHECK_ERROR(HYBRID_ERR_INVALID_ARGUMENT, "struct_size of options",
+                hybrid_session_new(model, NULL, &o, &session));
+    CHECK(session == NULL);
+  }
+
+  // A program built with a header of the future: fine as long as it uses nothing we do not know.
+  struct {
+    hybrid_session_options options;
+    uint64_t later;
+  } newer;
+  memset(&newer, 0xff, sizeof newer);
+  REQUIRE_OK(hybrid_session_options_init(&newer.options, sizeof newer));
+  CHECK(newer.options.struct_size == sizeof newer && newer.later == 0);
+  CHECK_OK(hybrid_session_new(model, NULL, &newer.options, &session));
+  hybrid_session_free(session);
+  newer.later = 1;
+  CHECK_ERROR(HYBRID_ERR_INVALID_ARGUMENT, "newer hybrid_session_options",
+              hybrid_session_new(model, NULL, &newer.options, &session));
+  CHECK(session == NULL);
+
+  hybrid_session *live = new_session(model, NULL, NULL);
+  hybrid_step_result result;
+  memset(&result, 0, sizeof result);
+  CHECK_ERROR(HYBRID_ERR_INVALID_ARGUMENT, "struct_size of out is 0", hybrid_step(live, &result));
+  hybrid_session_free(live);
+}
+
+static void options(const hybrid_model *model) {
+  hybrid_session *session = NULL;
+  hybrid_session_options o;
+#define CHECK_OPTION(change, says)                                             \
+  do {                                                                         \
+    REQUIRE_OK(hybrid_session_options_init(&o, sizeof o));                     \
+    change;                                                                    \
+    CHECK_ERROR(HYBRID_ERR_INVALID_ARGUMENT, says,                             \
+                hybrid_session_new(model, NULL, &o, &session));                \
+    CHECK(session == NULL);                                                    \
+  } while (0)
+  CHECK_OPTION(o.mode = 3, "mode");
+  CHECK_OPTION(o.score = -1, "score");
+  CHECK_OPTION(o.threshold = -0.5f, "threshold");
+  CHECK_OPTION(o.threshold = (float)strtod("nan", NULL), "threshold");
+  CHECK_OPTION(o.burst = 0, "burst");
+  CHECK_OPTION(o.consult_deadline_ms = 0, "deadline");
+  CHECK_OPTION(o.temperature = -1, "temperature");
+  CHECK_OPTION(o.top_p = 0, "top_p");
+  CHECK_OPTION(o.repetition_penalty = 0, "repetition_penalty");
+  const char *const empty[] = {""};
+  CHECK_OPTION((o.stop_strings = empty, o.stop_string_count = 1), "stop string");
+  const char *const bad[] = {"\xff"};
+  REQUIRE_OK(hybrid_session_options_init(&o, sizeof o));
+  o.stop_strings = bad;
+  o.stop_string_count = 1;
+  CHECK_STATUS(HYBRID_ERR_INVALID_UTF8, hybrid_session_new(model, NULL, &o, &session));
+}
+
+static void prompts(const hybrid_model *model) {
+  hybrid_session_options o;
+  REQUIRE_OK(hybrid_session_options_init(&o, sizeof o));
+  o.context = 32;
+  hybrid_session *session = new_session(model, NULL, &o);
+  hybrid_step_result step = {.struct_size = sizeof step};
+
+  CHECK_STATUS(HYBRID_ERR_STATE, hybrid_step(session, &step));
+  CHECK_ERROR(HYBRID_ERR_INVALID_ARGUMENT, "empty", hybrid_session_prompt(session, "", 0));
+  const char five[] = {'a', 'b', '\xf0', '\x28', '\xff'};
+  CHECK_ERROR(HYBRID_ERR_INVALID_UTF8, "at byte 2", hybrid_session_prompt(session, five, 5));
+  CHECK_ERROR(HYBRID_ERR_INVALID_UTF8, "at byte 0", hybrid_session_prompt(session, "\xff", 1));
+  // Cut within a character.
+  CHECK_ERROR(HYBRID_ERR_INVALID_UTF8, "at byte 1", hybrid_session_prompt(session, "a\xc3\xa9", 2));
+  CHECK(length(session) == 0);
+
+  static char words[4096];
+  for (size_t i = 0; i + 5 < sizeof words; i += 5) memcpy(words + i, "word ", 5);
+  CHECK_ERROR(HYBRID_ERR_CONTEXT_FULL, "> 32", hybrid_session_prompt(session, words, 4000));
+  CHECK(length(session) == 0);
+  CHECK_ERROR(HYBRID_ERR_INVALID_ARGUMENT, "rewind", hybrid_session_rewind(session, 1));
+
+  // The error left the session usable.
+  CHECK_OK(hybrid_session_prompt(session, "The sky is", 10));
+  CHECK_OK(hybrid_step(session, &step));
+  CHECK(step.source == HYBRID_SOURCE_LOCAL);
+
+  // Generation until the context is full is an error too, and takes nothing back.
+  collected c = {.steps = 0};
+  hybrid_status status = hybrid_step_run(session, 1000, collect, &c, NULL);
+  CHECK(status == HYBRID_OK || status == HYBRID_ERR_CONTEXT_FULL);
+  CHECK(length(session) <= 32 && c.steps > 0);
+  hybrid_session_free(session);
+}
+
+static void log_levels(void) {
+  CHECK_ERROR(HYBRID_ERR_INVALID_ARGUMENT, "level is 6", hybrid_set_log(6, NULL, NULL));
+  CHECK_ERROR(HYBRID_ERR_INVALID_ARGUMENT, "level is -1", hybrid_set_log(-1, NULL, NULL));
+}
+
+static void names(void) {
+  CHECK(hybrid_abi_version() == HYBRID_ABI_VERSION);
+  CHECK(strncmp(hybrid_build_info(), "version=", 8) == 0);
+  CHECK(strstr(hybrid_build_info(), " kernel=") != NULL);
+  CHECK(strcmp(hybrid_status_name(HYBRID_ERR_PANIC), "HYBRID_ERR_PANIC") == 0);
+  CHECK(strcmp(hybrid_status_name(12345), "unknown status") == 0);
+  CHECK(strcmp(hybrid_reason_name(-5), "unknown") == 0);
+}
+
+int main(int argc, char **argv) {
+  if (argc != 3) return 2;
+  hybrid_model *model = open_model(argv[1]);
+  bundles(argv[1], argv[2]);
+  clouds(argv[1], argv[2]);
+  sizes(model);
+  options(model);
+  prompts(model);
+  log_levels();
+  names();
+  hybrid_model_free(model);
+  return finish("errors");
+}

@@ -1,0 +1,145 @@
+// Every function with NULL for every pointer: a status that names the argument, and every out-value
+// set.   test_null BUNDLE
+#include "check.h"
+
+// The pointers that must not be NULL, one by one.
+#define CHECK_NULL(name, call) CHECK_ERROR(HYBRID_ERR_NULL_ARGUMENT, name " is NULL", call)
+
+static void without_objects(void) {
+  size_t size = 9;
+  char buffer[4] = "xyz";
+  CHECK_STATUS(HYBRID_ERR_BUFFER_TOO_SMALL, hybrid_last_error(NULL, 0, NULL));
+  CHECK_NULL("buffer", hybrid_last_error(NULL, 8, &size));
+  CHECK(size == 0);
+  CHECK_STATUS(HYBRID_ERR_BUFFER_TOO_SMALL, hybrid_last_error(buffer, sizeof buffer, NULL));
+  CHECK(strcmp(buffer, "buf") == 0);
+
+  CHECK_NULL("options", hybrid_model_options_init(NULL, sizeof(hybrid_model_options)));
+  CHECK_NULL("options", hybrid_cloud_options_init(NULL, sizeof(hybrid_cloud_options)));
+  CHECK_NULL("options", hybrid_session_options_init(NULL, sizeof(hybrid_session_options)));
+  CHECK_NULL("out", hybrid_cancel_new(NULL));
+  CHECK_NULL("callback", hybrid_set_log(HYBRID_LOG_INFO, NULL, NULL));
+  CHECK_OK(hybrid_set_log(HYBRID_LOG_OFF, NULL, NULL));
+
+  hybrid_cancel_raise(NULL);
+  hybrid_cancel_lower(NULL);
+  hybrid_cancel_free(NULL);
+  hybrid_session_free(NULL);
+  hybrid_cloud_free(NULL);
+  hybrid_model_free(NULL);
+}
+
+static void model(const char *path, const hybrid_model *model) {
+  hybrid_model *made = (hybrid_model *)&made;
+  CHECK_NULL("out", hybrid_model_open(path, NULL, NULL));
+  CHECK_NULL("path", hybrid_model_open(NULL, NULL, &made));
+  CHECK(made == NULL);
+
+  hybrid_model_info info = {.struct_size = sizeof info, .layers = 77};
+  CHECK_NULL("out", hybrid_model_describe(model, NULL));
+  CHECK_NULL("model", hybrid_model_describe(NULL, &info));
+  CHECK(info.layers == 0 && strcmp(info.name, "") == 0 && info.struct_size == sizeof info);
+}
+
+static void cloud(const hybrid_model *model) {
+  hybrid_cloud *cloud = (hybrid_cloud *)&cloud;
+  hybrid_cloud_options options;
+  REQUIRE_OK(hybrid_cloud_options_init(&options, sizeof options));
+  CHECK_NULL("out", hybrid_cloud_new(&options, NULL));
+  CHECK_NULL("options", hybrid_cloud_new(NULL, &cloud));
+  CHECK(cloud == NULL);
+  cloud = (hybrid_cloud *)&cloud;
+  CHECK_NULL("options.url", hybrid_cloud_new(&options, &cloud));
+  CHECK(cloud == NULL);
+
+  int32_t shared = 9;
+  CHECK_NULL("cloud", hybrid_cloud_probe_vocabulary(NULL, model, &shared));
+  CHECK(shared == 0);
+  options.url = "https://127.0.0.1:1";
+  REQUIRE_OK(hybrid_cloud_new(&options, &cloud));
+  shared = 9;
+  CHECK_NULL("model", hybrid_cloud_probe_vocabulary(cloud, NULL, &shared));
+  CHECK(shared == 0);
+  hybrid_cloud_free(cloud);
+}
+
+static void session(const hybrid_model *model) {
+  hybrid_session *made = (hybrid_session *)&made;
+  CHECK_NULL("out", hybrid_session_new(model, NULL, NULL, NULL));
+  CHECK_NULL("model", hybrid_session_new(NULL, NULL, NULL, &made));
+  CHECK(made == NULL);
+
+  hybrid_session_options options;
+  REQUIRE_OK(hybrid_session_options_init(&options, sizeof options));
+  options.stop_string_count = 1;
+  CHECK_NULL("options.stop_strings", hybrid_session_new(model, NULL, &options, &made));
+  const char *const none[] = {NULL};
+  options.stop_strings = none;
+  CHECK_NULL("a stop string", hybrid_session_new(model, NULL, &options, &made));
+  CHECK(made == NULL);
+
+  hybrid_session *session = new_session(model, NULL, NULL);
+  const hybrid_message no_role = {NULL, "x"}, no_content = {"user", NULL};
+  CHECK_NULL("session", hybrid_session_prompt(NULL, "x", 1));
+  CHECK_NULL("text", hybrid_session_prompt(session, NULL, 0));
+  CHECK_NULL("text", hybrid_session_prompt(session, NULL, 1));
+  CHECK_NULL("session", hybrid_session_chat(NULL, &no_content, 1));
+  CHECK_NULL("messages", hybrid_session_chat(session, NULL, 1));
+  CHECK_NULL("role of a message", hybrid_session_chat(session, &no_role, 1));
+  CHECK_NULL("content of a message", hybrid_session_chat(session, &no_content, 1));
+  CHECK_NULL("session", hybrid_session_set_cancel(NULL, NULL));
+  CHECK_OK(hybrid_session_set_cancel(session, NULL));
+  hybrid_session_free(session);
+}
+
+static void step(const hybrid_model *model) {
+  hybrid_session *session = new_session(model, NULL, NULL);
+  hybrid_step_result result = {.struct_size = sizeof result, .token = 77};
+  hybrid_peek peek = {.struct_size = sizeof peek, .candidate = 77};
+  hybrid_stats stats = {.struct_size = sizeof stats, .tokens = 77};
+  hybrid_end end = 77;
+  size_t size = 77;
+  const char *text = NULL;
+  collected c = {.steps = 0};
+
+  CHECK_NULL("out", hybrid_step(session, NULL));
+  CHECK_NULL("session", hybrid_step(NULL, &result));
+  CHECK(result.token == 0 && result.text != NULL && result.bytes != NULL && *result.text == '\0');
+  CHECK_NULL("out", hybrid_step_peek(session, NULL));
+  CHECK_NULL("session", hybrid_step_peek(NULL, &peek));
+  CHECK(peek.candidate == 0);
+  CHECK_NULL("session", hybrid_step_run(NULL, 1, collect, &c, &end));
+  CHECK(end == HYBRID_END_NONE);
+  end = 77;
+  CHECK_NULL("callback", hybrid_step_run(session, 1, NULL, NULL, &end));
+  CHECK(end == HYBRID_END_NONE);
+
+  CHECK_NULL("text", hybrid_session_flush(session, NULL, &size));
+  size = 77;
+  CHECK_NULL("session", hybrid_session_flush(NULL, &text, &size));
+  CHECK(text != NULL && *text == '\0' && size == 0);
+  CHECK_OK(hybrid_session_flush(session, &text, NULL));
+
+  size = 77;
+  CHECK_NULL("out", hybrid_session_length(session, NULL));
+  CHECK_NULL("session", hybrid_session_length(NULL, &size));
+  CHECK(size == 0);
+  CHECK_NULL("session", hybrid_session_rewind(NULL, 0));
+  CHECK_NULL("session", hybrid_session_reset(NULL));
+  CHECK_NULL("out", hybrid_session_stats(session, NULL));
+  CHECK_NULL("session", hybrid_session_stats(NULL, &stats));
+  CHECK(stats.tokens == 0);
+  hybrid_session_free(session);
+}
+
+int main(int argc, char **argv) {
+  if (argc != 2) return 2;
+  hybrid_model *m = open_model(argv[1]);
+  without_objects();
+  model(argv[1], m);
+  cloud(m);
+  session(m);
+  step(m);
+  hybrid_model_free(m);
+  return finish("null");
+}

@@ -1,0 +1,101 @@
+// The C++ wrapper: moving, freeing, exceptions.   test_wrapper BUNDLE
+#include <cstdio>
+#include <iostream>
+#include <type_traits>
+
+#include "hybrid.hpp"
+
+static int checks, failures;
+
+#define CHECK(condition)                                                               \
+  do {                                                                                 \
+    checks++;                                                                          \
+    if (!(condition)) {                                                                \
+      failures++;                                                                      \
+      std::cerr << __FILE__ << ':' << __LINE__ << ": failed: " << #condition << '\n'; \
+    }                                                                                  \
+  } while (0)
+
+// The status of the hybrid::error that `call` throws; HYBRID_OK if it throws none.
+template <typename Callable>
+static hybrid_status thrown(Callable call) {
+  try {
+    call();
+  } catch (const hybrid::error &e) {
+    CHECK(std::string(e.what()).find(hybrid_status_name(e.status())) == 0);
+    return e.status();
+  }
+  return HYBRID_OK;
+}
+
+static_assert(!std::is_copy_constructible_v<hybrid::model>);
+static_assert(!std::is_copy_assignable_v<hybrid::session>);
+static_assert(std::is_nothrow_move_constructible_v<hybrid::session>);
+static_assert(std::is_nothrow_move_assignable_v<hybrid::cancel>);
+
+static std::string generate(hybrid::session &session, std::size_t tokens) {
+  std::string text;
+  session.run(tokens, [&](const hybrid_step_result &step) { text += step.text; });
+  return text;
+}
+
+static void run(const std::string &path) {
+  CHECK(thrown([] { hybrid::model("/nowhere"); }) == HYBRID_ERR_IO);
+  CHECK(thrown([] { hybrid::cloud(hybrid::cloud_options()); }) == HYBRID_ERR_NULL_ARGUMENT);
+  CHECK(!hybrid::last_error().empty());
+
+  auto options = hybrid::model_options();
+  options.verify = HYBRID_VERIFY_ALL_BUT_WEIGHTS;
+  hybrid::model model(path, options);
+  CHECK(std::string(model.describe().architecture) == "llama");
+
+  hybrid::session session(model);
+  CHECK(thrown([&] { session.step(); }) == HYBRID_ERR_STATE);
+  CHECK(thrown([&] { session.prompt({}); }) == HYBRID_ERR_INVALID_ARGUMENT);
+  session.prompt("The capital of France is");
+  const std::size_t start = session.length();
+  const auto peek = session.peek();
+  hybrid::step step = session.step();
+  CHECK(step.result.token == peek.candidate && !step.ended() && !step.bytes.empty());
+  session.rewind(1);
+  CHECK(session.length() == start);
+  const std::string text = generate(session, 8);
+  CHECK(text.find("Paris") != std::string::npos);
+
+  // Moved from one place to another, with the model gone.
+  hybrid::session moved = std::move(session);
+  CHECK(session.get() == nullptr);
+  { hybrid::model gone = std::move(model); }
+  moved.reset();
+  moved.chat({{"user", "Say hello."}});
+  CHECK(!generate(moved, 4).empty());
+
+  // Exceptions and bools come back through the C boundary.
+  int steps = 0;
+  CHECK(thrown([&] {
+          moved.run(9, [&](const hybrid_step_result &) {
+            if (++steps == 2) throw hybrid::error(HYBRID_ERR_IO, "from the callback");
+          });
+        }) == HYBRID_ERR_IO);
+  CHECK(steps == 2);
+  moved.rewind(1);
+  steps = 0;
+  moved.run(9, [&](const hybrid_step_result &) { return ++steps < 1; });
+  CHECK(steps == 1);
+  moved.flush();
+  CHECK(moved.stats().tokens > 0);
+
+  hybrid::cancel cancel;
+  moved.set_cancel(cancel);
+  cancel.raise();
+  CHECK(thrown([&] { moved.step(); }) == HYBRID_ERR_CANCELLED);
+  cancel.lower();
+  moved.clear_cancel();
+}
+
+int main(int argc, char **argv) {
+  if (argc != 2) return 2;
+  run(argv[1]);
+  std::printf("%-14s %4d checks, %d failed\n", "wrapper", checks, failures);
+  return failures == 0 ? 0 : 1;
+}
