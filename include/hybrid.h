@@ -15,8 +15,8 @@
 //   A function that can fail returns hybrid_status: HYBRID_OK, which is 0, or a negative code.
 //   hybrid_last_error has the text of the thread's last failed call. Every out-value is set on every
 //   path: to its neutral value (NULL, 0, "") when the call fails, so it may be read or freed without
-//   a check. The library never ends the process, prints, or reads the environment, and starts no
-//   thread behind your back.
+//   a check. The library never ends the process, prints, or reads the environment. It starts no
+//   threads but one: a cloud's new connection is opened by a helper that ends by itself.
 //
 // Pointers
 //   NULL is checked everywhere: where it has no documented meaning the call returns
@@ -256,22 +256,22 @@ typedef int32_t hybrid_score;
 typedef struct hybrid_session_options {
   size_t struct_size;
   // Generation stops before one of these would be complete; its text is not handed out.
-  // Borrowed until hybrid_session_new returns. Default: NULL.
+  // At most 64 strings of 1 to 1024 bytes. Default: NULL.
   const char *const *stop_strings;
   size_t stop_string_count;
   // Tokens of context; 0: the model's limit. Default: 0.
   size_t context;
   // Default: HYBRID_MODE_HYBRID (local only where the session has no cloud).
   hybrid_mode mode;
-  // Default: HYBRID_SCORE_AUTO.
+  // Computed in the mode HYBRID_MODE_HYBRID only. Default: HYBRID_SCORE_AUTO.
   hybrid_score score;
   // The cloud is consulted when score < threshold: 0 never, above 1 always.
   // Default: HYBRID_THRESHOLD_DEFAULT.
   float threshold;
-  // Tokens taken from one consult at most, 1 or more. Default: 1.
+  // Tokens taken from one consult at most, 1 to 1024. Default: 1.
   uint32_t burst;
   // The whole consult must end within this time, connection and TLS included; then the SLM's
-  // token is kept. Milliseconds, 1 or more. Default: 2000.
+  // token is kept. Milliseconds, 1 to 600000. Default: 2000.
   uint32_t consult_deadline_ms;
   // 0 is greedy. Default: 0.
   float temperature;
@@ -451,15 +451,17 @@ const char *hybrid_failure_name(hybrid_failure failure);
 typedef struct hybrid_step_result {
   size_t struct_size;
   // What may be shown now, NUL-terminated: whole UTF-8 characters, held back while a character
-  // or a stop string is unfinished, so it may be empty or belong to several tokens.
+  // or a stop string is unfinished, so it may be empty or belong to several tokens. A stop
+  // token brings all that was held back.
   const char *text;
   // Bytes of `text` without its NUL; a generated NUL character may be among them.
   size_t text_size;
-  // The token's own bytes, perhaps part of a character; none for a stop token.
+  // The token's own bytes, perhaps part of a character; none for control and stop tokens.
   const uint8_t *bytes;
   size_t bytes_size;
   uint32_t token;
-  // The SLM's candidate: equal to `token` unless the cloud wrote it.
+  // The SLM's candidate: equal to `token` unless the cloud wrote it. Further tokens of a burst
+  // have no candidate; there it is `token`.
   uint32_t candidate;
   // Score of the candidate, 0..1; NaN where none was computed.
   float score;
@@ -510,11 +512,11 @@ hybrid_status hybrid_step_run(hybrid_session *session,
                               void *user,
                               hybrid_end *end);
 
-// Generates one token. Set `out->struct_size` before. After an error the session is as before.
-// A consult that fails is not an error: the SLM's token is kept, and `source`, `reason` and
-// `failure` say so.
+// Generates one token. Set `out->struct_size` before. A consult that fails is not an error: the
+// SLM's token is kept, and `source`, `reason` and `failure` say so.
 //
-// After the end of generation, HYBRID_ERR_STATE until the next prompt, rewind or reset.
+// After an error the session is as before, and the step can be taken again. HYBRID_ERR_STATE: there
+// was no prompt yet, or the generation has ended; prompt, rewind or reset.
 hybrid_status hybrid_step(hybrid_session *session, hybrid_step_result *out);
 
 // Proposes and scores the next token and decides, without taking it and without the network; the
@@ -539,7 +541,7 @@ typedef int32_t hybrid_server;
 
 // OpenAI-style `/v1/completions`: vLLM, llama.cpp, OpenAI and others.
 #define HYBRID_SERVER_OPENAI 0
-// llama.cpp's own `/completion`.
+// llama.cpp's own `/completion`: the better choice for that server.
 #define HYBRID_SERVER_LLAMA_CPP 1
 
 // How to reach a cloud LLM. Everything is copied by hybrid_cloud_new.
@@ -551,7 +553,8 @@ typedef struct hybrid_cloud_options {
   const char *model;
   // Access token, sent as `Authorization: Bearer`; never logged. NULL for none.
   const char *token;
-  // PEM file with the CA certificates to trust; NULL for `ca_pem` or the system's.
+  // PEM file with the CA certificates to trust in place of the system's; NULL for `ca_pem` or the
+  // system's.
   const char *ca_file;
   // The same in memory, `ca_pem_size` bytes; NULL for `ca_file` or the system's.
   const char *ca_pem;
@@ -574,7 +577,8 @@ void hybrid_cloud_free(hybrid_cloud *cloud);
 
 // Asks the server whether it tokenises as `model` does. `shared` (may be NULL) gets 1 for yes: from
 // then on tokens cross the wire as ids. Without this call, or after a no (0), bytes are exchanged.
-// Blocks for a few requests; call it once, before the sessions.
+// Sends fixed texts and nothing of yours; takes 10 seconds at most. HYBRID_ERR_CLOUD: the server
+// cannot be reached or does not let us in; try again later, sessions work meanwhile.
 hybrid_status hybrid_cloud_probe_vocabulary(const hybrid_cloud *cloud,
                                             const hybrid_model *model,
                                             int32_t *shared);

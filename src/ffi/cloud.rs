@@ -18,7 +18,7 @@ pub type hybrid_server = i32;
 
 /// OpenAI-style `/v1/completions`: vLLM, llama.cpp, OpenAI and others.
 pub const HYBRID_SERVER_OPENAI: hybrid_server = 0;
-/// llama.cpp's own `/completion`.
+/// llama.cpp's own `/completion`: the better choice for that server.
 pub const HYBRID_SERVER_LLAMA_CPP: hybrid_server = 1;
 
 /// How to reach a cloud LLM. Everything is copied by hybrid_cloud_new.
@@ -32,7 +32,8 @@ pub struct hybrid_cloud_options {
     pub model: *const c_char,
     /// Access token, sent as `Authorization: Bearer`; never logged. NULL for none.
     pub token: *const c_char,
-    /// PEM file with the CA certificates to trust; NULL for `ca_pem` or the system's.
+    /// PEM file with the CA certificates to trust in place of the system's; NULL for `ca_pem` or the
+    /// system's.
     pub ca_file: *const c_char,
     /// The same in memory, `ca_pem_size` bytes; NULL for `ca_file` or the system's.
     pub ca_pem: *const c_char,
@@ -100,7 +101,8 @@ pub unsafe extern "C" fn hybrid_cloud_free(cloud: *mut hybrid_cloud) {
 
 /// Asks the server whether it tokenises as `model` does. `shared` (may be NULL) gets 1 for yes: from
 /// then on tokens cross the wire as ids. Without this call, or after a no (0), bytes are exchanged.
-/// Blocks for a few requests; call it once, before the sessions.
+/// Sends fixed texts and nothing of yours; takes 10 seconds at most. HYBRID_ERR_CLOUD: the server
+/// cannot be reached or does not let us in; try again later, sessions work meanwhile.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hybrid_cloud_probe_vocabulary(
     cloud: *const hybrid_cloud,

@@ -52,22 +52,22 @@ pub const HYBRID_THRESHOLD_DEFAULT: f32 = -1.0;
 pub struct hybrid_session_options {
     pub struct_size: usize,
     /// Generation stops before one of these would be complete; its text is not handed out.
-    /// Borrowed until hybrid_session_new returns. Default: NULL.
+    /// At most 64 strings of 1 to 1024 bytes. Default: NULL.
     pub stop_strings: *const *const c_char,
     pub stop_string_count: usize,
     /// Tokens of context; 0: the model's limit. Default: 0.
     pub context: usize,
     /// Default: HYBRID_MODE_HYBRID (local only where the session has no cloud).
     pub mode: hybrid_mode,
-    /// Default: HYBRID_SCORE_AUTO.
+    /// Computed in the mode HYBRID_MODE_HYBRID only. Default: HYBRID_SCORE_AUTO.
     pub score: hybrid_score,
     /// The cloud is consulted when score < threshold: 0 never, above 1 always.
     /// Default: HYBRID_THRESHOLD_DEFAULT.
     pub threshold: f32,
-    /// Tokens taken from one consult at most, 1 or more. Default: 1.
+    /// Tokens taken from one consult at most, 1 to 1024. Default: 1.
     pub burst: u32,
     /// The whole consult must end within this time, connection and TLS included; then the SLM's
-    /// token is kept. Milliseconds, 1 or more. Default: 2000.
+    /// token is kept. Milliseconds, 1 to 600000. Default: 2000.
     pub consult_deadline_ms: u32,
     /// 0 is greedy. Default: 0.
     pub temperature: f32,

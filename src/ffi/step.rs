@@ -23,15 +23,17 @@ use crate::session::{Peek, Step};
 pub struct hybrid_step_result {
     pub struct_size: usize,
     /// What may be shown now, NUL-terminated: whole UTF-8 characters, held back while a character
-    /// or a stop string is unfinished, so it may be empty or belong to several tokens.
+    /// or a stop string is unfinished, so it may be empty or belong to several tokens. A stop
+    /// token brings all that was held back.
     pub text: *const c_char,
     /// Bytes of `text` without its NUL; a generated NUL character may be among them.
     pub text_size: usize,
-    /// The token's own bytes, perhaps part of a character; none for a stop token.
+    /// The token's own bytes, perhaps part of a character; none for control and stop tokens.
     pub bytes: *const u8,
     pub bytes_size: usize,
     pub token: u32,
-    /// The SLM's candidate: equal to `token` unless the cloud wrote it.
+    /// The SLM's candidate: equal to `token` unless the cloud wrote it. Further tokens of a burst
+    /// have no candidate; there it is `token`.
     pub candidate: u32,
     /// Score of the candidate, 0..1; NaN where none was computed.
     pub score: f32,
@@ -149,11 +151,11 @@ pub unsafe extern "C" fn hybrid_step_run(
     })
 }
 
-/// Generates one token. Set `out->struct_size` before. After an error the session is as before.
-/// A consult that fails is not an error: the SLM's token is kept, and `source`, `reason` and
-/// `failure` say so.
+/// Generates one token. Set `out->struct_size` before. A consult that fails is not an error: the
+/// SLM's token is kept, and `source`, `reason` and `failure` say so.
 ///
-/// After the end of generation, HYBRID_ERR_STATE until the next prompt, rewind or reset.
+/// After an error the session is as before, and the step can be taken again. HYBRID_ERR_STATE: there
+/// was no prompt yet, or the generation has ended; prompt, rewind or reset.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hybrid_step(
     session: *mut hybrid_session,
