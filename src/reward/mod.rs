@@ -1,0 +1,148 @@
+//! Scores of a candidate: the reward head on tract, or a built-in score.
+//!
+//! A score says how far the candidate can be trusted; [`crate::policy::decide`] compares it with the
+//! threshold. The head's score is a calibrated probability that the cloud LLM would have chosen the
+//! same token; the built-in scores are cheap and need no training. `docs/reward-head.md` is the
+//! contract of a head.
+
+use crate::bundle::{Bundle, FileRole};
+use crate::error::{Error, Result};
+use crate::sampler::LogitStats;
+
+pub mod builtin;
+mod contract;
+mod head;
+pub mod statistics;
+
+pub use contract::{HIDDEN, HIDDEN_AFTER, MAX_BYTES, OUTPUT, STATS};
+pub use head::Head;
+
+/// What a score is computed from.
+#[derive(Debug, Clone, Copy)]
+pub struct Features<'a> {
+    /// The SLM's last hidden state before the candidate (hidden size values).
+    pub hidden: &'a [f32],
+    /// The same after the SLM has consumed the candidate; given when [`Scorer::needs_after`].
+    pub hidden_after: Option<&'a [f32]>,
+    pub stats: &'a LogitStats,
+    pub candidate: u32,
+}
+
+/// Which score gates the cloud.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[repr(i32)]
+pub enum ScoreKind {
+    /// The bundle's reward head; max-probability where it has none.
+    #[default]
+    Auto = 0,
+    /// The bundle's reward head.
+    Head = 1,
+    /// The probability of the candidate, the largest of all when decoding greedily.
+    MaxProbability = 2,
+    /// The candidate's lead over the best other token.
+    Margin = 3,
+    /// One over the perplexity of the distribution.
+    Entropy = 4,
+    /// A seeded uniform number: what any score must beat.
+    Random = 5,
+}
+
+/// A loaded score, one per session. Every score is in 0..=1 and higher means keep.
+pub struct Scorer {
+    source: Source,
+}
+
+enum Source {
+    Head(Box<Head>),
+    MaxProbability,
+    Margin,
+    Entropy,
+    Random(builtin::Uniform),
+}
+
+impl Scorer {
+    /// Loads the score; `seed` is used by [`ScoreKind::Random`] only.
+    ///
+    /// Errors: [`Error::Unsupported`] when [`ScoreKind::Head`] is asked of a bundle without a head;
+    /// [`Error::Bundle`] when the head breaks its contract.
+    pub fn open(bundle: &Bundle, kind: ScoreKind, seed: u64) -> Result<Scorer> {
+        let source = match kind {
+            ScoreKind::Auto => match open_head(bundle)? {
+                Some(head) => Source::Head(head),
+                None => {
+                    log::info!("the bundle has no reward head: max-probability is the score");
+                    Source::MaxProbability
+                }
+            },
+            ScoreKind::Head => Source::Head(open_head(bundle)?.ok_or_else(no_head)?),
+            ScoreKind::MaxProbability => Source::MaxProbability,
+            ScoreKind::Margin => Source::Margin,
+            ScoreKind::Entropy => Source::Entropy,
+            ScoreKind::Random => Source::Random(builtin::Uniform::new(seed)),
+        };
+        Ok(Scorer { source })
+    }
+
+    /// Uses a head that is in no bundle.
+    pub fn from_head(head: Head) -> Scorer {
+        Scorer { source: Source::Head(Box::new(head)) }
+    }
+
+    /// What is in use; never [`ScoreKind::Auto`].
+    pub fn kind(&self) -> ScoreKind {
+        match self.source {
+            Source::Head(_) => ScoreKind::Head,
+            Source::MaxProbability => ScoreKind::MaxProbability,
+            Source::Margin => ScoreKind::Margin,
+            Source::Entropy => ScoreKind::Entropy,
+            Source::Random(_) => ScoreKind::Random,
+        }
+    }
+
+    /// The score reads [`Features::hidden_after`].
+    pub fn needs_after(&self) -> bool {
+        matches!(&self.source, Source::Head(head) if head.reads_after())
+    }
+
+    /// The score of one candidate, in 0..=1.
+    ///
+    /// Errors: [`Error::InvalidArgument`] for features of a wrong length, a missing
+    /// `hidden_after` or statistics that are not a number; [`Error::Model`] when the head fails or
+    /// answers something that is no probability.
+    pub fn score(&mut self, features: &Features) -> Result<f32> {
+        let stats = features.stats;
+        if stats.log_p.is_nan() || stats.entropy.is_nan() || stats.top.iter().any(|t| t.is_nan()) {
+            return Err(Error::InvalidArgument("the logit statistics are not numbers".into()));
+        }
+        match &mut self.source {
+            Source::Head(head) => head.score(features),
+            Source::MaxProbability => Ok(builtin::max_probability(stats)),
+            Source::Margin => Ok(builtin::margin(stats)),
+            Source::Entropy => Ok(builtin::entropy(stats)),
+            Source::Random(uniform) => Ok(uniform.draw()),
+        }
+    }
+}
+
+/// The bundle's head, checked against what its manifest says of it.
+fn open_head(bundle: &Bundle) -> Result<Option<Box<Head>>> {
+    let manifest = bundle.manifest();
+    let Some(info) = &manifest.reward else { return Ok(None) };
+    let head = Head::load(&bundle.read(FileRole::Reward)?, manifest.model.hidden_size)?;
+    if head.reads_after() != info.after {
+        return Err(Error::Bundle(format!(
+            "bundle.json says reward.after = {}, but reward.onnx {} the input `{HIDDEN_AFTER}`",
+            info.after,
+            if info.after { "lacks" } else { "has" },
+        )));
+    }
+    Ok(Some(Box::new(head)))
+}
+
+fn no_head() -> Error {
+    Error::Unsupported(
+        "this bundle has no reward head; train one with `hybrid train`, install one with \
+         `hybrid reward`, or choose a built-in score"
+            .into(),
+    )
+}
