@@ -56,13 +56,11 @@ fn wrong_features_are_errors() {
     let mut scorer = Scorer::from_head(Head::load(&head.bytes(), D).unwrap());
     let (good, short) = (noise(D, 1), noise(D - 1, 1));
     let stats = LogitStats::default();
-    let not_a_number = LogitStats { entropy: f32::NAN, ..stats };
-    let infinite = vec![f32::NAN; D];
+    let infinite = [f32::NAN; D];
     let cases = [
         (&good, None, &stats),
         (&short, Some(&good[..]), &stats),
         (&good, Some(&short[..]), &stats),
-        (&good, Some(&good[..]), &not_a_number),
         (&good, Some(&infinite[..]), &stats),
     ];
     for (hidden, hidden_after, stats) in cases {
@@ -73,6 +71,22 @@ fn wrong_features_are_errors() {
     let features =
         Features { hidden: &good, hidden_after: Some(&good), stats: &stats, candidate: 0 };
     assert!((0.0..=1.0).contains(&scorer.score(&features).unwrap()), "still usable");
+}
+
+#[test]
+fn statistics_that_are_no_numbers_score_zero() {
+    let head = Linear::new(&[HIDDEN, STATS]);
+    let mut scorer = Scorer::from_head(Head::load(&head.bytes(), D).unwrap());
+    let hidden = noise(D, 1);
+    for stats in [
+        LogitStats { log_p: f32::NAN, ..LogitStats::default() },
+        LogitStats { entropy: f32::NAN, ..LogitStats::default() },
+        LogitStats { top: [f32::NAN; 8], ..LogitStats::default() },
+    ] {
+        let features =
+            Features { hidden: &hidden, hidden_after: None, stats: &stats, candidate: 0 };
+        assert_eq!(scorer.score(&features).unwrap(), 0.0);
+    }
 }
 
 #[test]

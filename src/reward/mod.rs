@@ -104,15 +104,15 @@ impl Scorer {
         matches!(&self.source, Source::Head(head) if head.reads_after())
     }
 
-    /// The score of one candidate, in 0..=1.
+    /// The score of one candidate, in 0..=1; 0 where the logits gave no statistics (NaN).
     ///
-    /// Errors: [`Error::InvalidArgument`] for features of a wrong length, a missing
-    /// `hidden_after` or statistics that are not a number; [`Error::Model`] when the head fails or
-    /// answers something that is no probability.
+    /// Errors: [`Error::InvalidArgument`] for features of a wrong length, a missing `hidden_after`
+    /// or a state that is not finite; [`Error::Model`] when the head fails or answers something that
+    /// is no probability.
     pub fn score(&mut self, features: &Features) -> Result<f32> {
         let stats = features.stats;
         if stats.log_p.is_nan() || stats.entropy.is_nan() || stats.top.iter().any(|t| t.is_nan()) {
-            return Err(Error::InvalidArgument("the logit statistics are not numbers".into()));
+            return Ok(0.0);
         }
         match &mut self.source {
             Source::Head(head) => head.score(features),
