@@ -1,0 +1,333 @@
+//! A session: one conversation, generated step by step.
+//!
+//! Read [`step`] first: it is what this library is about. [`proposer`] is the SLM's part of it,
+//! [`answer`] the cloud's, [`crate::policy`] the decision between them.
+//!
+//! The context is the list of tokens that were prompted or handed out. Tokens that the SLM has not
+//! consumed yet are *pending*: they are fed in one batch when the next candidate is needed, so a
+//! burst from the cloud costs the SLM one batch. Tokens of a burst that were not handed out yet are
+//! not part of the context.
+
+use std::collections::VecDeque;
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
+
+use crate::breaker::Breaker;
+use crate::bundle::{Bundle, Verify};
+use crate::cancel::Cancel;
+use crate::consult::Consult;
+use crate::error::{Error, Result};
+use crate::policy::{Mode, Policy};
+use crate::reward::Scorer;
+use crate::sampler::Sampler;
+use crate::slm::{Slm, SlmState};
+use crate::tokens::{ChatTemplate, Message, Tokens, to_text, whole_len};
+
+mod answer;
+mod context;
+mod options;
+mod proposer;
+mod stats;
+mod step;
+#[cfg(test)]
+mod tests;
+mod text;
+mod turns;
+
+pub use options::SessionOptions;
+pub use stats::Stats;
+pub use step::{End, Peek, Source, Step};
+
+use context::Context;
+use proposer::{Proposer, Score};
+use text::TextOut;
+use turns::{Reply, Turns};
+
+/// The threshold where a bundle has none of its own.
+const DEFAULT_THRESHOLD: f32 = 0.5;
+
+/// A bundle loaded for use: shared by sessions and threads.
+pub struct Model {
+    pub bundle: Bundle,
+    pub slm: Slm,
+    pub tokens: Arc<Tokens>,
+    pub chat_template: Option<Arc<ChatTemplate>>,
+}
+
+impl Model {
+    /// Opens the bundle in `dir`; the errors are those of [`Bundle::open`], [`Slm::open`],
+    /// [`Tokens::open`] and [`ChatTemplate::open`].
+    pub fn open(dir: &std::path::Path, verify: Verify) -> Result<Model> {
+        let bundle = Bundle::open(dir, verify)?;
+        let tokens = Tokens::open(&bundle)?;
+        let chat_template = ChatTemplate::open(&bundle, &tokens)?.map(Arc::new);
+        let slm = Slm::open(&bundle)?;
+        Ok(Model { bundle, slm, tokens: Arc::new(tokens), chat_template })
+    }
+}
+
+/// One conversation. Not shared: one thread at a time.
+pub struct Session {
+    tokens: Arc<Tokens>,
+    chat_template: Option<Arc<ChatTemplate>>,
+    cloud: Option<Arc<dyn Consult>>,
+    policy: Policy,
+    consult_deadline: Duration,
+    cancel: Cancel,
+    clock: Clock,
+    context: Context,
+    turns: Turns,
+    proposer: Proposer,
+    /// Tokens of the last consult's burst that were not handed out yet.
+    queue: VecDeque<u32>,
+    text: TextOut,
+    end: End,
+    breaker: Breaker,
+    /// Tokens of all the cloud's answers, for the budget.
+    cloud_tokens: u64,
+    stats: Stats,
+}
+
+/// What a session is made of: tests put scripts in the place of the SLM, the score and the clock.
+struct Parts {
+    tokens: Arc<Tokens>,
+    chat_template: Option<Arc<ChatTemplate>>,
+    slm: Box<dyn SlmState>,
+    scorer: Option<Box<dyn Score>>,
+    default_threshold: f32,
+    clock: Clock,
+}
+
+/// The outside world as the policy and the breaker see it.
+struct Clock {
+    /// Since the session was made.
+    elapsed: Box<dyn Fn() -> Duration + Send>,
+    /// See [`crate::policy::Situation::clock_set`].
+    is_set: Box<dyn Fn() -> bool + Send>,
+    /// 0..1, different on every device.
+    jitter: Box<dyn FnMut() -> f64 + Send>,
+}
+
+impl Clock {
+    fn real() -> Clock {
+        let start = Instant::now();
+        // The standard library seeds its hash maps from the system: entropy without a dependency.
+        let mut rng = ChaCha8Rng::seed_from_u64(RandomState::new().build_hasher().finish());
+        Clock {
+            elapsed: Box::new(move || start.elapsed()),
+            is_set: Box::new(crate::clock::is_set),
+            jitter: Box::new(move || f64::from(rng.next_u32()) / f64::from(u32::MAX)),
+        }
+    }
+}
+
+impl Session {
+    /// `cloud`: `None` for a session that never leaves the device.
+    ///
+    /// Errors: [`Error::InvalidArgument`] for an option out of its range, and those of
+    /// [`Slm::spawn`] and [`Scorer::open`].
+    pub fn new(
+        model: Arc<Model>,
+        cloud: Option<Arc<dyn Consult>>,
+        options: SessionOptions,
+    ) -> Result<Session> {
+        let reward = model.bundle.manifest().reward.as_ref();
+        let scorer = match options.mode {
+            Mode::Hybrid => {
+                let scorer = Scorer::open(&model.bundle, options.score, options.sampler.seed)?;
+                Some(Box::new(scorer) as Box<dyn Score>)
+            }
+            Mode::LocalOnly | Mode::CloudFirst => None,
+        };
+        let parts = Parts {
+            tokens: model.tokens.clone(),
+            chat_template: model.chat_template.clone(),
+            slm: model.slm.spawn(options.context)?,
+            scorer,
+            default_threshold: reward.map_or(DEFAULT_THRESHOLD, |reward| reward.default_threshold),
+            clock: Clock::real(),
+        };
+        Session::from_parts(parts, cloud, &options)
+    }
+
+    fn from_parts(
+        parts: Parts,
+        cloud: Option<Arc<dyn Consult>>,
+        options: &SessionOptions,
+    ) -> Result<Session> {
+        let policy = options.policy(parts.default_threshold)?;
+        let sampler = Sampler::new(options.sampler)?;
+        Ok(Session {
+            tokens: parts.tokens,
+            chat_template: parts.chat_template,
+            cloud,
+            policy,
+            consult_deadline: options.consult_deadline,
+            cancel: Cancel::new(),
+            clock: parts.clock,
+            context: Context::default(),
+            turns: Turns::default(),
+            proposer: Proposer::new(parts.slm, sampler, parts.scorer),
+            queue: VecDeque::new(),
+            text: TextOut::new(&options.stop_strings),
+            end: End::None,
+            breaker: Breaker::default(),
+            cloud_tokens: 0,
+            stats: Stats::default(),
+        })
+    }
+
+    /// The flag that stops a running call of this session.
+    pub fn set_cancel(&mut self, cancel: Cancel) {
+        self.cancel = cancel;
+    }
+
+    /// Appends text to the context. Raw: the caller has rendered any template; text of control
+    /// tokens becomes control tokens. Ends what was being generated: tokens of a burst and text that
+    /// were not handed out are dropped.
+    ///
+    /// Errors, each leaving the session as it was: [`Error::InvalidArgument`] for an empty text or one
+    /// over [`crate::tokens::MAX_TEXT_BYTES`], [`Error::ContextFull`], [`Error::Cancelled`].
+    pub fn prompt(&mut self, text: &str) -> Result<()> {
+        if text.is_empty() {
+            return Err(Error::InvalidArgument("the prompt is empty".into()));
+        }
+        let start = Instant::now();
+        let ids = self.tokens.encode_prompt(text, self.context.is_empty())?;
+        self.append(&ids)?;
+        self.stats.prompt_tokens += ids.len() as u64;
+        self.stats.prompt_time += start.elapsed();
+        Ok(())
+    }
+
+    /// Appends messages, rendered by the bundle's chat template up to where the assistant's answer
+    /// begins. A later call continues the chat: what the context has got since the last call,
+    /// generated or prompted, is the assistant's message before the new ones.
+    ///
+    /// Text of control tokens within a message becomes control tokens, as templates are plain text.
+    ///
+    /// Errors as [`Session::prompt`], [`Error::Unsupported`] for a bundle without a template, and
+    /// those of [`ChatTemplate::render`].
+    pub fn chat(&mut self, messages: &[Message]) -> Result<()> {
+        let template = self.chat_template.clone().ok_or_else(|| {
+            Error::Unsupported("chat: this bundle has no chat template; use a raw prompt".into())
+        })?;
+        let reply = self.reply();
+        let text = self.turns.render(&template, &reply, messages)?;
+        self.prompt(&text)?;
+        self.turns.push(&reply, messages, self.context.len());
+        Ok(())
+    }
+
+    fn reply(&self) -> Reply {
+        let start = self.turns.answer_start().unwrap_or(self.context.len());
+        let ids = self.context.since(start);
+        let stop = ids.last().filter(|&&id| self.tokens.is_stop(id));
+        Reply {
+            text: to_text(&self.tokens.bytes_of(ids)),
+            stop: stop.map(|&id| to_text(self.tokens.bytes_with_special(id))),
+        }
+    }
+
+    fn append(&mut self, ids: &[u32]) -> Result<()> {
+        self.cancel.check()?;
+        self.check_room(ids.len())?;
+        let before = self.context.len();
+        self.context.extend(ids, &self.tokens);
+        if let Err(error) = self.proposer.extend(self.context.ids(), &self.cancel) {
+            self.context.truncate(before, &self.tokens);
+            return Err(error);
+        }
+        self.begin_afresh();
+        self.text.clear();
+        Ok(())
+    }
+
+    /// After the context was changed by the caller.
+    fn begin_afresh(&mut self) {
+        self.queue.clear();
+        self.end = End::None;
+    }
+
+    fn check_room(&self, needed: usize) -> Result<()> {
+        let (used, limit) = (self.context.len(), self.proposer.capacity());
+        if needed > limit.saturating_sub(used) {
+            return Err(Error::ContextFull { used, needed, limit });
+        }
+        Ok(())
+    }
+
+    /// Text still held back (an unfinished character or stop string) after the last step.
+    pub fn flush(&mut self) -> String {
+        self.text.flush()
+    }
+
+    /// Forgets the last `n` tokens of the context, prompt included, and what is left of a burst.
+    /// Generation can go on from there, also after its end.
+    ///
+    /// Errors: [`Error::InvalidArgument`] when there are fewer than `n`.
+    pub fn rewind(&mut self, n: usize) -> Result<()> {
+        let len = self.context.len();
+        let kept = len.checked_sub(n).ok_or_else(|| {
+            Error::InvalidArgument(format!("cannot rewind {n} tokens: the context has {len}"))
+        })?;
+        if n > 0 {
+            self.proposer.truncate(kept)?;
+            self.rewind_text(kept);
+            self.context.truncate(kept, &self.tokens);
+            self.turns.truncate(kept);
+        }
+        self.begin_afresh();
+        Ok(())
+    }
+
+    fn rewind_text(&mut self, kept: usize) {
+        let dropped = self.context.since(kept);
+        let shown: usize = dropped.iter().map(|&id| self.handed_out(id).len()).sum();
+        let bytes: usize = dropped.iter().map(|&id| self.tokens.bytes_with_special(id).len()).sum();
+        let rest = self.context.bytes();
+        let rest = rest.get(..rest.len() - bytes).unwrap_or_default();
+        self.text.rewind(shown, rest.get(whole_len(rest)..).unwrap_or_default());
+    }
+
+    /// The bytes of a generated token as its step gave them.
+    fn handed_out(&self, id: u32) -> &[u8] {
+        if self.tokens.is_stop(id) { &[] } else { self.tokens.bytes(id) }
+    }
+
+    /// Forgets the context; the statistics, with them the budgets, the breaker and the sampler's
+    /// generator go on.
+    pub fn reset(&mut self) {
+        // Cannot fail: there are as many tokens as are forgotten.
+        let forgotten = self.rewind(self.context.len());
+        debug_assert!(forgotten.is_ok(), "{forgotten:?}");
+        self.text.clear();
+    }
+
+    /// Tokens in the context.
+    pub fn len(&self) -> usize {
+        self.context.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.context.is_empty()
+    }
+
+    /// Every token of the context, prompt and generated.
+    pub fn ids(&self) -> &[u32] {
+        self.context.ids()
+    }
+
+    pub fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    fn shares_vocabulary(&self) -> bool {
+        self.cloud.as_ref().is_some_and(|cloud| cloud.shares_vocabulary())
+    }
+}

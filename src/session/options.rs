@@ -1,0 +1,114 @@
+//! How a session is set up.
+
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::policy::{Budget, Mode, Policy};
+use crate::reward::ScoreKind;
+use crate::sampler::SamplerOptions;
+
+const MAX_BURST: u32 = 1024;
+const MAX_DEADLINE: Duration = Duration::from_secs(600);
+const MAX_STOP_STRINGS: usize = 64;
+const MAX_STOP_STRING_BYTES: usize = 1024;
+
+/// How a session generates and when it asks the cloud.
+#[derive(Debug, Clone)]
+pub struct SessionOptions {
+    pub mode: Mode,
+    /// Candidates that score under it are weak; 0 or more, see [`Policy::threshold`]. `None`: the
+    /// bundle's default threshold (0.5 where it has no head).
+    pub threshold: Option<f32>,
+    /// Once spent, candidates are kept, marked as fallback. A consult that has begun may overshoot it.
+    pub budget: Budget,
+    /// Tokens taken from one consult at most, 1 to 1024.
+    pub burst: u32,
+    /// The whole consult, connection and TLS included: over 0, at most ten minutes.
+    pub consult_deadline: Duration,
+    /// Computed in hybrid mode only.
+    pub score: ScoreKind,
+    pub sampler: SamplerOptions,
+    /// Tokens of context; 0: the model's limit.
+    pub context: usize,
+    /// Generation stops before the first of these strings would be complete. At most 64 strings of
+    /// 1 to 1024 bytes.
+    pub stop_strings: Vec<String>,
+}
+
+impl Default for SessionOptions {
+    fn default() -> Self {
+        SessionOptions {
+            mode: Mode::default(),
+            threshold: None,
+            budget: Budget::default(),
+            burst: 1,
+            consult_deadline: Duration::from_secs(2),
+            score: ScoreKind::default(),
+            sampler: SamplerOptions::default(),
+            context: 0,
+            stop_strings: Vec::new(),
+        }
+    }
+}
+
+impl SessionOptions {
+    /// The policy, once every option is in its range; `Err(InvalidArgument)` names the one that is not.
+    pub(super) fn policy(&self, default_threshold: f32) -> Result<Policy> {
+        let threshold = self.threshold.unwrap_or(default_threshold);
+        // Also false for NaN.
+        let is_threshold = threshold >= 0.0;
+        ensure(is_threshold, || format!("threshold is {threshold}, but must be 0 or more"))?;
+        ensure((1..=MAX_BURST).contains(&self.burst), || {
+            format!("burst is {}, but must be 1 to {MAX_BURST}", self.burst)
+        })?;
+        let deadline = self.consult_deadline;
+        ensure(!deadline.is_zero() && deadline <= MAX_DEADLINE, || {
+            format!("consult_deadline is {deadline:?}, but must be over 0 and at most 10 minutes")
+        })?;
+        ensure(self.stop_strings.len() <= MAX_STOP_STRINGS, || {
+            format!("{} stop strings; {MAX_STOP_STRINGS} at most", self.stop_strings.len())
+        })?;
+        for stop in &self.stop_strings {
+            ensure((1..=MAX_STOP_STRING_BYTES).contains(&stop.len()), || {
+                format!("a stop string has {} bytes; 1 to {MAX_STOP_STRING_BYTES}", stop.len())
+            })?;
+        }
+        Ok(Policy { mode: self.mode, threshold, budget: self.budget, burst: self.burst })
+    }
+}
+
+fn ensure(ok: bool, text: impl FnOnce() -> String) -> Result<()> {
+    if ok { Ok(()) } else { Err(Error::InvalidArgument(text())) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges() {
+        type Change = fn(&mut SessionOptions);
+        let with = |change: Change| {
+            let mut options = SessionOptions::default();
+            change(&mut options);
+            options.policy(0.25).map_err(|e| e.to_string())
+        };
+        let bad: &[(&str, Change)] = &[
+            ("threshold", |o| o.threshold = Some(f32::NAN)),
+            ("threshold", |o| o.threshold = Some(-0.01)),
+            ("burst", |o| o.burst = 0),
+            ("burst", |o| o.burst = 1025),
+            ("consult_deadline", |o| o.consult_deadline = Duration::ZERO),
+            ("consult_deadline", |o| o.consult_deadline = Duration::MAX),
+            ("stop strings", |o| o.stop_strings = vec!["x".into(); 65]),
+            ("stop string", |o| o.stop_strings = vec!["x".into(), String::new()]),
+            ("stop string", |o| o.stop_strings = vec!["x".repeat(1025)]),
+        ];
+        for (name, change) in bad {
+            let error = with(*change).unwrap_err();
+            assert!(error.contains(name), "{error}");
+        }
+        assert_eq!(with(|_| ()).unwrap().threshold, 0.25);
+        assert_eq!(with(|o| o.threshold = Some(1.5)).unwrap().threshold, 1.5);
+    }
+}

@@ -1,0 +1,244 @@
+//! Scripts in the place of the SLM, the score, the cloud LLM and the clock.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+
+use super::super::*;
+use crate::consult::{Answer, Continuation, Cost, Failure, Request};
+use crate::reward::Features;
+use crate::slm::{Output, Rows};
+use crate::tokens::example;
+
+/// Rows of the output matrix: the usable ids and a little padding.
+const VOCABULARY: usize = example::PADDING as usize + 2;
+
+/// What the fake SLM would say next, from every token it has consumed.
+pub type Next = Arc<dyn Fn(&[u32]) -> u32 + Send + Sync>;
+
+/// A number that depends on every token and its place: a wrong feed or rewind shows in it.
+pub fn hash(ids: &[u32]) -> u32 {
+    ids.iter().fold(17, |hash, &id| (hash ^ id).wrapping_mul(16_777_619).rotate_left(5))
+}
+
+/// The hidden state after `ids`: exact in f32.
+pub fn hidden(ids: &[u32]) -> f32 {
+    (hash(ids) >> 8) as f32
+}
+
+/// Any usable token but the stop token, depending on everything before.
+pub fn endless() -> Next {
+    Arc::new(|ids| 1 + hash(ids) % (example::PADDING - 1))
+}
+
+/// The tokens of `text`, one byte each, then the stop token; wrong contexts give other tokens.
+pub fn spelling(prompt: usize, text: &'static str) -> Next {
+    Arc::new(move |ids| {
+        let at = ids.len().wrapping_sub(prompt);
+        text.as_bytes().get(at).map_or(example::END, |&byte| example::byte(byte))
+    })
+}
+
+struct FakeSlm {
+    next: Next,
+    ids: Vec<u32>,
+    capacity: usize,
+    /// The length of every batch, negative for a rewind.
+    log: Arc<Mutex<Vec<i64>>>,
+}
+
+impl SlmState for FakeSlm {
+    fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    fn feed(&mut self, ids: &[u32], rows: Rows, cancel: &Cancel) -> Result<Output> {
+        assert_eq!(rows, Rows::Last);
+        assert!(!ids.is_empty() && self.ids.len() + ids.len() <= self.capacity);
+        cancel.check()?;
+        self.log.lock().unwrap().push(ids.len() as i64);
+        self.ids.extend_from_slice(ids);
+        let mut logits: Vec<f32> = (0..VOCABULARY as u32)
+            .map(|id| (hash(&[id, hash(&self.ids)]) % 97) as f32 / 97.0)
+            .collect();
+        logits[example::PADDING as usize..].fill(f32::NEG_INFINITY);
+        logits[(self.next)(&self.ids) as usize] = 3.0;
+        Ok(Output { logits, hidden: vec![hidden(&self.ids)] })
+    }
+
+    fn rewind(&mut self, n: usize) -> Result<()> {
+        assert!(n <= self.ids.len());
+        if n > 0 {
+            self.log.lock().unwrap().push(-(n as i64));
+        }
+        self.ids.truncate(self.ids.len() - n);
+        Ok(())
+    }
+}
+
+struct FakeScore {
+    after: bool,
+    score: Arc<dyn Fn(&Features) -> f32 + Send + Sync>,
+}
+
+impl Score for FakeScore {
+    fn needs_after(&self) -> bool {
+        self.after
+    }
+
+    fn score(&mut self, features: &Features) -> Result<f32> {
+        assert_eq!(features.hidden_after.is_some(), self.after);
+        Ok((self.score)(features))
+    }
+}
+
+/// One scripted consult: sees the request, says what comes back.
+pub type Script = Arc<dyn Fn(&Request) -> std::result::Result<Answer, Failure> + Send + Sync>;
+
+/// Ids, bytes and the burst wanted.
+pub type Asked = (Vec<u32>, Vec<u8>, u32);
+
+/// A cloud LLM that costs 100 bytes up, 10 down and the context in prompt tokens.
+pub struct FakeCloud {
+    pub script: Script,
+    pub shares_vocabulary: bool,
+    pub requests: Mutex<Vec<Asked>>,
+}
+
+impl FakeCloud {
+    pub fn new(shares_vocabulary: bool, script: Script) -> Arc<FakeCloud> {
+        Arc::new(FakeCloud { script, shares_vocabulary, requests: Mutex::default() })
+    }
+
+    pub fn calls(&self) -> usize {
+        self.requests.lock().unwrap().len()
+    }
+}
+
+impl Consult for FakeCloud {
+    fn consult(&self, request: &Request) -> (std::result::Result<Answer, Failure>, Cost) {
+        assert!(request.deadline > Instant::now());
+        let (ids, bytes) = (request.ids.to_vec(), request.bytes.to_vec());
+        let cost = Cost {
+            bytes_sent: 100,
+            bytes_received: 10,
+            prompt_tokens: ids.len() as u64,
+            elapsed: Duration::from_millis(3),
+            ..Cost::default()
+        };
+        self.requests.lock().unwrap().push((ids, bytes, request.max_tokens));
+        ((self.script)(request), cost)
+    }
+
+    fn shares_vocabulary(&self) -> bool {
+        self.shares_vocabulary
+    }
+}
+
+pub fn ids(ids: &[u32]) -> std::result::Result<Answer, Failure> {
+    Ok(Answer { continuation: Continuation::Ids(ids.to_vec()), end: false })
+}
+
+pub fn bytes(bytes: &[u8]) -> std::result::Result<Answer, Failure> {
+    Ok(Answer { continuation: Continuation::Bytes(bytes.to_vec()), end: false })
+}
+
+/// The same every time.
+pub fn always(answer: std::result::Result<Answer, Failure>) -> Script {
+    Arc::new(move |_| answer.clone())
+}
+
+/// A session to be built, and the handles that its scripts leave.
+pub struct Bench {
+    pub next: Next,
+    pub capacity: usize,
+    pub after: bool,
+    pub score: Arc<dyn Fn(&Features) -> f32 + Send + Sync>,
+    pub options: SessionOptions,
+    pub cloud: Option<Arc<FakeCloud>>,
+    pub template: Option<&'static str>,
+    pub log: Arc<Mutex<Vec<i64>>>,
+    pub millis: Arc<AtomicU64>,
+    pub clock_set: Arc<AtomicBool>,
+}
+
+impl Bench {
+    /// Hybrid with a score that is never weak and no cloud.
+    pub fn new(next: Next) -> Bench {
+        Bench {
+            next,
+            capacity: 1000,
+            after: false,
+            score: Arc::new(|_| 1.0),
+            options: SessionOptions::default(),
+            cloud: None,
+            template: None,
+            log: Arc::default(),
+            millis: Arc::default(),
+            clock_set: Arc::new(AtomicBool::new(true)),
+        }
+    }
+
+    /// Every candidate is weak and `cloud` is asked.
+    pub fn weak(next: Next, cloud: &Arc<FakeCloud>) -> Bench {
+        Bench { score: Arc::new(|_| 0.0), cloud: Some(cloud.clone()), ..Bench::new(next) }
+    }
+
+    pub fn session(&self) -> Session {
+        let tokens = Arc::new(example::byte_level());
+        let template = self.template.map(|t| Arc::new(ChatTemplate::new(t, &tokens).unwrap()));
+        let (millis, clock_set) = (self.millis.clone(), self.clock_set.clone());
+        let scored = self.options.mode == Mode::Hybrid;
+        let score = FakeScore { after: self.after, score: self.score.clone() };
+        let parts = Parts {
+            tokens,
+            chat_template: template,
+            slm: Box::new(FakeSlm {
+                next: self.next.clone(),
+                ids: Vec::new(),
+                capacity: self.capacity,
+                log: self.log.clone(),
+            }),
+            scorer: scored.then(|| Box::new(score) as Box<dyn Score>),
+            default_threshold: 0.5,
+            clock: Clock {
+                elapsed: Box::new(move || Duration::from_millis(millis.load(Relaxed))),
+                is_set: Box::new(move || clock_set.load(Relaxed)),
+                jitter: Box::new(|| 0.5),
+            },
+        };
+        let cloud = self.cloud.clone().map(|cloud| cloud as Arc<dyn Consult>);
+        Session::from_parts(parts, cloud, &self.options).unwrap()
+    }
+
+    /// A session with the prompt `>` (one token).
+    pub fn prompted(&self) -> Session {
+        let mut session = self.session();
+        session.prompt(">").unwrap();
+        session
+    }
+
+    /// What the SLM was fed (and, negative, rewound) since the last call.
+    pub fn take_log(&self) -> Vec<i64> {
+        std::mem::take(&mut self.log.lock().unwrap())
+    }
+}
+
+/// Steps until the end or `max`.
+pub fn steps(session: &mut Session, max: usize) -> Vec<Step> {
+    let mut steps = Vec::new();
+    session
+        .run(max, &mut |step| {
+            steps.push(step.clone());
+            true
+        })
+        .unwrap();
+    steps
+}
+
+pub fn text_of(steps: &[Step]) -> String {
+    steps.iter().map(|step| step.text.as_str()).collect()
+}

@@ -1,0 +1,182 @@
+//! Random schedules: whatever happens, the context is what was handed out and the sums are right.
+
+use proptest::prelude::*;
+
+use super::*;
+
+#[derive(Debug, Clone, Copy)]
+enum Act {
+    Step,
+    Peek,
+    Rewind(usize),
+    Prompt(&'static str),
+    Cancel,
+    Reset,
+    Wait(u64),
+}
+
+fn acts() -> impl Strategy<Value = Vec<Act>> {
+    let texts = prop::sample::select(vec!["x", "hello", "é😀", "<|user|>y"]);
+    let act = prop_oneof![
+        12 => Just(Act::Step),
+        2 => Just(Act::Peek),
+        2 => (0..6usize).prop_map(Act::Rewind),
+        1 => texts.prop_map(Act::Prompt),
+        1 => Just(Act::Cancel),
+        1 => (0..5000u64).prop_map(Act::Wait),
+        1 => Just(Act::Reset),
+    ];
+    prop::collection::vec(act, 1..120)
+}
+
+/// Answers of every kind, picked by what the request holds.
+fn moody() -> Script {
+    Arc::new(|r| match hash(r.ids) % 11 {
+        0 => Err(Failure::Timeout),
+        1 => Err(Failure::Unauthorized),
+        2 => ids(&[]),
+        3 => ids(&[PADDING]),
+        4 => Ok(Answer { continuation: Continuation::Ids(vec![]), end: true }),
+        5 => ids(&[byte(0xE2), byte(0x82), byte(0xAC)]),
+        6 => ids(&[HELLO, HELLO, END, HELLO]),
+        7 => bytes("a€".as_bytes()),
+        8 => bytes(b"hello\xF0\x9F"),
+        9 => Ok(Answer { continuation: Continuation::Bytes(b"z".into()), end: true }),
+        _ => Err(Failure::Busy),
+    })
+}
+
+/// `lost`: consults that ended in an error of the step.
+pub fn check_sums(steps: &[Step], stats: &Stats, lost: u64) {
+    let count = |source| steps.iter().filter(|step| step.source == source).count() as u64;
+    let sum = |of: fn(&Step) -> u64| steps.iter().map(of).sum::<u64>();
+    assert_eq!(stats.tokens, steps.len() as u64);
+    assert_eq!(stats.tokens, stats.local + stats.cloud + stats.fallback);
+    assert_eq!(stats.local, count(Source::Local));
+    assert_eq!(stats.cloud, count(Source::Cloud));
+    assert_eq!(stats.fallback, count(Source::Fallback));
+    assert_eq!(stats.consults, sum(|step| step.consulted.into()) + lost);
+    assert_eq!(stats.consult_failures, sum(|step| step.failure.is_some().into()) + lost);
+    assert_eq!(stats.bytes_sent, sum(|step| step.bytes_sent) + 100 * lost);
+    assert_eq!(stats.bytes_received, sum(|step| step.bytes_received) + 10 * lost);
+    let local_time: Duration = steps.iter().map(|step| step.local_time).sum();
+    assert_eq!(stats.local_time, local_time);
+    assert_eq!(stats.cloud_time, Duration::from_millis(3 * stats.consults));
+    assert!(lost > 0 || stats.cloud_prompt_tokens == sum(|step| step.prompt_tokens));
+}
+
+/// What the test believes of the session.
+#[derive(Default)]
+struct Model {
+    ids: Vec<u32>,
+    steps: Vec<Step>,
+    prompt_tokens: u64,
+}
+
+fn play(acts: &[Act], shares: bool, after: bool, burst: u32, mode: Mode) -> (Session, Model) {
+    let tokens = byte_level();
+    let cloud = FakeCloud::new(shares, moody());
+    let mut bench = Bench::weak(endless(), &cloud);
+    (bench.capacity, bench.after) = (40, after);
+    bench.score = Arc::new(|f| (hash(&[f.candidate]) % 4) as f32 / 3.0);
+    bench.options =
+        SessionOptions { mode, burst, stop_strings: vec!["xy€".into()], ..bench.options };
+    let mut session = bench.session();
+    let cancel = Cancel::new();
+    session.set_cancel(cancel.clone());
+    let mut model = Model::default();
+    for act in acts {
+        match *act {
+            Act::Step => match session.step() {
+                Ok(step) => {
+                    let bytes =
+                        if tokens.is_stop(step.token) { &[] } else { tokens.bytes(step.token) };
+                    assert_eq!(step.bytes, bytes);
+                    if step.reason != Reason::Burst {
+                        let want = (bench.next)(&model.ids);
+                        assert_eq!(step.candidate, want, "the SLM saw another context");
+                    }
+                    model.ids.push(step.token);
+                    model.steps.push(step);
+                }
+                Err(Error::State(_) | Error::ContextFull { .. }) => {}
+                Err(error) => panic!("{error}"),
+            },
+            Act::Peek => {
+                if let Ok(peek) = session.peek() {
+                    assert_eq!(session.peek().unwrap().candidate, peek.candidate);
+                }
+            }
+            Act::Rewind(n) => match session.rewind(n) {
+                Ok(()) => model.ids.truncate(model.ids.len() - n),
+                Err(_) => assert!(n > model.ids.len()),
+            },
+            Act::Prompt(text) => match session.prompt(text) {
+                Ok(()) => {
+                    let ids = tokens.encode(text, true).unwrap();
+                    model.prompt_tokens += ids.len() as u64;
+                    model.ids.extend(ids);
+                }
+                Err(error) => assert!(matches!(error, Error::ContextFull { .. }), "{error}"),
+            },
+            Act::Cancel => {
+                cancel.cancel();
+                assert!(matches!(session.step(), Err(Error::Cancelled)));
+                cancel.reset();
+            }
+            Act::Reset => {
+                session.reset();
+                model.ids.clear();
+            }
+            Act::Wait(millis) => {
+                bench.millis.fetch_add(millis, Relaxed);
+            }
+        }
+        assert_eq!(session.ids(), model.ids);
+        let bytes: Vec<u8> =
+            model.ids.iter().flat_map(|&id| tokens.bytes_with_special(id)).copied().collect();
+        assert_eq!(session.context.bytes(), bytes);
+        assert!(session.len() <= 40);
+    }
+    (session, model)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_context_is_what_was_handed_out(
+        acts in acts(),
+        shares: bool,
+        after: bool,
+        burst in 1..5u32,
+        mode in prop::sample::select(vec![Mode::Hybrid, Mode::CloudFirst, Mode::LocalOnly]),
+    ) {
+        let (session, model) = play(&acts, shares, after, burst, mode);
+        check_sums(&model.steps, &session.stats(), 0);
+        prop_assert_eq!(session.stats().prompt_tokens, model.prompt_tokens);
+    }
+
+    /// Scoring before or after the candidate was consumed changes the SLM's work, never a token.
+    #[test]
+    fn the_way_of_scoring_changes_no_token(acts in acts(), burst in 1..5u32) {
+        let (before, _) = play(&acts, true, false, burst, Mode::Hybrid);
+        let (after, _) = play(&acts, true, true, burst, Mode::Hybrid);
+        prop_assert_eq!(before.ids(), after.ids());
+    }
+
+    /// Without rewinds and prompts in between, the text is that of the bytes.
+    #[test]
+    fn text_is_bytes(length in 1..39usize, shares: bool, burst in 1..5u32) {
+        let acts = [vec![Act::Prompt("x")], vec![Act::Step; length]].concat();
+        let (mut session, model) = play(&acts, shares, false, burst, Mode::Hybrid);
+        let bytes: Vec<u8> = model.steps.iter().flat_map(|step| step.bytes.clone()).collect();
+        let text = text_of(&model.steps) + &session.flush();
+        let whole = crate::tokens::to_text(&bytes);
+        if model.steps.last().is_some_and(|step| step.end == End::StopString) {
+            prop_assert!(whole.starts_with(&text));
+        } else {
+            prop_assert_eq!(text, whole);
+        }
+    }
+}

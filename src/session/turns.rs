@@ -1,0 +1,85 @@
+//! The messages of a chat so far: templates render whole chats, a context only grows.
+
+use crate::error::Result;
+use crate::tokens::{ChatTemplate, Message};
+
+/// What has been given by [`super::Session::chat`]. What followed in the context, generated or
+/// prompted, is the assistant's answer.
+#[derive(Default)]
+pub(super) struct Turns {
+    messages: Vec<Message>,
+    /// For every chat call: the context's length and the number of messages after it.
+    marks: Vec<(usize, usize)>,
+}
+
+/// The end of the context: the assistant's answer to the last turn.
+pub(super) struct Reply {
+    pub text: String,
+    /// The text of the stop token that ended it.
+    pub stop: Option<String>,
+}
+
+impl Turns {
+    /// Where the assistant's answer begins, if there was a turn.
+    pub fn answer_start(&self) -> Option<usize> {
+        self.marks.last().map(|&(context, _)| context)
+    }
+
+    /// The text that continues the context by `new` messages; `reply`: what has followed the last turn.
+    pub fn render(
+        &self,
+        template: &ChatTemplate,
+        reply: &Reply,
+        new: &[Message],
+    ) -> Result<String> {
+        let continued =
+            if self.messages.is_empty() { None } else { self.continuation(template, reply, new)? };
+        match continued {
+            Some(text) => Ok(text),
+            None => template.render(new),
+        }
+    }
+
+    /// What the template writes after the reply: the end of the assistant's message, then `new`. `None`
+    /// where it does not render a longer chat as a continuation of the shorter one.
+    fn continuation(
+        &self,
+        template: &ChatTemplate,
+        reply: &Reply,
+        new: &[Message],
+    ) -> Result<Option<String>> {
+        let mut chat = self.with_reply(reply);
+        let before = template.render_with(&chat, false)?;
+        chat.extend_from_slice(new);
+        let whole = template.render_with(&chat, true)?;
+        // Templates may trim the answer.
+        let closing = [reply.text.as_str(), reply.text.trim()]
+            .into_iter()
+            .find_map(|text| before.rfind(text).and_then(|at| before.get(at + text.len()..)));
+        Ok(whole.strip_prefix(&before).zip(closing).map(|(added, closing)| {
+            let stop = reply.stop.as_deref().unwrap_or_default();
+            format!("{}{added}", closing.strip_prefix(stop).unwrap_or(closing))
+        }))
+    }
+
+    fn with_reply(&self, reply: &Reply) -> Vec<Message> {
+        let mut chat = self.messages.clone();
+        if !reply.text.is_empty() {
+            chat.push(Message { role: "assistant".into(), content: reply.text.clone() });
+        }
+        chat
+    }
+
+    /// `new` messages were appended; the context is `len` tokens long now.
+    pub fn push(&mut self, reply: &Reply, new: &[Message], len: usize) {
+        self.messages = self.with_reply(reply);
+        self.messages.extend_from_slice(new);
+        self.marks.push((len, self.messages.len()));
+    }
+
+    /// The context was cut to `len` tokens.
+    pub fn truncate(&mut self, len: usize) {
+        self.marks.retain(|&(context, _)| context <= len);
+        self.messages.truncate(self.marks.last().map_or(0, |&(_, messages)| messages));
+    }
+}
