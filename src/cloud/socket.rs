@@ -16,8 +16,8 @@ const SLICE: Duration = Duration::from_millis(25);
 /// Addresses of a host tried at most.
 const MAX_ADDRESSES: usize = 8;
 
-/// Dial threads alive at most; more than one only while a resolver hangs.
-const MAX_DIALS: usize = 4;
+/// Dial threads alive at most, so that a resolver that hangs does not gather them without end.
+const MAX_DIALS: usize = 8;
 
 /// What a name lookup needs, with room to spare.
 const DIAL_STACK: usize = 256 << 10;
@@ -173,7 +173,7 @@ impl Dialler {
     }
 
     pub fn dial(&self, watch: &Watch) -> io::Result<Socket> {
-        let running = Running::start(&self.running)?;
+        let running = self.turn(watch)?;
         let (host, port, deadline) = (self.host.clone(), self.port, watch.snapshot().deadline);
         let (answer, wait) = mpsc::sync_channel(1);
         let work = move || {
@@ -192,18 +192,25 @@ impl Dialler {
             }
         }
     }
+
+    /// Waits until there are few enough dial threads for one more.
+    fn turn(&self, watch: &Watch) -> io::Result<Running> {
+        loop {
+            if let Some(running) = Running::start(&self.running) {
+                return Ok(running);
+            }
+            thread::sleep(watch.slice()?);
+        }
+    }
 }
 
 /// Counts a dial thread for as long as it lives.
 struct Running(Arc<AtomicUsize>);
 
 impl Running {
-    fn start(count: &Arc<AtomicUsize>) -> io::Result<Running> {
+    fn start(count: &Arc<AtomicUsize>) -> Option<Running> {
         let running = Running(count.clone());
-        if count.fetch_add(1, Relaxed) >= MAX_DIALS {
-            return Err(io::Error::other("earlier name lookups still hang"));
-        }
-        Ok(running)
+        (count.fetch_add(1, Relaxed) < MAX_DIALS).then_some(running)
     }
 }
 

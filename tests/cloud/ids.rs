@@ -1,0 +1,155 @@
+//! Token ids are exchanged only after the server has shown that they mean the same.
+
+use super::*;
+use support::Toy;
+
+const LLAMA: &str = r#"{"content":"x","tokens":[120,121],"stop_type":"limit"}"#;
+
+/// A server with the vocabulary `toy`, which answers a completion with `completion`.
+fn server(toy: Toy, completion: &'static str) -> Server {
+    Server::start(&Identity::good(), move |request| {
+        toy.answer(request).unwrap_or_else(|| Reaction::json(200, completion))
+    })
+}
+
+fn llama(server: &Server) -> Cloud {
+    Cloud::new(CloudOptions { kind: ServerKind::LlamaCpp, ..options(server) }).unwrap()
+}
+
+fn prompt_of(request: &Recorded) -> serde_json::Value {
+    request.json()["prompt"].clone()
+}
+
+#[test]
+fn equal_vocabularies_exchange_ids() {
+    let server = server(Toy::new(), LLAMA);
+    let cloud = llama(&server);
+    assert!(!cloud.shares_vocabulary());
+    assert!(cloud.probe(&Toy::new()).unwrap());
+    assert!(cloud.shares_vocabulary());
+    let answer = consult(&cloud, b"is", PLENTY).0.unwrap();
+    assert_eq!((answer.continuation, answer.end), (Continuation::Ids(vec![120, 121]), false));
+    assert_eq!(prompt_of(server.requests().last().unwrap()), serde_json::json!([105, 115]));
+}
+
+#[test]
+fn without_a_probe_bytes_are_exchanged() {
+    let server = server(Toy::new(), LLAMA);
+    let answer = consult(&llama(&server), b"is", PLENTY).0.unwrap();
+    assert_eq!(answer.continuation, bytes("x"));
+    assert_eq!(prompt_of(&server.requests()[0]), "is");
+}
+
+#[test]
+fn different_vocabularies_exchange_bytes() {
+    for words in [["語", " fox"], [" fox", " fo"]] {
+        let server = server(Toy::with_words(words), LLAMA);
+        let cloud = llama(&server);
+        assert!(!cloud.probe(&Toy::new()).unwrap(), "{words:?}");
+        assert_eq!(consult(&cloud, b"is", PLENTY).0.unwrap().continuation, bytes("x"));
+    }
+}
+
+#[test]
+fn a_server_that_cannot_tokenise_gets_bytes() {
+    for status in [400, 404, 405, 501] {
+        let server = always(move || Reaction::json(status, "{}"));
+        assert!(!client(&server).probe(&Toy::new()).unwrap(), "{status}");
+    }
+    let server = always(|| Reaction::json(200, "not JSON"));
+    assert!(!client(&server).probe(&Toy::new()).unwrap());
+}
+
+#[test]
+fn a_probe_that_cannot_be_made_says_why() {
+    let untrusted = Server::start(&Identity::wrong_ca(), |_| Reaction::Close);
+    let gone = always(|| Reaction::Close);
+    let gone_options = options(&gone);
+    drop(gone);
+    let refusing = always(|| Reaction::json(401, "{}"));
+    let loading = always(|| Reaction::json(503, "{}"));
+    let rows = [
+        (client(&untrusted), "certificate"),
+        (Cloud::new(gone_options).unwrap(), "no connection"),
+        (client(&refusing), "refused the token"),
+        (client(&loading), "busy or loading"),
+    ];
+    for (cloud, reason) in rows {
+        let error = cloud.probe(&Toy::new()).unwrap_err().to_string();
+        assert!(error.contains(reason) && error.contains("https://127.0.0.1:"), "{error}");
+        assert!(!cloud.shares_vocabulary());
+    }
+}
+
+#[test]
+fn a_later_no_takes_the_yes_back() {
+    let server = server(Toy::new(), LLAMA);
+    let cloud = llama(&server);
+    assert!(cloud.probe(&Toy::new()).unwrap());
+    assert!(!cloud.probe(&Toy::with_words(["no", " fox"])).unwrap());
+    assert!(!cloud.shares_vocabulary());
+}
+
+#[test]
+fn a_context_of_ids_may_end_within_a_character() {
+    let server = server(Toy::new(), LLAMA);
+    let cloud = llama(&server);
+    cloud.probe(&Toy::new()).unwrap();
+    assert!(consult(&cloud, b"Caf\xc3", PLENTY).0.is_ok());
+}
+
+#[test]
+fn what_ids_mean_on_the_wire() {
+    use Continuation::Ids;
+    use ServerKind::{LlamaCpp, OpenAi};
+    let rows = [
+        // The end, as its token.
+        (LlamaCpp, r#"{"content":"","tokens":[259],"stop_type":"eos"}"#, Ok((Ids(vec![]), true))),
+        (
+            LlamaCpp,
+            r#"{"content":"a","tokens":[97,258],"stop_type":"eos"}"#,
+            Ok((Ids(vec![97]), true)),
+        ),
+        // A part of a character.
+        (
+            LlamaCpp,
+            r#"{"content":"\ufffd","tokens":[240,159],"stop_type":"limit"}"#,
+            Ok((Ids(vec![240, 159]), false)),
+        ),
+        (LlamaCpp, r#"{"content":"a","stop_type":"limit"}"#, Err(Failure::Protocol)),
+        (LlamaCpp, r#"{"content":"a","tokens":[260],"stop_type":"limit"}"#, Err(Failure::Protocol)),
+        (
+            LlamaCpp,
+            r#"{"content":"a","tokens":[1,2,3,4],"stop_type":"limit"}"#,
+            Err(Failure::Protocol),
+        ),
+        // vLLM
+        (
+            OpenAi,
+            r#"{"choices":[{"text":"a","token_ids":[97,259],"finish_reason":"stop"}]}"#,
+            Ok((Ids(vec![97]), true)),
+        ),
+        // llama.cpp
+        (
+            OpenAi,
+            r#"{"choices":[{"text":"a","logprobs":{"content":[{"id":97}]},"finish_reason":"length"}],
+                "usage":{"completion_tokens":1}}"#,
+            Ok((Ids(vec![97]), false)),
+        ),
+        // llama.cpp where three tokens make one character: the ids are not exact.
+        (
+            OpenAi,
+            r#"{"choices":[{"text":"a","logprobs":{"content":[{"id":97}]},"finish_reason":"length"}],
+                "usage":{"completion_tokens":3}}"#,
+            Err(Failure::Protocol),
+        ),
+        (OpenAi, r#"{"choices":[{"text":"a","finish_reason":"length"}]}"#, Err(Failure::Protocol)),
+    ];
+    for (kind, completion, expected) in rows {
+        let server = server(Toy::new(), completion);
+        let cloud = Cloud::new(CloudOptions { kind, ..options(&server) }).unwrap();
+        assert!(cloud.probe(&Toy::new()).unwrap());
+        let got = ask(&cloud).map(|answer| (answer.continuation, answer.end));
+        assert_eq!(got, expected, "{completion}");
+    }
+}
