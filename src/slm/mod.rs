@@ -1,10 +1,21 @@
 //! The small language model on tract.
+//!
+//! [`Slm`] is a loaded graph, [`SlmState`] one sequence on it. `packed` graphs consist of our ops
+//! on mapped weights; `plain` graphs are exports run by tract's own ops. Everything that holds for
+//! both (chunks, context limit, all or nothing) is in `sequence`.
 
-use crate::bundle::Bundle;
+use crate::bundle::{Bundle, FileRole, GraphKind};
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 
 pub mod kernels;
+mod packed;
+mod perplexity;
+mod sequence;
+
+use packed::PackedSlm;
+pub use perplexity::{Perplexity, perplexity};
+use sequence::Sequence;
 
 /// Which rows of a [`Slm::spawn`]ed state's `feed` to return.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,28 +56,116 @@ pub trait SlmState: Send {
 }
 
 /// A loaded model, shared by any number of states.
-pub struct Slm {}
+pub struct Slm {
+    graph: Graph,
+    dimensions: Dimensions,
+}
+
+enum Graph {
+    Packed(PackedSlm),
+}
+
+/// What the manifest says of the graph and the graph must agree with.
+#[derive(Debug, Clone, Copy)]
+struct Dimensions {
+    layers: usize,
+    kv_heads: usize,
+    head_dim: usize,
+    hidden_size: usize,
+    vocabulary: usize,
+    /// Ids at and above this one are padding.
+    usable: usize,
+    context: usize,
+}
 
 impl Slm {
-    pub fn open(_bundle: &Bundle) -> Result<Slm> {
-        Err(Error::Unsupported("not built yet".into()))
+    /// Parses, checks and plans the graph. The weights of a packed graph stay mapped.
+    pub fn open(bundle: &Bundle) -> Result<Slm> {
+        let dimensions = Dimensions::of(bundle)?;
+        // tract is known to panic on some damaged graphs; here that is a damaged bundle.
+        let load = || load_graph(bundle, dimensions);
+        let graph =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(load)).unwrap_or_else(|_| {
+                Err(Error::Bundle("graph.onnx: the graph makes tract panic".into()))
+            })?;
+        Ok(Slm { graph, dimensions })
     }
 
     /// `context`: tokens the state can hold; 0 means the model's own limit.
-    pub fn spawn(&self, _context: usize) -> Result<Box<dyn SlmState>> {
-        Err(Error::Unsupported("not built yet".into()))
+    pub fn spawn(&self, context: usize) -> Result<Box<dyn SlmState>> {
+        let limit = self.dimensions.context;
+        if context > limit {
+            return Err(Error::InvalidArgument(format!(
+                "a context of {context} tokens; the model was made for at most {limit}"
+            )));
+        }
+        let capacity = if context == 0 { limit } else { context };
+        Ok(match &self.graph {
+            Graph::Packed(slm) => {
+                Box::new(Sequence::new(slm.spawn(capacity)?, self.dimensions, capacity))
+            }
+        })
     }
 
     pub fn vocabulary_size(&self) -> usize {
-        0
+        self.dimensions.vocabulary
     }
 
     pub fn hidden_size(&self) -> usize {
-        0
+        self.dimensions.hidden_size
     }
 
     /// The longest context the model was made for.
     pub fn context_limit(&self) -> usize {
-        0
+        self.dimensions.context
     }
+}
+
+fn load_graph(bundle: &Bundle, dimensions: Dimensions) -> Result<Graph> {
+    let bytes = bundle.read(FileRole::Graph)?;
+    match bundle.manifest().model.graph {
+        GraphKind::Packed => {
+            PackedSlm::load(&bytes, bundle.weights()?, dimensions).map(Graph::Packed)
+        }
+        GraphKind::Plain => Err(Error::Unsupported("plain exports".into())),
+    }
+}
+
+impl Dimensions {
+    fn of(bundle: &Bundle) -> Result<Dimensions> {
+        let model = &bundle.manifest().model;
+        let usable = bundle.manifest().tokens.usable;
+        let sizes = [
+            model.layers,
+            model.kv_heads,
+            model.head_dim,
+            model.hidden_size,
+            usable,
+            model.context,
+        ];
+        if sizes.contains(&0) || usable > model.vocabulary {
+            return Err(Error::Bundle(
+                "bundle.json: a size of the model is zero or usable exceeds the vocabulary".into(),
+            ));
+        }
+        Ok(Dimensions {
+            layers: model.layers,
+            kv_heads: model.kv_heads,
+            head_dim: model.head_dim,
+            hidden_size: model.hidden_size,
+            vocabulary: model.vocabulary,
+            usable,
+            context: model.context,
+        })
+    }
+}
+
+/// A failure of tract about the graph file, as our error. Errors of ours keep their kind.
+fn in_graph(error: anyhow::Error) -> Error {
+    error.downcast().unwrap_or_else(|error| Error::Bundle(format!("graph.onnx: {error:#}")))
+}
+
+/// A failure of tract while running, as our error. Errors of ours keep their kind.
+fn in_run(error: anyhow::Error) -> Error {
+    error.downcast().unwrap_or_else(|error| Error::Model(format!("{error:#}")))
 }

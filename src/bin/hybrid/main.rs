@@ -6,8 +6,10 @@ use std::process::ExitCode;
 
 use clap::{ArgMatches, Command};
 
+mod bench;
 mod check;
 mod pack;
+mod perplexity;
 mod progress;
 
 /// How a subcommand describes itself and what it does.
@@ -19,6 +21,8 @@ struct Subcommand {
 const SUBCOMMANDS: &[Subcommand] = &[
     Subcommand { command: pack::command, run: pack::run },
     Subcommand { command: check::command, run: check::run },
+    Subcommand { command: perplexity::command, run: perplexity::run },
+    Subcommand { command: bench::command, run: bench::run },
 ];
 
 /// Exit status: 0 done, 1 failed (the reason is on stderr), 2 wrong usage.

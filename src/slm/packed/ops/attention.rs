@@ -1,0 +1,121 @@
+use tract_onnx::pb::NodeProto;
+use tract_onnx::tract_hir::internal::*;
+
+use super::{PackedOp, expect_inputs, expect_vector, filled, floats, rows_of, scratch, width_of};
+use crate::slm::kernels::{AttentionShape, Kernels, KvCache, Rope};
+
+/// `Attention(qkv [1,S,(H+2·Hkv)·Dh], rope_factors [rope_dim/2]?) -> [1,S,H·Dh]`: causal attention
+/// with RoPE. Stateful: it appends to the KV cache, whose length is the position of the first row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attention {
+    shape: AttentionShape,
+    rope_dim: usize,
+    /// Bits of the f32, so that ops can be compared.
+    rope_base: u32,
+}
+
+impl Attention {
+    pub fn parse(node: &NodeProto) -> TractResult<Attention> {
+        let shape = AttentionShape::new(
+            node.get_attr("heads")?,
+            node.get_attr("kv_heads")?,
+            node.get_attr("head_dim")?,
+        )?;
+        let rope_dim: usize = node.get_attr("rope_dim")?;
+        let rope_base: f32 = node.get_attr("rope_base")?;
+        node.expect_attr("rope_dim", rope_dim <= shape.head_dim(), "at most head_dim")?;
+        // Checks the rest of the parameters before any state is made of them.
+        Rope::new(rope_dim, rope_base, None)?;
+        Ok(Attention { shape, rope_dim, rope_base: rope_base.to_bits() })
+    }
+
+    fn rope(&self, factors: Option<&[f32]>) -> TractResult<Rope> {
+        Ok(Rope::new(self.rope_dim, f32::from_bits(self.rope_base), factors)?)
+    }
+}
+
+impl PackedOp for Attention {}
+
+impl Op for Attention {
+    fn name(&self) -> StaticName {
+        "Attention".into()
+    }
+
+    op_as_typed_op!();
+}
+
+impl EvalOp for Attention {
+    not_out_of_plan!();
+
+    fn state(&self, _: &EvalContext) -> TractResult<Option<Box<dyn OpState>>> {
+        Ok(Some(Box::new(AttentionState { shape: self.shape, rope: None, cache: None })))
+    }
+}
+
+impl TypedOp for Attention {
+    as_op!();
+
+    fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
+        expect_inputs(inputs, 1..=2)?;
+        let (width, wanted) = (width_of(inputs[0], "qkv")?, self.shape.qkv_width());
+        ensure!(width == wanted, "qkv has {width} columns, the heads need {wanted}");
+        if let Some(factors) = inputs.get(1) {
+            expect_vector(factors, self.rope_dim / 2, "rope_factors")?;
+        }
+        let rows = inputs[0].shape[1].clone();
+        Ok(tvec!(f32::fact([1.to_dim(), rows, self.shape.out_width().to_dim()])))
+    }
+}
+
+/// One layer of one sequence.
+#[derive(Debug, Clone)]
+pub struct AttentionState {
+    shape: AttentionShape,
+    /// Made at the first run, when the factors are known.
+    rope: Option<Rope>,
+    cache: Option<KvCache>,
+}
+
+impl AttentionState {
+    /// tract makes the state without knowing the context's length; this adds the cache.
+    pub fn allocate(&mut self, capacity: usize) -> crate::Result<()> {
+        self.cache = Some(KvCache::new(self.shape, capacity)?);
+        Ok(())
+    }
+
+    pub fn truncate(&mut self, len: usize) {
+        if let Some(cache) = &mut self.cache {
+            cache.truncate(len);
+        }
+    }
+}
+
+impl OpState for AttentionState {
+    fn eval(
+        &mut self,
+        context: &EvalContext,
+        op: &dyn Op,
+        inputs: TVec<TValue>,
+    ) -> TractResult<TVec<TValue>> {
+        let qkv = inputs.first().context("no input")?;
+        let cache = self.cache.as_mut().context("the KV cache is not allocated")?;
+        let rope = match &mut self.rope {
+            Some(rope) => rope,
+            empty => {
+                let op = op.downcast_ref::<Attention>().context("not an Attention node")?;
+                let factors = inputs.get(1).map(|factors| floats(factors)).transpose()?;
+                empty.insert(op.rope(factors)?)
+            }
+        };
+        let out = filled(&[1, rows_of(qkv)?, self.shape.out_width()], |out| {
+            let mut scratch = scratch(context)?.attention.try_borrow_mut()?;
+            Ok(Kernels::best().attention(rope, floats(qkv)?, cache, &mut scratch, out)?)
+        })?;
+        Ok(tvec!(out.into_tvalue()))
+    }
+
+    fn reset_lanes(&mut self, _: &[LaneId]) -> TractResult<()> {
+        self.truncate(0);
+        Ok(())
+    }
+}

@@ -1,0 +1,71 @@
+//! Runs a packed graph on one sequence.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use tract_onnx::prelude::*;
+use tract_onnx::tract_core::plan::eval;
+
+use super::ops::{AttentionState, Scratch};
+use crate::cancel::Cancel;
+use crate::error::Result;
+use crate::slm::sequence::Runner;
+use crate::slm::{Output, in_run};
+
+/// tract's state of the plan; the KV cache lives in its attention ops.
+pub struct PackedRunner {
+    state: TypedSimpleState,
+}
+
+impl PackedRunner {
+    /// `capacity`: tokens every cache can hold; memory is used only as they come.
+    pub fn new(plan: &Arc<TypedSimplePlan>, capacity: usize) -> Result<PackedRunner> {
+        let mut state = plan.spawn().map_err(in_run)?;
+        state.turn_state.shared.insert(Scratch::default());
+        let mut runner = PackedRunner { state };
+        for cache in runner.caches() {
+            cache.allocate(capacity)?;
+        }
+        Ok(runner)
+    }
+
+    fn caches(&mut self) -> impl Iterator<Item = &mut AttentionState> {
+        self.state.op_states.iter_mut().flatten().filter_map(|op| op.downcast_mut())
+    }
+}
+
+impl Runner for PackedRunner {
+    fn run(
+        &mut self,
+        _past: usize,
+        ids: &[u32],
+        rows: Range<usize>,
+        cancel: &Cancel,
+        output: &mut Output,
+    ) -> Result<()> {
+        let ids: Vec<i64> = ids.iter().map(|&id| i64::from(id)).collect();
+        let ids = Tensor::from_shape(&[1, ids.len()], &ids).map_err(in_run)?;
+        let rows: Vec<i64> = rows.map(|row| row as i64).collect();
+        let inputs = tvec!(ids.into_tvalue(), tensor1(&rows).into_tvalue());
+        let outputs = self.state.run_plan_with_eval(inputs, |context, state, node, inputs| {
+            // Looked at between nodes, a raised flag stops a long prompt within a part of a layer.
+            cancel.check()?;
+            eval(context, state, node, inputs)
+        });
+        let outputs = outputs.map_err(in_run)?;
+        for (to, value) in [&mut output.hidden, &mut output.logits].into_iter().zip(outputs) {
+            let values = value.try_as_plain_ram().and_then(|view| view.as_slice::<f32>());
+            to.extend_from_slice(values.map_err(in_run)?);
+        }
+        Ok(())
+    }
+
+    fn truncate(&mut self, len: usize) -> Result<()> {
+        // An interrupted run leaves values behind; before any run there are none to drop.
+        if !self.state.turn_state.values.is_empty() {
+            self.state.reset_turn().map_err(in_run)?;
+        }
+        self.caches().for_each(|cache| cache.truncate(len));
+        Ok(())
+    }
+}
