@@ -18,9 +18,9 @@ PROMPT, TOKENS = 128, 64
 def main() -> None:
     rounds, hybrid, bundle, python, gguf = sys.argv[1:]
     reference = Path(__file__).with_name("llama_reference.py")
-    sizes = ["--prompt", str(PROMPT), "--tokens", str(TOKENS), "--threads", "1"]
-    ours = [hybrid, "bench", bundle, *sizes, "--json"]
-    theirs = [python, reference, "speed", gguf, *sizes]
+    sizes = ["--prompt-tokens", str(PROMPT), "--tokens", str(TOKENS)]
+    ours = [hybrid, "bench", bundle, *sizes]
+    theirs = [python, reference, "speed", gguf, *sizes, "--threads", "1"]
     print(f"{Path(gguf).name}, 1 thread, {cpu()}, load {os.getloadavg()[0]:.1f} at the start")
     results = {"prefill_tok_s": [], "decode_tok_s": []}
     for number in range(int(rounds)):

@@ -175,7 +175,7 @@ def greedy_one(llama: Llama, prompt: str) -> dict:
 def speed(options) -> dict:
     """Tokens per second of one prompt and of the tokens after it."""
     llama = Llama(options.model, options.threads)
-    ids = [1000 + i * 7 for i in range(options.prompt)]
+    ids = [1000 + i * 7 for i in range(options.prompt_tokens)]
     llama.feed(ids[:8])  # warm up: page in the weights
     llama.clear()
     began = time.perf_counter()
@@ -187,7 +187,7 @@ def speed(options) -> dict:
     decode_seconds = time.perf_counter() - began
     return {
         "threads": options.threads,
-        "prefill_tok_s": round(options.prompt / prompt_seconds, 2),
+        "prefill_tok_s": round(options.prompt_tokens / prompt_seconds, 2),
         "decode_tok_s": round(options.tokens / decode_seconds, 2),
     }
 
@@ -209,7 +209,7 @@ def main() -> None:
         one.add_argument("--threads", type=int, default=1)
     actions.choices["perplexity"].add_argument("--data", required=True)
     actions.choices["greedy"].add_argument("--prompts", required=True)
-    actions.choices["speed"].add_argument("--prompt", type=int, default=128, help="at most 512 tokens")
+    actions.choices["speed"].add_argument("--prompt-tokens", type=int, default=128, help="at most 512 tokens")
     actions.choices["speed"].add_argument("--tokens", type=int, default=64)
     options = parser.parse_args()
     result = {

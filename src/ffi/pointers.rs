@@ -19,7 +19,7 @@ pub(super) unsafe fn reference<'a, T>(pointer: *const T, name: &'static str) -> 
 /// An input that may be NULL.
 ///
 /// # Safety
-/// As [`reference`].
+/// As [`reference()`].
 pub(super) unsafe fn optional_reference<'a, T>(
     pointer: *const T,
     name: &'static str,
@@ -108,7 +108,7 @@ pub(super) unsafe fn buffer<'a>(
 /// Bytes with a length that must be UTF-8.
 ///
 /// # Safety
-/// As [`slice`].
+/// As [`slice()`].
 pub(super) unsafe fn utf8<'a>(
     pointer: *const c_char,
     len: usize,
