@@ -130,6 +130,9 @@ fn size(key: &str, value: i128) -> Result<usize> {
     }
 }
 
+/// Vocabularies are the longest arrays, and have less than a million.
+const MAX_ELEMENTS: usize = 1 << 24;
+
 const STRING: u32 = 8;
 const ARRAY: u32 = 9;
 
@@ -175,6 +178,7 @@ fn array(cursor: &mut Cursor) -> Result<Value> {
     let count = usize::try_from(cursor.u64()?).unwrap_or(usize::MAX);
     let fits = count.checked_mul(least_bytes(kind)?).is_some_and(|n| n <= cursor.remaining());
     ensure!(fits, "an array of {count} elements is longer than the file");
+    ensure!(count <= MAX_ELEMENTS, "an array of {count} elements is longer than {MAX_ELEMENTS}");
     Ok(match kind {
         STRING => {
             let text = |_| cursor.string().map(str::to_owned);

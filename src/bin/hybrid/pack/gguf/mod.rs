@@ -74,3 +74,6 @@ fn alignment(metadata: &Metadata) -> Result<usize> {
         _ => bail!("{key} is {value}, expected a power of two up to {MAX_ALIGNMENT}"),
     }
 }
+
+#[cfg(test)]
+mod tests;

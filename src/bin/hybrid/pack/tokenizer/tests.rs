@@ -1,17 +1,10 @@
 //! Ids against those that llama.cpp gave for the same texts (see scripts/tools/llama_tokens.py).
 
-use std::path::Path;
-
 use hybrid::tokens::Tokens;
 
 use super::super::gguf::Value;
-use super::super::testing::{QWEN2, SMOLLM2, model};
+use super::super::testing::{QWEN2, SMOLLM2, model, recorded};
 use super::*;
-
-fn recorded<T: serde::de::DeserializeOwned>(name: &str) -> T {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/llama-cpp");
-    serde_json::from_slice(&std::fs::read(dir.join(name)).unwrap()).unwrap()
-}
 
 /// All texts that come out differently.
 fn differences(metadata: &Metadata, ids: &str) -> Vec<String> {
