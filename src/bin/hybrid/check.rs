@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::{Arg, ArgMatches, Command, value_parser};
 use hybrid::bundle::{Bundle, FileRole, GraphKind, Manifest, Verify};
 
+use crate::printable;
 use crate::progress::Bytes;
 
 pub fn command() -> Command {
@@ -56,7 +57,7 @@ fn describe(manifest: &Manifest) -> String {
         ("chat template", template.to_owned()),
         ("reward head", describe_reward(manifest)),
     ];
-    let mut text: String = facts.iter().map(|(name, fact)| format!("{name:14}{fact}\n")).collect();
+    let mut text: String = facts.iter().map(|(name, fact)| line(name, fact)).collect();
     for point in manifest.reward.iter().flat_map(|reward| &reward.calibration) {
         text += &format!(
             "{:14}threshold {:.3}: {:.1} % cloud tokens, {:.1} % of disagreements caught\n",
@@ -67,6 +68,10 @@ fn describe(manifest: &Manifest) -> String {
         );
     }
     text + "all hashes are right\n"
+}
+
+fn line(name: &str, fact: &str) -> String {
+    format!("{name:14}{}\n", printable(fact).replace('\n', " "))
 }
 
 /// Of the file that holds the weights: for a plain export without external data that is the graph.

@@ -36,7 +36,7 @@ fn main() -> ExitCode {
     match chosen {
         Some(Ok(())) => ExitCode::SUCCESS,
         Some(Err(error)) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", printable(&format!("{error:#}")));
             ExitCode::FAILURE
         }
         // clap has shown the usage already when no subcommand is given.
@@ -53,8 +53,19 @@ fn cli() -> Command {
         .subcommands(SUBCOMMANDS.iter().map(|s| (s.command)()))
 }
 
+/// Names and texts out of model files may hold escape sequences, which a terminal would obey.
+fn printable(text: &str) -> String {
+    let harmless = |c: char| if c.is_control() && c != '\n' { '\u{fffd}' } else { c };
+    text.chars().map(harmless).collect()
+}
+
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn escape_sequences_are_not_printed() {
+        assert_eq!(super::printable("a\u{1b}[2Jb\r\nc\u{9b}"), "a\u{fffd}[2Jb\u{fffd}\nc\u{fffd}");
+    }
+
     #[test]
     fn the_command_line_is_consistent() {
         super::cli().debug_assert();

@@ -20,6 +20,9 @@ const FAMILIES: &[Family] = &[
     Family { name: "qwen2", interleaved_rope: false },
 ];
 
+/// Divisors of the RoPE frequencies: a tensor, but no weights of the model.
+const ROPE_FACTORS: &str = "rope_freqs.weight";
+
 /// What would change the arithmetic in a way that a [`Plan`] cannot say.
 const UNSUPPORTED_KEYS: &[&str] = &[
     "expert_count",
@@ -51,12 +54,13 @@ pub fn plan(gguf: &Gguf, file: &[u8]) -> Result<(Plan, Shape)> {
     reader.check_unsupported()?;
     let plan = reader.plan()?;
     reader.check_all_used()?;
-    let parameters = reader.used.iter().filter_map(|name| gguf.tensors.get(name));
+    let weights = reader.used.iter().filter(|name| *name != ROPE_FACTORS);
+    let weights = weights.filter_map(|name| gguf.tensors.get(name));
     let shape = Shape {
         architecture: architecture.to_owned(),
         context: reader.required_size("context_length")?,
         hidden: plan.embedding.tensor.cols,
-        parameters: parameters.map(|t| t.rows as u64 * t.cols as u64).sum(),
+        parameters: weights.map(|t| t.rows as u64 * t.cols as u64).sum(),
     };
     Ok((plan, shape))
 }
@@ -192,8 +196,8 @@ impl Reader<'_> {
         );
         let base = self.metadata().float(&self.key("rope.freq_base"))?.unwrap_or(10_000.0);
         ensure!(base > 0.0, "{} is {base}, expected more than 0", self.key("rope.freq_base"));
-        let factors = match self.gguf.tensors.contains_key("rope_freqs.weight") {
-            true => Some(self.vector("rope_freqs.weight", dim / 2)?),
+        let factors = match self.gguf.tensors.contains_key(ROPE_FACTORS) {
+            true => Some(self.vector(ROPE_FACTORS, dim / 2)?),
             false => self.rope_scaling()?.map(|factor| vec![factor; dim / 2]),
         };
         let sound = |factors: &Vec<f32>| factors.iter().all(|f| f.is_finite() && *f > 0.0);

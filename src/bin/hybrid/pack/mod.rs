@@ -107,3 +107,6 @@ fn fingerprinted(json: &[u8], info: TokenInfo) -> Result<TokenInfo> {
     let fingerprint = Tokens::new(json, info.clone())?.fingerprint();
     Ok(TokenInfo { fingerprint, ..info })
 }
+
+#[cfg(test)]
+mod tests;
