@@ -11,10 +11,12 @@ use crate::error::{Error, Result};
 pub mod kernels;
 mod packed;
 mod perplexity;
+mod plain;
 mod sequence;
 
 use packed::PackedSlm;
 pub use perplexity::{Perplexity, perplexity};
+use plain::PlainSlm;
 use sequence::Sequence;
 
 /// Which rows of a [`Slm::spawn`]ed state's `feed` to return.
@@ -63,6 +65,7 @@ pub struct Slm {
 
 enum Graph {
     Packed(PackedSlm),
+    Plain(PlainSlm),
 }
 
 /// What the manifest says of the graph and the graph must agree with.
@@ -104,6 +107,7 @@ impl Slm {
             Graph::Packed(slm) => {
                 Box::new(Sequence::new(slm.spawn(capacity)?, self.dimensions, capacity))
             }
+            Graph::Plain(slm) => Box::new(Sequence::new(slm.spawn()?, self.dimensions, capacity)),
         })
     }
 
@@ -127,7 +131,7 @@ fn load_graph(bundle: &Bundle, dimensions: Dimensions) -> Result<Graph> {
         GraphKind::Packed => {
             PackedSlm::load(&bytes, bundle.weights()?, dimensions).map(Graph::Packed)
         }
-        GraphKind::Plain => Err(Error::Unsupported("plain exports".into())),
+        GraphKind::Plain => PlainSlm::load(&bytes, bundle.dir(), dimensions).map(Graph::Plain),
     }
 }
 
