@@ -135,6 +135,7 @@ pub(super) unsafe fn string<'a>(pointer: *const c_char, name: &'static str) -> R
 ///
 /// # Safety
 /// As [`string`].
+#[cfg_attr(not(feature = "cloud"), allow(dead_code))]
 pub(super) unsafe fn optional_string<'a>(
     pointer: *const c_char,
     name: &'static str,
