@@ -14,13 +14,13 @@ static void bundles(const char *bundle, const char *folder) {
     hybrid_status status;
   } ROWS[] = {
       {"nowhere", "nowhere", HYBRID_ERR_IO},
-      {"no-manifest", "bundle.json", HYBRID_ERR_IO},
+      {"no-manifest", "bundle.json", HYBRID_ERR_BUNDLE},
       {"truncated", "weights.bin", HYBRID_ERR_BUNDLE},
       {"wrong-hash", "tokenizer.json", HYBRID_ERR_BUNDLE},
       {"wrong-weights", "weights.bin", HYBRID_ERR_BUNDLE},
       {"newer-format", "99", HYBRID_ERR_UNSUPPORTED},
       {"not-json", "bundle.json", HYBRID_ERR_BUNDLE},
-      {"garbage-graph", "graph", HYBRID_ERR_MODEL},
+      {"garbage-graph", "graph.onnx", HYBRID_ERR_BUNDLE},
   };
   for (size_t i = 0; i < sizeof ROWS / sizeof ROWS[0]; i++) {
     hybrid_model *model = (hybrid_model *)&model;

@@ -79,11 +79,11 @@ static void session(const hybrid_model *model) {
   CHECK(made == NULL);
 
   hybrid_session *session = new_session(model, NULL, NULL);
-  const hybrid_message no_role = {NULL, "x"}, no_content = {"user", NULL};
+  const hybrid_message fine = {"user", "x"}, no_role = {NULL, "x"}, no_content = {"user", NULL};
   CHECK_NULL("session", hybrid_session_prompt(NULL, "x", 1));
   CHECK_NULL("text", hybrid_session_prompt(session, NULL, 0));
   CHECK_NULL("text", hybrid_session_prompt(session, NULL, 1));
-  CHECK_NULL("session", hybrid_session_chat(NULL, &no_content, 1));
+  CHECK_NULL("session", hybrid_session_chat(NULL, &fine, 1));
   CHECK_NULL("messages", hybrid_session_chat(session, NULL, 1));
   CHECK_NULL("role of a message", hybrid_session_chat(session, &no_role, 1));
   CHECK_NULL("content of a message", hybrid_session_chat(session, &no_content, 1));
