@@ -130,20 +130,13 @@ fn quantise_block<L: Lanes>(rest: &[f32]) -> ActBlock {
     };
     let largest = low.abs().max(high.abs()).largest();
     let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
+    let (factor, shift) = (L::splat(inverse), L::splat(ROUND));
+    let (low, high) = (low.mul(factor).add(shift), high.mul(factor).add(shift));
     let mut codes = [0; BLOCK];
-    let mut sums = [0; 2];
-    let shift = L::splat(ROUND);
-    let shifted = [
-        low.mul(L::splat(inverse)).add(shift).to_array(),
-        high.mul(L::splat(inverse)).add(shift).to_array(),
-    ];
-    for half in 0..2 {
-        for i in 0..LANES {
-            let code = shifted[half][i].to_bits() as u8 as i8;
-            codes[half * LANES + i] = code;
-            sums[half] += i32::from(code);
-        }
-    }
-    let (scale, sum) = (largest / 127.0, sums[0] + sums[1]);
-    ActBlock { codes, scale, offset: scale * sum as f32, negated: -sum, negated_low: -sums[0] }
+    codes[..LANES].copy_from_slice(&low.to_low_bytes());
+    codes[LANES..].copy_from_slice(&high.to_low_bytes());
+    let (low, high) = (low.sub(shift), high.sub(shift));
+    let (low_sum, sum) = (low.sum() as i32, low.add(high).sum() as i32);
+    let scale = largest / 127.0;
+    ActBlock { codes, scale, offset: scale * sum as f32, negated: -sum, negated_low: -low_sum }
 }

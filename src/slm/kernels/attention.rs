@@ -5,7 +5,7 @@
 //! converted once per batch. The cache is walked in chunks with a running softmax: scratch memory does
 //! not grow with the context.
 
-use super::elementwise::{exp_minus, largest};
+use super::elementwise::{exp_minus_of, largest_of};
 use super::kv_cache::{AttentionShape, KvCache};
 use super::lanes::{LANES, Lanes};
 use super::rope::Rope;
@@ -57,17 +57,8 @@ pub(super) fn attend<L: Lanes>(
     let queries = job.rows() * job.shape.heads() / job.shape.kv_heads();
     for head in 0..job.shape.kv_heads() {
         for first in (0..queries).step_by(QUERIES) {
-            let mut at = Batch { job, cache, head, first };
-            match queries - first {
-                1 => at.run::<L, 1>(scratch, out),
-                2 => at.run::<L, 2>(scratch, out),
-                3 => at.run::<L, 3>(scratch, out),
-                4 => at.run::<L, 4>(scratch, out),
-                5 => at.run::<L, 5>(scratch, out),
-                6 => at.run::<L, 6>(scratch, out),
-                7 => at.run::<L, 7>(scratch, out),
-                _ => at.run::<L, QUERIES>(scratch, out),
-            }
+            let count = QUERIES.min(queries - first);
+            Batch { job, cache, head, first, count }.run::<L>(scratch, out);
         }
     }
 }
@@ -89,6 +80,26 @@ fn append<L: Lanes>(job: &Job, cache: &mut KvCache, scratch: &mut AttentionScrat
     }
 }
 
+/// Runs `$body` with the constant `$m` equal to `$count`, so that its loops over queries are unrolled
+/// and keep their sums in registers.
+macro_rules! unrolled {
+    ($count:expr, $m:ident => $body:expr) => {
+        unrolled!($count, $m, $body, 1 2 3 4 5 6 7)
+    };
+    ($count:expr, $m:ident, $body:expr, $($n:literal)*) => {
+        match $count {
+            $($n => {
+                const $m: usize = $n;
+                $body
+            })*
+            _ => {
+                const $m: usize = QUERIES;
+                $body
+            }
+        }
+    };
+}
+
 /// Some queries of one key/value head's group. Query `i` is head `i % group` of new token
 /// `i / group`.
 struct Batch<'a> {
@@ -96,6 +107,7 @@ struct Batch<'a> {
     cache: &'a KvCache,
     head: usize,
     first: usize,
+    count: usize,
 }
 
 impl Batch<'_> {
@@ -106,48 +118,51 @@ impl Batch<'_> {
         (index / group, self.head * group + index % group)
     }
 
+    /// How many positions query `m` sees.
+    fn limit(&self, m: usize) -> usize {
+        self.job.start + self.query(m).0 + 1
+    }
+
     #[inline(always)]
-    fn run<L: Lanes, const M: usize>(&mut self, scratch: &mut AttentionScratch, out: &mut [f32]) {
-        self.gather_queries::<M>(scratch);
-        let padded = self.job.shape.value_dim();
+    fn run<L: Lanes>(&self, scratch: &mut AttentionScratch, out: &mut [f32]) {
+        self.gather_queries(scratch);
         scratch.sums.clear();
-        scratch.sums.resize(M * padded, 0.0);
-        let mut limits = [0; M];
-        for m in 0..M {
-            limits[m] = self.job.start + self.query(m).0 + 1;
-        }
-        let mut scores = [[0.0; CHUNK]; M];
-        let mut softmax = [Running::default(); M];
-        for start in (0..limits[M - 1]).step_by(CHUNK) {
-            let len = CHUNK.min(limits[M - 1] - start);
-            self.score::<L, M>(&scratch.queries, start, len, &mut scores);
-            let mut factors = [0.0; M];
-            for m in 0..M {
-                let visible = limits[m].saturating_sub(start).min(len);
-                factors[m] = softmax[m].add::<L>(&mut scores[m][..len], visible);
+        scratch.sums.resize(self.count * self.job.shape.value_dim(), 0.0);
+        let mut scores = [[0.0; CHUNK]; QUERIES];
+        let mut factors = [0.0; QUERIES];
+        let mut softmax = [Running::default(); QUERIES];
+        let limit = self.limit(self.count - 1);
+        for start in (0..limit).step_by(CHUNK) {
+            let len = CHUNK.min(limit - start);
+            unrolled!(self.count, M => self.score::<L, M>(&scratch.queries, start, len, &mut scores));
+            for m in 0..self.count {
+                let visible = self.limit(m).saturating_sub(start);
+                let scores = &mut scores[m][..len.next_multiple_of(LANES)];
+                factors[m] = softmax[m].add::<L>(scores, visible);
             }
-            self.weigh::<L, M>(&scores, &factors, start, len, &mut scratch.sums);
+            unrolled!(
+                self.count,
+                M => self.weigh::<L, M>(&scores, &factors, start, len, &mut scratch.sums)
+            );
         }
         self.finish(&softmax, &scratch.sums, out);
     }
 
     /// Turns the queries and lays them out `[dimension][query]`, scaled by 1 / √dim.
     #[inline(always)]
-    fn gather_queries<const M: usize>(&self, scratch: &mut AttentionScratch) {
+    fn gather_queries(&self, scratch: &mut AttentionScratch) {
         let (shape, rope) = (self.job.shape, self.job.rope);
         let dim = shape.head_dim();
         let scale = 1.0 / (dim as f32).sqrt();
-        scratch.turned.resize(dim, 0.0);
-        scratch.queries.resize(dim * M, 0.0);
-        for m in 0..M {
+        scratch.queries.resize(dim * self.count, 0.0);
+        for m in 0..self.count {
             let (row, head) = self.query(m);
             let query = &self.job.qkv[row * shape.qkv_width() + head * dim..][..dim];
             let angles = &scratch.angles[row * rope.dims()..][..rope.dims()];
-            rope.turn(angles, query, &mut scratch.turned[..dim]);
-            for (slots, x) in scratch.queries.as_chunks_mut::<M>().0.iter_mut().zip(&scratch.turned)
-            {
-                slots[m] = x * scale;
-            }
+            let turned = &mut scratch.turned[..dim];
+            rope.turn(angles, query, turned);
+            let slots = scratch.queries[m..].iter_mut().step_by(self.count);
+            slots.zip(turned).for_each(|(slot, x)| *slot = *x * scale);
         }
     }
 
@@ -158,7 +173,7 @@ impl Batch<'_> {
         queries: &[f32],
         start: usize,
         len: usize,
-        scores: &mut [[f32; CHUNK]; M],
+        scores: &mut [[f32; CHUNK]; QUERIES],
     ) {
         let queries = queries.as_chunks::<M>().0;
         let keys = self.cache.keys(self.head, start).chunks_exact(queries.len());
@@ -180,8 +195,8 @@ impl Batch<'_> {
     #[inline(always)]
     fn weigh<L: Lanes, const M: usize>(
         &self,
-        weights: &[[f32; CHUNK]; M],
-        factors: &[f32; M],
+        weights: &[[f32; CHUNK]; QUERIES],
+        factors: &[f32; QUERIES],
         start: usize,
         len: usize,
         sums: &mut [f32],
@@ -189,7 +204,7 @@ impl Batch<'_> {
         let vectors = self.job.shape.value_dim() / LANES;
         let sums = sums.as_chunks_mut().0;
         let values = self.cache.values(self.head, start);
-        let mut part = Part { weights, factors, values, vectors, len, sums };
+        let mut part: Part<M> = Part { weights, factors, values, vectors, len, sums };
         let mut at = 0;
         while at < vectors {
             at += match vectors - at {
@@ -201,9 +216,9 @@ impl Batch<'_> {
     }
 
     #[inline(always)]
-    fn finish<const M: usize>(&self, softmax: &[Running; M], sums: &[f32], out: &mut [f32]) {
+    fn finish(&self, softmax: &[Running], sums: &[f32], out: &mut [f32]) {
         let (dim, padded) = (self.job.shape.head_dim(), self.job.shape.value_dim());
-        for m in 0..M {
+        for m in 0..self.count {
             let (row, head) = self.query(m);
             let out = &mut out[row * self.job.shape.out_width() + head * dim..][..dim];
             let scale = 1.0 / softmax[m].sum;
@@ -214,8 +229,8 @@ impl Batch<'_> {
 
 /// One chunk's weighted sum of values.
 struct Part<'a, const M: usize> {
-    weights: &'a [[f32; CHUNK]; M],
-    factors: &'a [f32; M],
+    weights: &'a [[f32; CHUNK]; QUERIES],
+    factors: &'a [f32; QUERIES],
     /// From the chunk's first position on.
     values: &'a [[u16; LANES]],
     /// Vectors per position.
@@ -271,18 +286,20 @@ impl Default for Running {
 }
 
 impl Running {
-    /// Turns the first `visible` scores into weights and the others into zeros. Returns the factor
-    /// for all that was summed before.
+    /// Turns the first `visible` scores into weights and the others into zeros; `scores` are whole
+    /// vectors. Returns the factor for all that was summed before.
     #[inline(always)]
     fn add<L: Lanes>(&mut self, scores: &mut [f32], visible: usize) -> f32 {
-        let (scores, hidden) = scores.split_at_mut(visible);
-        hidden.fill(0.0);
-        if scores.is_empty() {
+        if visible == 0 {
+            scores.fill(0.0);
             return 1.0;
         }
-        let max = largest::<L>(scores).max(self.max);
+        let visible = visible.min(scores.len());
+        scores[visible..].fill(f32::NEG_INFINITY);
+        let scores = scores.as_chunks_mut::<LANES>().0;
+        let max = largest_of::<L>(scores).max(self.max);
         let factor = (self.max - max).exp();
-        self.sum = self.sum * factor + exp_minus::<L>(scores, max);
+        self.sum = self.sum * factor + exp_minus_of::<L>(scores, max);
         self.max = max;
         factor
     }

@@ -49,10 +49,17 @@ pub(super) fn softmax<L: Lanes>(values: &mut [f32]) -> (f32, f32) {
 }
 
 #[inline(always)]
-pub(super) fn largest<L: Lanes>(values: &[f32]) -> f32 {
+fn largest<L: Lanes>(values: &[f32]) -> f32 {
     let (whole, rest) = values.as_chunks::<LANES>();
-    let mut max = L::load_part(rest, f32::NEG_INFINITY);
-    for x in whole {
+    let tail = L::load_part(rest, f32::NEG_INFINITY);
+    tail.max(L::splat(largest_of::<L>(whole))).largest()
+}
+
+/// The largest value of whole vectors.
+#[inline(always)]
+pub(super) fn largest_of<L: Lanes>(vectors: &[[f32; LANES]]) -> f32 {
+    let mut max = L::splat(f32::NEG_INFINITY);
+    for x in vectors {
         max = max.max(L::load(x));
     }
     max.largest()
@@ -60,24 +67,28 @@ pub(super) fn largest<L: Lanes>(values: &[f32]) -> f32 {
 
 /// Replaces every `x` by `e^(x − max)`, exactly 0 far below it, and returns their sum.
 #[inline(always)]
-pub(super) fn exp_minus<L: Lanes>(values: &mut [f32], max: f32) -> f32 {
+fn exp_minus<L: Lanes>(values: &mut [f32], max: f32) -> f32 {
+    let (whole, rest) = values.as_chunks_mut::<LANES>();
+    let mut last = [[f32::NEG_INFINITY; LANES]];
+    last[0][..rest.len()].copy_from_slice(rest);
+    let sum = exp_minus_of::<L>(whole, max) + exp_minus_of::<L>(&mut last, max);
+    rest.copy_from_slice(&last[0][..rest.len()]);
+    sum
+}
+
+/// The same for whole vectors.
+#[inline(always)]
+pub(super) fn exp_minus_of<L: Lanes>(vectors: &mut [[f32; LANES]], max: f32) -> f32 {
     let max = L::splat(max);
     // The clamped exponential ends near 1e-38: without that, what is far below is exactly zero.
     let tiny = L::splat(f32::NEG_INFINITY).exp();
-    let (whole, rest) = values.as_chunks_mut::<LANES>();
     let mut sum = L::splat(0.0);
-    for x in whole {
+    for x in vectors {
         let e = L::load(x).sub(max).exp().sub(tiny);
         *x = e.to_array();
         sum = sum.add(e);
     }
-    let mut total = sum.sum();
-    if !rest.is_empty() {
-        let e = L::load_part(rest, f32::NEG_INFINITY).sub(max).exp().sub(tiny);
-        rest.copy_from_slice(&e.to_array()[..rest.len()]);
-        total += rest.iter().sum::<f32>();
-    }
-    total
+    sum.sum()
 }
 
 #[inline(always)]

@@ -19,6 +19,9 @@ const HALF_MAX: f32 = 65504.0;
 /// An implementation may use instructions that not every CPU has. Its methods must only be reached
 /// from functions compiled for, and run on, a CPU that has them.
 pub unsafe trait Lanes: Copy {
+    /// Registers of the instruction set hold at least 24 of these at once.
+    const MANY: bool;
+
     fn splat(x: f32) -> Self;
     fn load(x: &[f32; LANES]) -> Self;
     /// From the bits of f16 values.
@@ -26,6 +29,8 @@ pub unsafe trait Lanes: Copy {
     fn to_array(self) -> [f32; LANES];
     /// As bits of f16 values, rounded to nearest even.
     fn to_half_array(self) -> [u16; LANES];
+    /// The lowest byte of every lane's bits.
+    fn to_low_bytes(self) -> [i8; LANES];
     fn add(self, other: Self) -> Self;
     fn sub(self, other: Self) -> Self;
     fn mul(self, other: Self) -> Self;
@@ -40,6 +45,10 @@ pub unsafe trait Lanes: Copy {
     /// Two to the power of `n`, given `self = n + 1.5 · 2^23` with integral `n` in −126..=127.
     fn power_of_two(self) -> Self;
 
+    /// Adds lanes `i` and `i + 8`, then `i + 4`, `i + 2`, `i + 1`.
+    fn sum(self) -> f32;
+    fn largest(self) -> f32;
+
     /// As f16 bits, values beyond its range saturated.
     #[inline(always)]
     fn to_half_saturated(self) -> [u16; LANES] {
@@ -53,29 +62,6 @@ pub unsafe trait Lanes: Copy {
         let mut padded = [fill; LANES];
         padded[..x.len()].copy_from_slice(x);
         Self::load(&padded)
-    }
-
-    /// Adds pairwise: the same order in every implementation.
-    #[inline(always)]
-    fn sum(self) -> f32 {
-        let mut x = self.to_array();
-        for width in [8, 4, 2, 1] {
-            for i in 0..width {
-                x[i] += x[i + width];
-            }
-        }
-        x[0]
-    }
-
-    #[inline(always)]
-    fn largest(self) -> f32 {
-        let mut x = self.to_array();
-        for width in [8, 4, 2, 1] {
-            for i in 0..width {
-                x[i] = if x[i] > x[i + width] { x[i] } else { x[i + width] };
-            }
-        }
-        x[0]
     }
 
     /// e^x with a relative error below 3e-7; `x` is clamped to −87.3..=88.3, NaN stays NaN.
@@ -105,6 +91,8 @@ pub struct Array([f32; LANES]);
 
 // SAFETY: needs no special instructions.
 unsafe impl Lanes for Array {
+    const MANY: bool = false;
+
     #[inline(always)]
     fn splat(x: f32) -> Self {
         Array([x; LANES])
@@ -139,9 +127,18 @@ unsafe impl Lanes for Array {
     }
 
     #[inline(always)]
+    fn to_low_bytes(self) -> [i8; LANES] {
+        let mut out = [0; LANES];
+        for i in 0..LANES {
+            out[i] = self.0[i].to_bits() as i8;
+        }
+        out
+    }
+
+    #[inline(always)]
     fn add(mut self, other: Self) -> Self {
         for i in 0..LANES {
-            self.0[i] = self.0[i] + other.0[i];
+            self.0[i] += other.0[i];
         }
         self
     }
@@ -149,7 +146,7 @@ unsafe impl Lanes for Array {
     #[inline(always)]
     fn sub(mut self, other: Self) -> Self {
         for i in 0..LANES {
-            self.0[i] = self.0[i] - other.0[i];
+            self.0[i] -= other.0[i];
         }
         self
     }
@@ -157,7 +154,7 @@ unsafe impl Lanes for Array {
     #[inline(always)]
     fn mul(mut self, other: Self) -> Self {
         for i in 0..LANES {
-            self.0[i] = self.0[i] * other.0[i];
+            self.0[i] *= other.0[i];
         }
         self
     }
@@ -165,7 +162,7 @@ unsafe impl Lanes for Array {
     #[inline(always)]
     fn div(mut self, other: Self) -> Self {
         for i in 0..LANES {
-            self.0[i] = self.0[i] / other.0[i];
+            self.0[i] /= other.0[i];
         }
         self
     }
@@ -197,6 +194,28 @@ unsafe impl Lanes for Array {
             self.0[i] = self.0[i].abs();
         }
         self
+    }
+
+    #[inline(always)]
+    fn sum(self) -> f32 {
+        let mut x = self.0;
+        for width in [8, 4, 2, 1] {
+            for i in 0..width {
+                x[i] += x[i + width];
+            }
+        }
+        x[0]
+    }
+
+    #[inline(always)]
+    fn largest(self) -> f32 {
+        let mut x = self.0;
+        for width in [8, 4, 2, 1] {
+            for i in 0..width {
+                x[i] = if x[i] > x[i + width] { x[i] } else { x[i + width] };
+            }
+        }
+        x[0]
     }
 
     #[inline(always)]

@@ -64,10 +64,6 @@ impl<'a> Matrix<'a> {
         &self.bytes[tile * bytes..(tile + 1) * bytes]
     }
 
-    pub(super) fn groups_of(&self, tile: usize) -> impl Iterator<Item = &'a [u8]> {
-        self.tile(tile).chunks_exact(self.format.group_bytes())
-    }
-
     /// Writes row `row` as `cols` floats. Fails when there is no such row or `out` is not `cols` long.
     pub fn dequantise_row(&self, row: usize, out: &mut [f32]) -> Result<()> {
         if row >= self.rows || out.len() != self.cols {

@@ -74,6 +74,7 @@ pub mod aligned;
 mod attention;
 #[cfg(test)]
 mod attention_tests;
+mod code;
 mod elementwise;
 mod float;
 pub mod format;

@@ -3,118 +3,155 @@
 
 use std::ops::Range;
 
-use half::f16;
-
-use super::activations::{Activations, PANEL_ROWS, Panel};
+use super::activations::{ActBlock, Activations, PANEL_ROWS, Panel};
+use super::code::{Code, Line, Q4, Q4M, Q5, Q6, Q8};
 use super::float;
-use super::format::{BLOCK, Format, TILE_ROWS};
-use super::lanes::Array;
+use super::format::{Format, TILE_ROWS};
+use super::lanes::{Array, LANES, Lanes};
 use super::matrix::Matrix;
 use super::output::Output;
-
-/// Quads of four columns in a block.
-const QUADS: usize = BLOCK / 4;
 
 /// # Safety
 /// As [`super::Tiles`].
 pub(super) unsafe fn tiles(matrix: &Matrix, acts: &Activations, tiles: Range<usize>, out: &Output) {
-    if !matrix.format().is_quantised() {
-        // SAFETY: the caller's promise.
-        return unsafe { float::tiles::<Array>(matrix, acts, tiles, out) };
+    // SAFETY: the caller's promise, passed on.
+    unsafe {
+        match matrix.format() {
+            Format::F32 | Format::F16 => float::tiles::<Array>(matrix, acts, tiles, out),
+            Format::Q4 => quantised::<Q4>(matrix, acts, tiles, out),
+            Format::Q4M => quantised::<Q4M>(matrix, acts, tiles, out),
+            Format::Q5 => quantised::<Q5>(matrix, acts, tiles, out),
+            Format::Q6 => quantised::<Q6>(matrix, acts, tiles, out),
+            Format::Q8 => quantised::<Q8>(matrix, acts, tiles, out),
+        }
     }
+}
+
+unsafe fn quantised<C: Code>(
+    matrix: &Matrix,
+    acts: &Activations,
+    tiles: Range<usize>,
+    out: &Output,
+) {
     for tile in tiles {
-        let bias = out.bias(tile);
+        let bias = Array::load(&out.bias(tile));
         for panel in acts.panels() {
             let mut sums = [bias; PANEL_ROWS];
-            for (g, group) in matrix.groups_of(tile).enumerate() {
-                for half in 0..2 {
-                    block(matrix.format(), group, half, &panel, 2 * g + half, &mut sums);
-                }
-            }
+            multiply::<C>(matrix.tile(tile).as_chunks().0, &panel, &mut sums);
             for (row, sums) in sums.iter().take(panel.rows).enumerate() {
                 // SAFETY: the caller gave these tiles to this call alone.
-                unsafe { out.store(panel.first + row, tile, sums) };
+                unsafe { out.store(panel.first + row, tile, &sums.to_array()) };
             }
         }
     }
 }
 
-/// Adds one block's products with all rows of a panel.
-fn block(
-    format: Format,
-    group: &[u8],
-    half: usize,
-    panel: &Panel,
-    index: usize,
-    sums: &mut [[f32; TILE_ROWS]],
-) {
-    let codes = unpack(format, group, half);
+/// Adds the products of one tile and a panel.
+fn multiply<C: Code>(tile: &[Line], panel: &Panel, sums: &mut [Array; PANEL_ROWS]) {
+    let mut acts = panel.blocks.chunks_exact(panel.rows);
+    for group in tile.chunks_exact(C::LINES) {
+        for (half, acts) in acts.by_ref().take(2).enumerate() {
+            block::<C>(group, half, acts, sums);
+        }
+    }
+}
+
+/// Adds the products of block 0 or 1 of a group.
+fn block<C: Code>(group: &[Line], index: usize, acts: &[ActBlock], sums: &mut [Array]) {
+    let format = C::FORMAT;
+    let codes = unpack::<C>(&group[format.codes_offset() / 64 + index * C::BLOCK_LINES..]);
     let parts = format.scales_per_block();
-    let zero = i32::from(format.zero_point());
-    let mins = format.has_mins().then(|| halves(&group[format.scales_bytes()..], half));
-    let acts = &panel.blocks[index * panel.rows..][..panel.rows];
-    for (acts, sums) in acts.iter().zip(sums) {
-        for part in 0..parts {
-            let quads = part * QUADS / parts..(part + 1) * QUADS / parts;
-            let negated = match (parts, part) {
-                (1, _) => acts.negated,
-                (_, 0) => acts.negated_low,
-                _ => acts.negated - acts.negated_low,
-            };
-            let dots = dot(&codes[quads.clone()], &acts.codes, quads.start, zero * negated);
-            let scales = halves(group, half * parts + part);
-            for i in 0..TILE_ROWS {
-                sums[i] += dots[i] as f32 * scales[i] * acts.scale;
-            }
+    let scales = [halves(group, parts * index), halves(group, parts * index + parts - 1)];
+    let mins = halves(&group[format.scales_bytes() / 64..], index);
+    for (act, sum) in acts.iter().zip(sums) {
+        let scale = Array::splat(act.scale);
+        if parts == 1 {
+            let dots = dot::<C>(act.negated, &codes, act, 0..8);
+            *sum = dots.mul(scales[0]).mul_add(scale, *sum);
+        } else {
+            let low = dot::<C>(act.negated_low, &codes, act, 0..4);
+            let high = dot::<C>(act.negated - act.negated_low, &codes, act, 4..8);
+            *sum = high.mul_add(scales[1], low.mul(scales[0])).mul_add(scale, *sum);
         }
-        if let Some(mins) = &mins {
-            for i in 0..TILE_ROWS {
-                sums[i] += mins[i] * acts.offset;
-            }
+        if format.has_mins() {
+            *sum = mins.mul_add(Array::splat(act.offset), *sum);
         }
     }
 }
 
-/// Sixteen rows' dot products over some quads.
-fn dot(codes: &[[u8; 64]], acts: &[i8; BLOCK], first: usize, start: i32) -> [i32; TILE_ROWS] {
-    let mut sums = [start; TILE_ROWS];
-    for (quad, codes) in codes.iter().enumerate() {
-        let acts = &acts[(first + quad) * 4..][..4];
-        for (sum, codes) in sums.iter_mut().zip(codes.as_chunks::<4>().0) {
-            for k in 0..4 {
-                *sum += i32::from(codes[k]) * i32::from(acts[k]);
+/// Sixteen rows' dot products over some quads, a multiple of `C::QUADS`; `negated` is the
+/// activations' sum. Runs of quads are added up in 16 bits, which vectors have more of.
+fn dot<C: Code>(negated: i32, codes: &[Line; 8], act: &ActBlock, quads: Range<usize>) -> Array {
+    let acts = act.codes.as_chunks::<4>().0;
+    let zero_point = if C::SIGNED { 0 } else { i32::from(C::FORMAT.zero_point()) };
+    let mut sums = [zero_point * negated; TILE_ROWS];
+    for run in 0..quads.len() / C::QUADS {
+        let mut lanes = [[0i16; 8]; 8];
+        for quad in (0..C::QUADS).map(|i| quads.start + run * C::QUADS + i) {
+            let [a, b, c, d] = acts[quad].map(i16::from);
+            let eight = [a, b, c, d, a, b, c, d];
+            for (lanes, codes) in lanes.iter_mut().zip(codes[quad].as_chunks::<8>().0) {
+                for i in 0..8 {
+                    let code = codes[i];
+                    let code = if C::SIGNED { i16::from(code as i8) } else { i16::from(code) };
+                    lanes[i] += code * eight[i];
+                }
             }
         }
+        let rows = lanes.as_flattened().as_chunks::<4>().0;
+        for (sum, [a, b, c, d]) in sums.iter_mut().zip(rows) {
+            *sum += (i32::from(*a) + i32::from(*b)) + (i32::from(*c) + i32::from(*d));
+        }
     }
-    sums
+    let mut dots = [0.0; LANES];
+    for (dot, sum) in dots.iter_mut().zip(sums) {
+        *dot = sum as f32;
+    }
+    Array::load(&dots)
 }
 
 /// The `index`th 16 f16 values.
-fn halves(bytes: &[u8], index: usize) -> [f32; TILE_ROWS] {
-    let bytes = &bytes[index * 2 * TILE_ROWS..][..2 * TILE_ROWS];
-    let halves = bytes.as_chunks::<2>().0;
-    std::array::from_fn(|i| f16::from_le_bytes(halves[i]).to_f32())
+fn halves(lines: &[Line], index: usize) -> Array {
+    let bytes = lines[index / 2].as_chunks::<32>().0[index % 2].as_chunks::<2>().0;
+    let mut halves = [0; LANES];
+    for (half, bytes) in halves.iter_mut().zip(bytes) {
+        *half = u16::from_le_bytes(*bytes);
+    }
+    Array::load_half(&halves)
 }
 
-/// The codes of one block, one byte each.
-fn unpack(format: Format, group: &[u8], half: usize) -> [[u8; 64]; QUADS] {
-    let bytes =
-        &group[format.codes_offset() + half * format.block_bytes()..][..format.block_bytes()];
-    let vectors = bytes.as_chunks::<64>().0;
-    let mut codes = [[0; 64]; QUADS];
-    if format == Format::Q8 {
-        codes.copy_from_slice(vectors);
+/// A block's codes, one byte each.
+fn unpack<C: Code>(block: &[Line]) -> [Line; 8] {
+    let mut codes = [[0; 64]; 8];
+    if C::FORMAT == Format::Q8 {
+        for (codes, line) in codes.iter_mut().zip(block) {
+            for i in 0..64 {
+                codes[i] = line[i] ^ 0x80;
+            }
+        }
         return codes;
     }
+    for quad in 0..4 {
+        for i in 0..64 {
+            codes[quad][i] = block[quad][i] & 15;
+            codes[quad + 4][i] = block[quad][i] >> 4;
+        }
+    }
     for (quad, codes) in codes.iter_mut().enumerate() {
-        let (nibbles, shift) = (&vectors[quad % 4], quad / 4 * 4);
-        for (lane, code) in codes.iter_mut().enumerate() {
-            let high = match format {
-                Format::Q5 => (vectors[4][quad * 8 + lane / 8] >> (lane % 8)) & 1,
-                Format::Q6 => (vectors[4 + quad / 4][lane] >> (quad % 4 * 2)) & 3,
-                _ => 0,
-            };
-            *code = (nibbles[lane] >> shift) & 15 | high << 4;
+        match C::FORMAT {
+            Format::Q5 => {
+                let mask = block[4].as_chunks::<8>().0[quad];
+                for i in 0..64 {
+                    codes[i] |= (mask[i / 8] >> (i % 8) & 1) << 4;
+                }
+            }
+            Format::Q6 => {
+                let (plane, shift) = (&block[4 + quad / 4], quad % 4 * 2);
+                for i in 0..64 {
+                    codes[i] |= (plane[i] >> shift & 3) << 4;
+                }
+            }
+            _ => {}
         }
     }
     codes

@@ -5,6 +5,7 @@ use std::arch::x86_64::*;
 use std::ops::Range;
 
 use crate::slm::kernels::activations::{ActBlock, Activations, Panel};
+use crate::slm::kernels::code::{Code, Line, Q4, Q4M, Q5, Q6, Q8};
 use crate::slm::kernels::format::Format;
 use crate::slm::kernels::lanes::{LANES, Lanes};
 use crate::slm::kernels::matrix::Matrix;
@@ -25,35 +26,8 @@ fn available() -> bool {
         && is_x86_feature_detected!("f16c")
 }
 
-/// 64 bytes, as they lie in a tile.
-type Line = [u8; 64];
 /// A quad's bytes: rows 0 to 7 and rows 8 to 15.
 type Pair = [__m256i; 2];
-
-/// A quantised format as a type, so that each gets its own loops.
-trait Code {
-    const FORMAT: Format;
-    /// Lines of one group: scales, mins and two blocks of codes.
-    const LINES: usize = Self::FORMAT.group_bytes() / 64;
-    /// Lines of one block's codes.
-    const BLOCK_LINES: usize = Self::FORMAT.block_bytes() / 64;
-    /// Quads whose products fit 16 bits together: 2 · 127 · largest code · `QUADS` ≤ 32767.
-    const QUADS: usize;
-    /// Whether codes are unpacked around zero. Unsigned 8-bit codes would overflow 16 bits; signed
-    /// ones, at most 128 from zero, do not.
-    const SIGNED: bool = matches!(Self::FORMAT, Format::Q8);
-}
-
-macro_rules! codes {
-    ($($name:ident: $quads:literal)*) => {
-        $(struct $name;
-        impl Code for $name {
-            const FORMAT: Format = Format::$name;
-            const QUADS: usize = $quads;
-        })*
-    };
-}
-codes!(Q4: 8 Q4M: 8 Q5: 4 Q6: 2 Q8: 1);
 
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn tiles(matrix: &Matrix, acts: &Activations, tiles: Range<usize>, out: &Output) {
@@ -105,8 +79,9 @@ unsafe fn multiply<C: Code, const M: usize>(
     let mut sums = [Ymm::load(&out.bias(index)); M];
     let acts = panel.blocks.as_chunks::<M>().0.as_chunks::<2>().0;
     for (group, acts) in tile.chunks_exact(C::LINES).zip(acts) {
-        block::<C, M>(group, 0, &acts[0], &mut sums);
-        block::<C, M>(group, 1, &acts[1], &mut sums);
+        for half in 0..2 {
+            block::<C, M>(group, half, &acts[half], &mut sums);
+        }
     }
     for row in 0..M {
         // SAFETY: the caller gave this tile to this call alone.
@@ -277,6 +252,8 @@ struct Ymm([__m256; 2]);
 
 // SAFETY: see the type.
 unsafe impl Lanes for Ymm {
+    const MANY: bool = false;
+
     #[inline(always)]
     fn splat(x: f32) -> Self {
         // SAFETY: see the type.
@@ -320,6 +297,22 @@ unsafe impl Lanes for Ymm {
                 let halves = _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(side);
                 _mm_storeu_si128(out.as_mut_ptr().cast(), halves);
             }
+        }
+        out
+    }
+
+    #[inline(always)]
+    fn to_low_bytes(self) -> [i8; LANES] {
+        let mut out = [0; LANES];
+        // SAFETY: see the type; 16 writable bytes.
+        unsafe {
+            let byte = _mm256_set1_epi32(0xFF);
+            let low = _mm256_and_si256(_mm256_castps_si256(self.0[0]), byte);
+            let high = _mm256_and_si256(_mm256_castps_si256(self.0[1]), byte);
+            // Packing works within 128-bit halves; the permutation puts them into order.
+            let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packus_epi32(low, high));
+            let (low, high) = (_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
+            _mm_storeu_si128(out.as_mut_ptr().cast(), _mm_packus_epi16(low, high));
         }
         out
     }
@@ -384,6 +377,28 @@ unsafe impl Lanes for Ymm {
             let sign = _mm256_set1_ps(-0.0);
             [_mm256_andnot_ps(sign, self.0[0]), _mm256_andnot_ps(sign, self.0[1])]
         })
+    }
+
+    #[inline(always)]
+    fn sum(self) -> f32 {
+        // SAFETY: see the type.
+        unsafe {
+            let eight = _mm256_add_ps(self.0[0], self.0[1]);
+            let four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
+            let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+        }
+    }
+
+    #[inline(always)]
+    fn largest(self) -> f32 {
+        // SAFETY: see the type.
+        unsafe {
+            let eight = _mm256_max_ps(self.0[0], self.0[1]);
+            let four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
+            let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)))
+        }
     }
 
     #[inline(always)]

@@ -5,6 +5,7 @@ use std::arch::x86_64::*;
 use std::ops::Range;
 
 use crate::slm::kernels::activations::{ActBlock, Activations, Panel};
+use crate::slm::kernels::code::{Code, Line, Q4, Q4M, Q5, Q6, Q8};
 use crate::slm::kernels::format::Format;
 use crate::slm::kernels::lanes::{LANES, Lanes};
 use crate::slm::kernels::matrix::Matrix;
@@ -28,28 +29,6 @@ fn available() -> bool {
         && is_x86_feature_detected!("fma")
         && is_x86_feature_detected!("f16c")
 }
-
-/// 64 bytes, as they lie in a tile.
-type Line = [u8; 64];
-
-/// A quantised format as a type, so that each gets its own loops.
-trait Code {
-    const FORMAT: Format;
-    /// Lines of one group: scales, mins and two blocks of codes.
-    const LINES: usize = Self::FORMAT.group_bytes() / 64;
-    /// Lines of one block's codes.
-    const BLOCK_LINES: usize = Self::FORMAT.block_bytes() / 64;
-}
-
-macro_rules! codes {
-    ($($name:ident)*) => {
-        $(struct $name;
-        impl Code for $name {
-            const FORMAT: Format = Format::$name;
-        })*
-    };
-}
-codes!(Q4 Q4M Q5 Q6 Q8);
 
 #[target_feature(enable = "avx512bw,avx512vnni")]
 unsafe fn tiles(matrix: &Matrix, acts: &Activations, tiles: Range<usize>, out: &Output) {
@@ -101,8 +80,9 @@ unsafe fn multiply<C: Code, const M: usize>(
     let mut sums = [Zmm::load(&out.bias(index)).0; M];
     let acts = panel.blocks.as_chunks::<M>().0.as_chunks::<2>().0;
     for (group, acts) in tile.chunks_exact(C::LINES).zip(acts) {
-        block::<C, M>(group, 0, &acts[0], &mut sums);
-        block::<C, M>(group, 1, &acts[1], &mut sums);
+        for half in 0..2 {
+            block::<C, M>(group, half, &acts[half], &mut sums);
+        }
     }
     for row in 0..M {
         // SAFETY: the caller gave this tile to this call alone.
@@ -247,6 +227,8 @@ struct Zmm(__m512);
 
 // SAFETY: see the type.
 unsafe impl Lanes for Zmm {
+    const MANY: bool = true;
+
     #[inline(always)]
     fn splat(x: f32) -> Self {
         // SAFETY: see the type.
@@ -280,6 +262,17 @@ unsafe impl Lanes for Zmm {
         unsafe {
             let halves = _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self.0);
             _mm256_storeu_si256(out.as_mut_ptr().cast(), halves);
+        }
+        out
+    }
+
+    #[inline(always)]
+    fn to_low_bytes(self) -> [i8; LANES] {
+        let mut out = [0; LANES];
+        // SAFETY: see the type; 16 writable bytes.
+        unsafe {
+            let bytes = _mm512_cvtepi32_epi8(_mm512_castps_si512(self.0));
+            _mm_storeu_si128(out.as_mut_ptr().cast(), bytes);
         }
         out
     }
@@ -330,6 +323,18 @@ unsafe impl Lanes for Zmm {
     fn abs(self) -> Self {
         // SAFETY: see the type.
         Zmm(unsafe { _mm512_abs_ps(self.0) })
+    }
+
+    #[inline(always)]
+    fn sum(self) -> f32 {
+        // SAFETY: see the type.
+        unsafe { _mm512_reduce_add_ps(self.0) }
+    }
+
+    #[inline(always)]
+    fn largest(self) -> f32 {
+        // SAFETY: see the type.
+        unsafe { _mm512_reduce_max_ps(self.0) }
     }
 
     #[inline(always)]
