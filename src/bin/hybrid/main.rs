@@ -11,6 +11,8 @@ mod check;
 mod pack;
 mod perplexity;
 mod progress;
+mod reward;
+mod train;
 
 /// How a subcommand describes itself and what it does.
 struct Subcommand {
@@ -23,6 +25,8 @@ const SUBCOMMANDS: &[Subcommand] = &[
     Subcommand { command: check::command, run: check::run },
     Subcommand { command: perplexity::command, run: perplexity::run },
     Subcommand { command: bench::command, run: bench::run },
+    Subcommand { command: reward::command, run: reward::run },
+    Subcommand { command: train::command, run: train::run },
 ];
 
 /// Exit status: 0 done, 1 failed (the reason is on stderr), 2 wrong usage.

@@ -31,3 +31,25 @@ impl Drop for Bytes {
         self.0.finish_and_clear();
     }
 }
+
+/// A bar over `total` things. It clears itself when dropped.
+pub struct Steps(ProgressBar);
+
+impl Steps {
+    pub fn new(what: &'static str, total: u64) -> Steps {
+        let style = ProgressStyle::with_template("{msg:9} {bar:40} {pos}/{len} {eta}");
+        let bar = ProgressBar::new(total).with_message(what);
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        Steps(bar)
+    }
+
+    pub fn add(&self, steps: u64) {
+        self.0.inc(steps);
+    }
+}
+
+impl Drop for Steps {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}

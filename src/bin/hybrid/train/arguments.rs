@@ -1,0 +1,134 @@
+//! The command line of `hybrid train`.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use clap::{Arg, ArgGroup, ArgMatches, Command, builder::PossibleValuesParser, value_parser};
+use hybrid::cloud::{CloudOptions, Roots, ServerKind};
+
+pub fn command() -> Command {
+    Command::new("train")
+        .about("Train a reward head with a cloud LLM's answers and put it into the bundle")
+        .arg(
+            Arg::new("BUNDLE")
+                .help("The bundle's directory")
+                .required(true)
+                .value_parser(value_parser!(PathBuf)),
+        )
+        .arg(path("prompts", "FILE", "Prompts, one JSON object a line (docs/reward-head.md)"))
+        .arg(path("data", "FILE", "MBPP's mbpp.jsonl, made into prompts"))
+        .group(ArgGroup::new("source").args(["prompts", "data"]).multiple(true).required(true))
+        .arg(text(
+            "cloud-url",
+            "URL",
+            "https://host[:port] of the cloud LLM; not needed when every answer is cached",
+        ))
+        .arg(text("cloud-model", "NAME", "The cloud LLM's name").required(true))
+        .arg(
+            text("server", "KIND", "The server's wire format")
+                .value_parser(PossibleValuesParser::new(["openai", "llama-cpp"]))
+                .default_value("openai"),
+        )
+        .arg(path("ca", "PEM", "Trust this CA instead of the system's"))
+        .arg(path("token-file", "FILE", "File with the bearer token"))
+        .arg(path(
+            "cache",
+            "DIR",
+            "Folder of answers and features [default: libhybrid/train in the user's cache]",
+        ))
+        .arg(path("out", "DIR", "Also write the head with its description here"))
+        .arg(
+            text("limit", "N", "Use at most this many prompts")
+                .value_parser(value_parser!(u32).range(2..)),
+        )
+        .arg(
+            text("share", "F", "Share of cloud tokens that the default threshold is for")
+                .value_parser(value_parser!(f64))
+                .default_value("0.2"),
+        )
+        .arg(
+            text("after", "WHEN", "Whether the head reads the state after the candidate")
+                .value_parser(PossibleValuesParser::new(["auto", "always", "never"]))
+                .default_value("auto"),
+        )
+}
+
+fn text(name: &'static str, value: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).value_name(value).help(help)
+}
+
+fn path(name: &'static str, value: &'static str, help: &'static str) -> Arg {
+    text(name, value, help).value_parser(value_parser!(PathBuf))
+}
+
+/// The checked command line.
+pub struct Options {
+    pub bundle: PathBuf,
+    pub prompts: Option<PathBuf>,
+    pub data: Option<PathBuf>,
+    pub cloud: Option<CloudOptions>,
+    pub cloud_model: String,
+    pub cache: PathBuf,
+    pub out: Option<PathBuf>,
+    pub limit: Option<usize>,
+    pub share: f64,
+    /// `None`: as validation says.
+    pub after: Option<bool>,
+}
+
+impl Options {
+    pub fn parse(arguments: &ArgMatches) -> Result<Options> {
+        let path = |name: &str| arguments.get_one::<PathBuf>(name).cloned();
+        let text = |name: &str| arguments.get_one::<String>(name).cloned();
+        let share = *arguments.get_one::<f64>("share").expect("has a default");
+        ensure!((0.0..=1.0).contains(&share), "--share must be in 0..=1, it is {share}");
+        Ok(Options {
+            bundle: path("BUNDLE").expect("required by clap"),
+            prompts: path("prompts"),
+            data: path("data"),
+            cloud: text("cloud-url").map(|url| cloud(url, arguments)).transpose()?,
+            cloud_model: text("cloud-model").expect("required by clap"),
+            cache: path("cache").map_or_else(default_cache, Ok)?,
+            out: path("out"),
+            limit: arguments.get_one::<u32>("limit").map(|&limit| limit as usize),
+            share,
+            after: match text("after").as_deref() {
+                Some("always") => Some(true),
+                Some("never") => Some(false),
+                _ => None,
+            },
+        })
+    }
+
+    /// What the head was trained on, for its description.
+    pub fn sources(&self) -> Result<Vec<serde_json::Value>> {
+        [&self.data, &self.prompts].into_iter().flatten().map(|path| super::source(path)).collect()
+    }
+}
+
+fn cloud(url: String, arguments: &ArgMatches) -> Result<CloudOptions> {
+    let path = |name: &str| arguments.get_one::<PathBuf>(name).cloned();
+    let token = path("token-file")
+        .map(|file| std::fs::read_to_string(&file).with_context(|| file.display().to_string()))
+        .transpose()?
+        .map(|token| token.trim().to_owned())
+        .filter(|token| !token.is_empty());
+    let kind = match arguments.get_one::<String>("server").map(String::as_str) {
+        Some("llama-cpp") => ServerKind::LlamaCpp,
+        _ => ServerKind::OpenAi,
+    };
+    Ok(CloudOptions {
+        url,
+        kind,
+        model: arguments.get_one::<String>("cloud-model").cloned().unwrap_or_default(),
+        token,
+        roots: path("ca").map_or(Roots::System, Roots::PemFile),
+    })
+}
+
+fn default_cache() -> Result<PathBuf> {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
+    let cache = cache.filter(|path| path.is_absolute()).or_else(home);
+    Ok(cache.context("HOME is not set: give --cache")?.join("libhybrid/train"))
+}

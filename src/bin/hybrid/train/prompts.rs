@@ -1,0 +1,180 @@
+//! What the cloud LLM is asked when a head is trained.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use hybrid::tokens::{ChatTemplate, Message};
+use serde::Deserialize;
+
+/// A rendered prompt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prompt {
+    pub id: String,
+    pub split: Split,
+    /// Template, messages and the beginning of the answer.
+    pub text: String,
+    pub stop: Stop,
+}
+
+/// What a prompt is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Split {
+    Train,
+    Validation,
+}
+
+/// Where an answer ends, besides the cloud LLM's own end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stop {
+    #[default]
+    End,
+    /// At the first line back in column 0, or a code fence.
+    PythonFunction,
+}
+
+impl Stop {
+    /// `answer` has reached its end. The answer begins at the start of a line.
+    pub fn reached(self, answer: &[u8]) -> bool {
+        match self {
+            Stop::End => false,
+            Stop::PythonFunction => {
+                answer
+                    .split(|&b| b == b'\n')
+                    .any(|l| l.first().is_some_and(|b| !b.is_ascii_whitespace()))
+                    || answer.windows(3).any(|w| w == b"```")
+            }
+        }
+    }
+}
+
+/// One line of a prompt file.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    id: String,
+    messages: Vec<Turn>,
+    #[serde(default)]
+    prefill: String,
+    split: Option<Split>,
+    #[serde(default)]
+    stop: Stop,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Turn {
+    role: String,
+    content: String,
+}
+
+/// Reads a file of prompts, one JSON object a line, as docs/reward-head.md describes it.
+pub fn read(path: &Path, template: Option<&ChatTemplate>) -> Result<Vec<Prompt>> {
+    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    lines
+        .map(|(number, line)| {
+            parse(line, template).with_context(|| format!("{}:{}", path.display(), number + 1))
+        })
+        .collect()
+}
+
+fn parse(line: &str, template: Option<&ChatTemplate>) -> Result<Prompt> {
+    let line: Line = serde_json::from_str(line)?;
+    let messages: Vec<Message> = line
+        .messages
+        .into_iter()
+        .map(|turn| Message { role: turn.role, content: turn.content })
+        .collect();
+    let split = line.split.unwrap_or_else(|| split_of(&line.id));
+    let text = render(template, &messages, &line.prefill)?;
+    Ok(Prompt { id: line.id, split, text, stop: line.stop })
+}
+
+/// The prompt for `messages`, with the answer begun by `prefill`.
+pub fn render(
+    template: Option<&ChatTemplate>,
+    messages: &[Message],
+    prefill: &str,
+) -> Result<String> {
+    let Some(template) = template else {
+        bail!("the bundle has no chat template, so its model answers no prompts");
+    };
+    Ok(template.render(messages)? + prefill)
+}
+
+/// Every fifth prompt validates, whatever the order of the file.
+fn split_of(id: &str) -> Split {
+    let hash = hybrid::bundle::sha256(id.as_bytes());
+    let digits = u32::from_str_radix(hash.get(..8).unwrap_or_default(), 16).unwrap_or_default();
+    if digits % 5 == 0 { Split::Validation } else { Split::Train }
+}
+
+/// Keeps at most `limit` prompts (all when `None`), in turns from both splits so that a part is
+/// balanced as the whole is.
+pub fn select(prompts: Vec<Prompt>, limit: Option<usize>) -> Result<Vec<Prompt>> {
+    let total = prompts.len();
+    let (train, validation): (Vec<_>, Vec<_>) =
+        prompts.into_iter().partition(|p| p.split == Split::Train);
+    ensure!(
+        !train.is_empty() && !validation.is_empty(),
+        "there must be prompts for training and for validation; there are {} and {}",
+        train.len(),
+        validation.len()
+    );
+    let position = |index: usize, of: usize| (2 * index + 1) as f64 / (2 * of) as f64;
+    let (n, m) = (train.len(), validation.len());
+    let mut all: Vec<(f64, Prompt)> =
+        train.into_iter().enumerate().map(|(i, p)| (position(i, n), p)).collect();
+    all.extend(validation.into_iter().enumerate().map(|(i, p)| (position(i, m), p)));
+    all.sort_by(|a, b| a.0.total_cmp(&b.0));
+    Ok(all.into_iter().map(|(_, prompt)| prompt).take(limit.unwrap_or(total)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_function_ends_in_column_zero_or_at_a_fence() {
+        let table: [(&str, bool); 8] = [
+            ("", false),
+            ("    return a\n", false),
+            ("    return a\n\n    # more\n", false),
+            ("    return a\n\ndef", true),
+            ("    return a\n`", true),
+            ("print(1)", true),
+            ("    x = '''```", true),
+            ("    if a:\n\tb\r\n", false),
+        ];
+        for (text, want) in table {
+            assert_eq!(Stop::PythonFunction.reached(text.as_bytes()), want, "{text:?}");
+            assert!(!Stop::End.reached(text.as_bytes()));
+        }
+    }
+
+    #[test]
+    fn a_part_has_both_splits() {
+        let prompt = |i: usize, split| Prompt {
+            id: i.to_string(),
+            split,
+            text: String::new(),
+            stop: Stop::End,
+        };
+        let mut prompts: Vec<_> = (0..40).map(|i| prompt(i, Split::Train)).collect();
+        prompts.extend((40..50).map(|i| prompt(i, Split::Validation)));
+        let part = select(prompts.clone(), Some(10)).unwrap();
+        assert_eq!(part.iter().filter(|p| p.split == Split::Validation).count(), 2);
+        assert_eq!(select(prompts.clone(), None).unwrap().len(), 50);
+        prompts.truncate(40);
+        assert!(select(prompts, None).is_err());
+    }
+
+    #[test]
+    fn bad_lines_are_errors() {
+        for line in ["", "{}", "[1]", r#"{"id":"a","messages":[],"stop":"never"}"#, r#"{"id":1}"#] {
+            assert!(parse(line, None).is_err(), "{line}");
+        }
+    }
+}
