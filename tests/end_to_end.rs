@@ -37,18 +37,17 @@ fn options(kind: ServerKind) -> CloudOptions {
     }
 }
 
-/// The bundle with the server's vocabulary, or the other one.
-fn bundle(name: &str) -> (Bundle, Tokens) {
+/// Of the bundle with the server's vocabulary, or of the other one.
+fn vocabulary(name: &str) -> Tokens {
     let bundle = Bundle::open(Path::new(&variable(name)), Verify::AllButWeights).unwrap();
-    let tokens = Tokens::open(&bundle).unwrap();
-    (bundle, tokens)
+    Tokens::open(&bundle).unwrap()
 }
 
 /// A client that exchanges ids, and the vocabulary.
 fn sharing(kind: ServerKind) -> (Cloud, Tokens) {
-    let (bundle, tokens) = bundle("HYBRID_TEST_SAME");
+    let tokens = vocabulary("HYBRID_TEST_SAME");
     let cloud = Cloud::new(options(kind)).unwrap();
-    assert!(cloud.probe_vocabulary(&bundle).unwrap(), "the vocabularies are the same");
+    assert!(cloud.probe_vocabulary(&tokens).unwrap(), "the vocabularies are the same");
     (cloud, tokens)
 }
 
@@ -119,7 +118,7 @@ fn ids_within_a_character_are_exact_or_refused() {
 
 #[test]
 fn the_end_is_seen() {
-    let (_, other) = bundle("HYBRID_TEST_OTHER");
+    let other = vocabulary("HYBRID_TEST_OTHER");
     for kind in KINDS {
         let (cloud, tokens) = sharing(kind);
         let prompt = tokens.encode(DONE, true).unwrap();
@@ -139,10 +138,10 @@ fn the_end_is_seen() {
 
 #[test]
 fn bytes_are_exchanged_with_another_vocabulary() {
-    let (bundle, _) = bundle("HYBRID_TEST_OTHER");
+    let other = vocabulary("HYBRID_TEST_OTHER");
     for kind in KINDS {
         let cloud = Cloud::new(options(kind)).unwrap();
-        assert!(!cloud.probe_vocabulary(&bundle).unwrap(), "the vocabularies differ");
+        assert!(!cloud.probe_vocabulary(&other).unwrap(), "the vocabularies differ");
         let (answer, cost) = consult(&cloud, &[1], FRANCE.as_bytes(), 4);
         let Continuation::Bytes(bytes) = answer.unwrap().continuation else { panic!("not bytes") };
         assert!(bytes.starts_with(b" France"), "{kind:?}: {bytes:?}");
@@ -170,8 +169,8 @@ fn refusals_of_a_real_server() {
         let wrong = CloudOptions { token: Some("wrong".into()), ..options(kind) };
         let wrong = Cloud::new(wrong).unwrap();
         assert_eq!(consult(&wrong, &[1], b"x", 1).0.unwrap_err(), Failure::Unauthorized);
-        let (bundle, _) = bundle("HYBRID_TEST_SAME");
-        let error = wrong.probe_vocabulary(&bundle).unwrap_err().to_string();
+        let same = vocabulary("HYBRID_TEST_SAME");
+        let error = wrong.probe_vocabulary(&same).unwrap_err().to_string();
         assert!(error.contains("refused the token"), "{error}");
 
         let (cloud, _) = sharing(kind);

@@ -9,12 +9,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::bundle::Bundle;
 use crate::cancel::Cancel;
 use crate::clock;
 use crate::consult::{Answer, Consult, Cost, Failure, Request};
 use crate::error::{Error, Result};
-use crate::tokens::Tokens;
 
 use endpoint::Endpoint;
 use format::{Parsed, Prompt, Question, Shared};
@@ -115,19 +113,14 @@ impl Cloud {
         })
     }
 
-    /// Asks the server whether its token ids mean what the bundle's mean; ids are exchanged only
-    /// after a yes. Without this call, or after a no, bytes are exchanged. Sends fixed texts and ids,
-    /// nothing of a user; takes 10 s at most.
+    /// Asks the server whether its token ids mean what the bundle's ([`crate::tokens::Tokens`]) mean;
+    /// ids are exchanged only after a yes. Without this call, or after a no, bytes are exchanged. Sends
+    /// fixed texts and ids, nothing of a user; takes 10 s at most.
     ///
     /// # Errors
     /// [`Error::Cloud`] when the server cannot be reached, its certificate is not accepted, or it
     /// refuses the token. A server that cannot tokenise is a no.
-    pub fn probe_vocabulary(&self, bundle: &Bundle) -> Result<bool> {
-        self.probe(&OfBundle { tokens: Tokens::open(bundle)?, bundle })
-    }
-
-    /// [`Self::probe_vocabulary`] for a vocabulary from elsewhere.
-    pub fn probe(&self, vocabulary: &dyn Vocabulary) -> Result<bool> {
+    pub fn probe_vocabulary(&self, vocabulary: &dyn Vocabulary) -> Result<bool> {
         let deadline = Instant::now() + PROBE_TIME;
         let post = |path: &str, body: &[u8]| self.probe_post(path, body, deadline);
         let shared = probe::compare(vocabulary, &self.model, &post)?;
@@ -251,25 +244,5 @@ impl fmt::Debug for Cloud {
             .field("model", &self.model)
             .field("shares_vocabulary", &self.shares_vocabulary())
             .finish_non_exhaustive()
-    }
-}
-
-struct OfBundle<'a> {
-    tokens: Tokens,
-    bundle: &'a Bundle,
-}
-
-impl Vocabulary for OfBundle<'_> {
-    fn usable(&self) -> u32 {
-        u32::try_from(self.bundle.manifest().tokens.usable).unwrap_or(u32::MAX)
-    }
-    fn stop(&self) -> Vec<u32> {
-        self.bundle.manifest().tokens.stop.clone()
-    }
-    fn bytes(&self, id: u32) -> &[u8] {
-        self.tokens.bytes(id)
-    }
-    fn bytes_with_special(&self, id: u32) -> &[u8] {
-        self.tokens.bytes_with_special(id)
     }
 }

@@ -13,6 +13,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::format::Shared;
+use crate::tokens::Tokens;
 
 /// What the probe must know of the bundle's vocabulary.
 pub trait Vocabulary {
@@ -24,6 +25,25 @@ pub trait Vocabulary {
     fn bytes(&self, id: u32) -> &[u8];
     /// The name of a control token, or the bytes of a plain one.
     fn bytes_with_special(&self, id: u32) -> &[u8];
+}
+
+impl Vocabulary for Tokens {
+    fn usable(&self) -> u32 {
+        // At most 2^22 when a bundle is opened.
+        self.info().usable as u32
+    }
+
+    fn stop(&self) -> Vec<u32> {
+        self.info().stop.clone()
+    }
+
+    fn bytes(&self, id: u32) -> &[u8] {
+        self.bytes(id)
+    }
+
+    fn bytes_with_special(&self, id: u32) -> &[u8] {
+        self.bytes_with_special(id)
+    }
 }
 
 /// Prose, code, digits, white space, and scripts of two, three and four bytes a character.

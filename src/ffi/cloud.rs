@@ -116,7 +116,7 @@ pub unsafe extern "C" fn hybrid_cloud_probe_vocabulary(
         let cloud = unsafe { pointers::reference(cloud, "cloud") }?;
         // SAFETY: header rule *Pointers*.
         let model = unsafe { pointers::reference(model, "model") }?;
-        let answer = cloud.cloud.probe_vocabulary(&model.model.bundle)?;
+        let answer = cloud.cloud.probe_vocabulary(&*model.model.tokens)?;
         if let Some(shared) = shared {
             *shared = answer.into();
         }
@@ -182,9 +182,9 @@ pub(super) mod client {
 #[cfg(not(feature = "cloud"))]
 pub(super) mod client {
     use super::*;
-    use crate::bundle::Bundle;
     use crate::consult::{Answer, Consult, Cost, Failure, Request};
     use crate::error::Error;
+    use crate::tokens::Tokens;
 
     pub(in crate::ffi) enum Cloud {}
 
@@ -196,7 +196,7 @@ pub(super) mod client {
     }
 
     impl Cloud {
-        pub(super) fn probe_vocabulary(&self, _bundle: &Bundle) -> crate::error::Result<bool> {
+        pub(super) fn probe_vocabulary(&self, _tokens: &Tokens) -> crate::error::Result<bool> {
             match *self {}
         }
     }

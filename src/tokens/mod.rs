@@ -119,6 +119,11 @@ impl Tokens {
         Ok(tail.into_iter().find(|ids| self.bytes_of(ids) == text.as_bytes()).map(<[u32]>::to_vec))
     }
 
+    /// What the manifest says of this vocabulary.
+    pub fn info(&self) -> &TokenInfo {
+        &self.info
+    }
+
     /// The exact bytes of a token; empty for control tokens and for padding ids.
     pub fn bytes(&self, id: u32) -> &[u8] {
         if self.table.is_control(id) { &[] } else { self.table.bytes(id) }

@@ -25,7 +25,7 @@ fn equal_vocabularies_exchange_ids() {
     let server = server(Toy::new(), LLAMA);
     let cloud = llama(&server);
     assert!(!cloud.shares_vocabulary());
-    assert!(cloud.probe(&Toy::new()).unwrap());
+    assert!(cloud.probe_vocabulary(&Toy::new()).unwrap());
     assert!(cloud.shares_vocabulary());
     let answer = consult(&cloud, b"is", PLENTY).0.unwrap();
     assert_eq!((answer.continuation, answer.end), (Continuation::Ids(vec![120, 121]), false));
@@ -45,7 +45,7 @@ fn different_vocabularies_exchange_bytes() {
     for words in [["語", " fox"], [" fox", " fo"]] {
         let server = server(Toy::with_words(words), LLAMA);
         let cloud = llama(&server);
-        assert!(!cloud.probe(&Toy::new()).unwrap(), "{words:?}");
+        assert!(!cloud.probe_vocabulary(&Toy::new()).unwrap(), "{words:?}");
         assert_eq!(consult(&cloud, b"is", PLENTY).0.unwrap().continuation, bytes("x"));
     }
 }
@@ -54,10 +54,10 @@ fn different_vocabularies_exchange_bytes() {
 fn a_server_that_cannot_tokenise_gets_bytes() {
     for status in [400, 404, 405, 501] {
         let server = always(move || Reaction::json(status, "{}"));
-        assert!(!client(&server).probe(&Toy::new()).unwrap(), "{status}");
+        assert!(!client(&server).probe_vocabulary(&Toy::new()).unwrap(), "{status}");
     }
     let server = always(|| Reaction::json(200, "not JSON"));
-    assert!(!client(&server).probe(&Toy::new()).unwrap());
+    assert!(!client(&server).probe_vocabulary(&Toy::new()).unwrap());
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn a_probe_that_cannot_be_made_says_why() {
         (client(&loading), "busy or loading"),
     ];
     for (cloud, reason) in rows {
-        let error = cloud.probe(&Toy::new()).unwrap_err().to_string();
+        let error = cloud.probe_vocabulary(&Toy::new()).unwrap_err().to_string();
         assert!(error.contains(reason) && error.contains("https://127.0.0.1:"), "{error}");
         assert!(!cloud.shares_vocabulary());
     }
@@ -85,8 +85,8 @@ fn a_probe_that_cannot_be_made_says_why() {
 fn a_later_no_takes_the_yes_back() {
     let server = server(Toy::new(), LLAMA);
     let cloud = llama(&server);
-    assert!(cloud.probe(&Toy::new()).unwrap());
-    assert!(!cloud.probe(&Toy::with_words(["no", " fox"])).unwrap());
+    assert!(cloud.probe_vocabulary(&Toy::new()).unwrap());
+    assert!(!cloud.probe_vocabulary(&Toy::with_words(["no", " fox"])).unwrap());
     assert!(!cloud.shares_vocabulary());
 }
 
@@ -94,7 +94,7 @@ fn a_later_no_takes_the_yes_back() {
 fn a_context_of_ids_may_end_within_a_character() {
     let server = server(Toy::new(), LLAMA);
     let cloud = llama(&server);
-    cloud.probe(&Toy::new()).unwrap();
+    cloud.probe_vocabulary(&Toy::new()).unwrap();
     assert!(consult(&cloud, b"Caf\xc3", PLENTY).0.is_ok());
 }
 
@@ -148,7 +148,7 @@ fn what_ids_mean_on_the_wire() {
     for (kind, completion, expected) in rows {
         let server = server(Toy::new(), completion);
         let cloud = Cloud::new(CloudOptions { kind, ..options(&server) }).unwrap();
-        assert!(cloud.probe(&Toy::new()).unwrap());
+        assert!(cloud.probe_vocabulary(&Toy::new()).unwrap());
         let got = ask(&cloud).map(|answer| (answer.continuation, answer.end));
         assert_eq!(got, expected, "{completion}");
     }
