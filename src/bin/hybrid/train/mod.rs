@@ -110,7 +110,7 @@ fn collect(options: &Options, model: &Model, prompts: &[Prompt]) -> Result<(Data
 fn connect(options: &Options, model: &Model) -> Result<Option<Cloud>> {
     let Some(cloud) = &options.cloud else { return Ok(None) };
     let cloud = Cloud::new(cloud.clone())?;
-    if !cloud.probe_vocabulary(&model.bundle)? {
+    if !cloud.probe_vocabulary(&*model.tokens)? {
         bail!(
             "the cloud LLM's vocabulary is not the SLM's; a head is trained on token ids, so both must be of one family"
         );
