@@ -60,10 +60,15 @@ pub struct Model {
 }
 
 impl Model {
-    /// Opens the bundle in `dir`; the errors are those of [`Bundle::open`], [`Slm::open`],
-    /// [`Tokens::open`] and [`ChatTemplate::open`].
+    /// Opens the bundle in `dir`; the errors are those of [`Bundle::open`] and
+    /// [`Model::from_bundle`].
     pub fn open(dir: &std::path::Path, verify: Verify) -> Result<Model> {
-        let bundle = Bundle::open(dir, verify)?;
+        Model::from_bundle(Bundle::open(dir, verify)?)
+    }
+
+    /// Loads what an opened bundle holds; the errors are those of [`Tokens::open`],
+    /// [`ChatTemplate::open`] and [`Slm::open`].
+    pub fn from_bundle(bundle: Bundle) -> Result<Model> {
         let tokens = Tokens::open(&bundle)?;
         let chat_template = ChatTemplate::open(&bundle, &tokens)?.map(Arc::new);
         let slm = Slm::open(&bundle)?;

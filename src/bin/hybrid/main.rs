@@ -12,6 +12,7 @@ mod pack;
 mod perplexity;
 mod progress;
 mod reward;
+mod run;
 mod train;
 
 /// How a subcommand describes itself and what it does.
@@ -24,6 +25,7 @@ const SUBCOMMANDS: &[Subcommand] = &[
     Subcommand { command: pack::command, run: pack::run },
     Subcommand { command: check::command, run: check::run },
     Subcommand { command: perplexity::command, run: perplexity::run },
+    Subcommand { command: run::command, run: run::run },
     Subcommand { command: bench::command, run: bench::run },
     Subcommand { command: reward::command, run: reward::run },
     Subcommand { command: train::command, run: train::run },
