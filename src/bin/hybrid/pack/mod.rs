@@ -1,5 +1,7 @@
 //! `hybrid pack`: makes a bundle of a model file.
 
+#[cfg(test)]
+mod chat_tests;
 mod family;
 mod from_gguf;
 mod gguf;
