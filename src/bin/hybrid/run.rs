@@ -193,7 +193,7 @@ fn cloud(arguments: &ArgMatches, model: &Model) -> Result<Option<Arc<dyn Consult
         token: token(arguments)?,
         roots: path(arguments, "ca").cloned().map_or(Roots::System, Roots::PemFile),
     })?;
-    match cloud.probe_vocabulary(&model.bundle) {
+    match cloud.probe_vocabulary(&*model.tokens) {
         Ok(true) => eprintln!("cloud    same vocabulary: token ids are exchanged"),
         Ok(false) => eprintln!("cloud    another vocabulary: text is exchanged"),
         Err(error) => eprintln!("warning: {error}; text is exchanged where it can be reached"),
