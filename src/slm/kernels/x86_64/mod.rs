@@ -4,6 +4,8 @@ use super::Kernels;
 
 mod avx2;
 mod avx512;
+mod ymm;
+mod zmm;
 
 /// Best first.
 pub(super) static TABLES: [&Kernels; 2] = [&avx512::KERNELS, &avx2::KERNELS];
