@@ -151,6 +151,17 @@ fn a_writer_that_is_dropped_or_fails_leaves_nothing() {
 }
 
 #[test]
+fn what_a_killed_process_left_is_no_obstacle() {
+    let temp = TempDir::new().unwrap();
+    let dir = temp.path().join("bundle");
+    let killed = Writer::create(&dir, false).unwrap();
+    write_bundle(&dir, false).unwrap();
+    Bundle::open(&dir, Verify::All).unwrap();
+    drop(killed);
+    assert_eq!(names(temp.path()), ["bundle"]);
+}
+
+#[test]
 fn a_reward_head_is_added_and_replaced() {
     let temp = TempDir::new().unwrap();
     let dir = temp.path().join("bundle");

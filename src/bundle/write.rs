@@ -179,11 +179,18 @@ fn parent_of(path: &Path) -> &Path {
     }
 }
 
-/// A hidden name next to `path` that no other process uses.
+/// A hidden name next to `path` that nothing has yet. The number keeps apart what an earlier process with
+/// the same id left behind when it was killed, as happens in containers.
 fn sibling(path: &Path, what: &str) -> Result<PathBuf> {
     let name = path.file_name().ok_or_else(|| {
         Error::InvalidArgument(format!("{} does not end in a name", path.display()))
     })?;
-    let hidden = format!(".{}.{what}-{}", name.to_string_lossy(), std::process::id());
-    Ok(parent_of(path).join(hidden))
+    let (name, process) = (name.to_string_lossy(), std::process::id());
+    let candidate = |number| parent_of(path).join(format!(".{name}.{what}-{process}-{number}"));
+    let is_free = |path: &PathBuf| {
+        fs::symlink_metadata(path).is_err_and(|e| e.kind() == io::ErrorKind::NotFound)
+    };
+    (0..100).map(candidate).find(is_free).ok_or_else(|| {
+        Error::io(&candidate(0), io::Error::other("there are 100 of these; remove them"))
+    })
 }

@@ -1,6 +1,25 @@
-//! Progress bars on a terminal's stderr; nothing where there is none.
+//! Progress on a terminal's stderr; nothing where there is none.
+
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
+
+/// Turns while something of unknown length goes on. It clears itself when dropped.
+pub struct Spinner(ProgressBar);
+
+impl Spinner {
+    pub fn new(what: &'static str) -> Spinner {
+        let bar = ProgressBar::new_spinner().with_message(what);
+        bar.enable_steady_tick(Duration::from_millis(100));
+        Spinner(bar)
+    }
+}
+
+impl Drop for Spinner {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
 
 /// A bar over `total` bytes. It clears itself when dropped.
 pub struct Bytes(ProgressBar);

@@ -163,28 +163,24 @@ impl Reader<'_> {
         parts: &[(String, Option<usize>, RowOrder)],
         cols: usize,
     ) -> Result<Linear> {
-        let mut linear = Linear { matrices: Vec::new(), bias: None };
-        let mut bias = Vec::new();
+        let (mut matrices, mut bias, mut has_bias) = (Vec::new(), Vec::new(), false);
         for (name, rows, order) in parts {
-            let mut matrix = self.matrix(name, cols)?;
+            let matrix = Matrix { order: *order, ..self.matrix(name, cols)? };
             let found = matrix.tensor.rows;
             if let Some(rows) = *rows {
                 ensure!(found == rows, "{name}.weight has {found} rows, expected {rows}");
             }
-            matrix.order = *order;
-            linear.matrices.push(matrix);
+            matrices.push(matrix);
             let bias_name = format!("{name}.bias");
             if self.gguf.tensors.contains_key(&bias_name) {
+                has_bias = true;
                 let values = self.vector(&bias_name, found)?;
-                let reordered = (0..found).filter_map(|row| values.get(order.source_row(row)));
-                bias.extend(reordered);
-                linear.bias = Some(Vec::new());
+                bias.extend((0..found).filter_map(|row| values.get(order.source_row(row))));
             } else {
                 bias.resize(bias.len() + found, 0.0);
             }
         }
-        linear.bias = linear.bias.map(|_| bias);
-        Ok(linear)
+        Ok(Linear { matrices, bias: has_bias.then_some(bias) })
     }
 
     fn rope(&mut self, head_dim: usize) -> Result<Rope> {

@@ -22,7 +22,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use hybrid::bundle::{Manifest, TokenInfo, Writer, sha256_reader};
 use hybrid::tokens::Tokens;
 
-use crate::progress::Bytes;
+use crate::progress::{Bytes, Spinner};
 
 pub fn command() -> Command {
     Command::new("pack")
@@ -60,7 +60,9 @@ pub fn run(arguments: &ArgMatches) -> Result<()> {
 }
 
 fn pack(model: &Path, output: &Path, replace: bool) -> Result<()> {
+    let reading = Spinner::new("reading");
     let source = open(model)?;
+    drop(reading);
     let mut writer = Writer::create(output, replace)?;
     let manifest = source.write(&mut writer)?;
     Ok(writer.finish(manifest)?)

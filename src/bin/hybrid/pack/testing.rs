@@ -13,29 +13,18 @@ pub mod gguf;
 pub const SMOLLM2: &str = "smollm2-135m-instruct-q4_1.gguf";
 pub const QWEN2: &str = "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf";
 
-/// A real model in the folder `HYBRID_MODELS`, else in the cache of the scripts. `scripts/test` fetches
-/// them; a test that finds none says so and passes.
+/// A real model in the folder `HYBRID_MODELS`, as `scripts/test` sets it: one that is not there is a failure.
+/// Without the variable, one in the cache of the scripts, or nothing to test.
 pub fn model(name: &str) -> Option<(Gguf, Mmap)> {
-    let path = folder()?.join(name);
-    match File::open(&path) {
-        Ok(file) => {
-            let map = hybrid::bundle::map(&file).unwrap();
-            Some((Gguf::parse(&map).unwrap(), map))
-        }
-        Err(error) => {
-            eprintln!("not tested: {}: {error}", path.display());
-            None
-        }
-    }
-}
-
-fn folder() -> Option<PathBuf> {
     let variable = |name| std::env::var_os(name).map(PathBuf::from);
-    variable("HYBRID_MODELS").or_else(|| {
-        let cache =
-            variable("XDG_CACHE_HOME").or_else(|| Some(variable("HOME")?.join(".cache")))?;
-        Some(cache.join("libhybrid"))
-    })
+    let cache = || variable("XDG_CACHE_HOME").or_else(|| Some(variable("HOME")?.join(".cache")));
+    let path = match variable("HYBRID_MODELS") {
+        Some(folder) => folder.join(name),
+        None => Some(cache()?.join("libhybrid").join(name)).filter(|path| path.is_file())?,
+    };
+    let file = File::open(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let map = hybrid::bundle::map(&file).unwrap();
+    Some((Gguf::parse(&map).unwrap(), map))
 }
 
 /// What llama.cpp said, from tests/data.
