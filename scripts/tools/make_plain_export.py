@@ -19,7 +19,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 # Initializers from this size on lie in the external file.
-EXTERNAL_BYTES = 1024
+EXTERNAL_BYTES = 256
 MASKED = np.float32(-3.4028235e38)
 
 
@@ -134,7 +134,7 @@ class Builder(Graph):
         self.value(self.inputs, "attention_mask", TensorProto.INT64, "batch_size", all_tokens)
         self.value(self.inputs, "position_ids", TensorProto.INT64, "batch_size", "sequence_length")
         self.value(self.outputs, "logits", TensorProto.FLOAT, "batch_size", "sequence_length", c.vocabulary)
-        embedding = self.constant(self.source.floats("token_embd.weight"), "model.embed_tokens.weight")
+        embedding = self.constant(self.source.floats("token_embd.weight"), "token_embd.weight")
         x = self.op("Gather", embedding, "input_ids", axis=0)
         self.batch, self.tokens = self.size("input_ids", 0), self.size("input_ids", 1)
         cos_sin, mask = self.rope_tables(), None
@@ -144,8 +144,9 @@ class Builder(Graph):
             self.cache("present", self.outputs, layer, all_tokens)
             x = self.layer(x, layer, past, cos_sin, mask)
         x = self.norm(x, "output_norm.weight")
-        output = "output.weight" if self.source.has("output.weight") else "token_embd.weight"
-        weight = self.constant(self.source.floats(output).T.copy(), "lm_head.weight")
+        tied = not self.source.has("output.weight")
+        output = self.source.floats("token_embd.weight" if tied else "output.weight")
+        weight = self.constant(output.T.copy(), "output.weight")
         self.op("MatMul", x, weight, name="logits")
 
     def layer(self, x, layer, past, cos_sin, mask):

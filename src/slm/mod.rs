@@ -12,6 +12,7 @@ pub mod kernels;
 mod packed;
 mod perplexity;
 mod plain;
+mod proto;
 mod sequence;
 
 use packed::PackedSlm;

@@ -112,3 +112,108 @@ fn mask_padding(logits: &mut [f32], dimensions: Dimensions) {
         row[dimensions.usable..].fill(f32::NEG_INFINITY);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Remembers what it was given; fails or is cancelled at a token, after consuming a part.
+    #[derive(Default)]
+    struct Recorder {
+        held: Vec<u32>,
+        wanted: Vec<usize>,
+        fail_at: Option<u32>,
+    }
+
+    impl Runner for Recorder {
+        fn run(
+            &mut self,
+            past: usize,
+            ids: &[u32],
+            rows: Range<usize>,
+            _: &Cancel,
+            output: &mut Output,
+        ) -> Result<()> {
+            assert_eq!(past, self.held.len());
+            self.wanted.extend(rows.clone().map(|row| past + row));
+            output.hidden.extend(rows.clone().map(|row| ids[row] as f32));
+            output.logits.extend(rows.flat_map(|_| [1.0; 3]));
+            for id in ids {
+                if self.fail_at == Some(*id) {
+                    return Err(Error::Cancelled);
+                }
+                self.held.push(*id);
+            }
+            Ok(())
+        }
+
+        fn truncate(&mut self, len: usize) -> Result<()> {
+            self.held.truncate(len);
+            Ok(())
+        }
+    }
+
+    fn sequence(fail_at: Option<u32>, capacity: usize) -> Sequence<Recorder> {
+        let dimensions = Dimensions {
+            layers: 1,
+            kv_heads: 1,
+            head_dim: 1,
+            hidden_size: 1,
+            vocabulary: 3,
+            usable: 2,
+            context: capacity,
+        };
+        Sequence::new(Recorder { fail_at, ..Recorder::default() }, dimensions, capacity)
+    }
+
+    #[test]
+    fn only_the_last_chunk_is_asked_for_the_last_row() {
+        for (len, rows, wanted) in [
+            (1, Rows::Last, vec![0]),
+            (CHUNK, Rows::Last, vec![CHUNK - 1]),
+            (2 * CHUNK + 3, Rows::Last, vec![2 * CHUNK + 2]),
+            (CHUNK + 1, Rows::All, (0..=CHUNK).collect()),
+            (0, Rows::Last, vec![]),
+        ] {
+            let mut sequence = sequence(None, 1000);
+            let output = sequence.feed(&vec![1; len], rows, &Cancel::new()).unwrap();
+            assert_eq!((sequence.len(), &sequence.runner.wanted), (len, &wanted));
+            assert_eq!(output.hidden.len(), wanted.len());
+            let padded = [1.0, 1.0, f32::NEG_INFINITY].repeat(wanted.len());
+            assert_eq!(output.logits, padded);
+        }
+    }
+
+    #[test]
+    fn a_failed_feed_leaves_nothing_behind() {
+        let mut sequence = sequence(Some(2), 1000);
+        sequence.feed(&[0, 1], Rows::Last, &Cancel::new()).unwrap();
+        let mut ids = vec![1; CHUNK + 10];
+        ids[CHUNK + 5] = 2;
+        let error = sequence.feed(&ids, Rows::Last, &Cancel::new()).unwrap_err();
+        assert!(matches!(error, Error::Cancelled));
+        assert_eq!((sequence.len(), sequence.runner.held.as_slice()), (2, &[0, 1][..]));
+    }
+
+    #[test]
+    fn what_cannot_be_fed_is_refused_before_anything_is_consumed() {
+        let mut sequence = sequence(None, 4);
+        sequence.feed(&[0, 1], Rows::Last, &Cancel::new()).unwrap();
+        let raised = Cancel::new();
+        raised.cancel();
+        let feeds = [
+            (vec![1, 3], Cancel::new(), "outside the vocabulary of 3"),
+            (vec![1, 1, 1], Cancel::new(), "2 used + 3 needed > 4"),
+            (vec![1], raised, "cancelled"),
+        ];
+        for (ids, cancel, text) in feeds {
+            let error = sequence.feed(&ids, Rows::All, &cancel).unwrap_err().to_string();
+            assert!(error.contains(text), "{error}");
+            assert_eq!(sequence.runner.held, [0, 1]);
+        }
+        assert!(sequence.rewind(3).unwrap_err().to_string().contains("rewind by 3 tokens of 2"));
+        sequence.rewind(1).unwrap();
+        sequence.feed(&[1, 1, 1], Rows::Last, &Cancel::new()).unwrap();
+        assert_eq!((sequence.len(), sequence.runner.held.as_slice()), (4, &[0, 1, 1, 1][..]));
+    }
+}

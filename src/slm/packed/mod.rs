@@ -6,7 +6,7 @@ use memmap2::Mmap;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::{ToDim, bail};
 
-use super::{Dimensions, in_graph};
+use super::{Dimensions, in_graph, proto};
 use crate::error::{Error, Result};
 
 mod ops;
@@ -38,7 +38,7 @@ impl PackedSlm {
 fn parse(graph: &[u8], weights: Arc<Mmap>) -> Result<InferenceModel> {
     let mut onnx = tract_onnx::onnx().with_ignore_value_info(true).with_ignore_output_shapes(true);
     ops::register(&mut onnx);
-    let proto = onnx.proto_model_for_read(&mut &*graph).map_err(in_graph)?;
+    let proto = proto::read(&onnx, graph).map_err(in_graph)?;
     let table = proto.metadata_props.iter().find(|entry| entry.key == "weights");
     let table = table.ok_or_else(|| Error::Bundle("graph.onnx has no table of weights".into()))?;
     let weights = Weights::new(&table.value, weights)?;

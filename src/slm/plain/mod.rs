@@ -14,7 +14,7 @@ use tract_onnx::model::ParseResult;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::{ShapeFact, ToDim, TractErrorContext, bail, ensure};
 
-use super::{Dimensions, in_graph};
+use super::{Dimensions, in_graph, proto};
 use crate::error::{Error, Result};
 
 mod hidden;
@@ -79,9 +79,8 @@ struct Parsed {
 fn parse(graph: &[u8], dir: &Path) -> TractResult<Parsed> {
     // What the export says of shapes is less exact than what follows from one batch.
     let onnx = tract_onnx::onnx().with_ignore_value_info(true).with_ignore_output_shapes(true);
-    let proto = onnx.proto_model_for_read(&mut &*graph)?;
-    let graph = proto.graph.as_ref().context("no graph")?;
-    let hidden = hidden::find(graph)?.to_owned();
+    let proto = proto::read(&onnx, graph)?;
+    let hidden = hidden::find(proto::graph(&proto)?)?.to_owned();
     let dir = dir.to_str().context("the bundle's path is not UTF-8, which external data need")?;
     let parsed = onnx.parse(&proto, Some(dir))?;
     let ParseResult { model, unresolved_inputs, outlets_by_name } = parsed;

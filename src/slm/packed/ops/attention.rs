@@ -1,7 +1,9 @@
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
-use super::{PackedOp, expect_inputs, expect_vector, filled, floats, rows_of, scratch, width_of};
+use super::{
+    PackedOp, Scratch, expect_inputs, expect_vector, filled, floats, rows_of, scratch, width_of,
+};
 use crate::slm::kernels::{AttentionShape, Kernels, KvCache, Rope};
 
 /// `Attention(qkv [1,S,(H+2·Hkv)·Dh], rope_factors [rope_dim/2]?) -> [1,S,H·Dh]`: causal attention
@@ -29,9 +31,29 @@ impl Attention {
         Ok(Attention { shape, rope_dim, rope_base: rope_base.to_bits() })
     }
 
-    fn rope(&self, factors: Option<&[f32]>) -> TractResult<Rope> {
-        Ok(Rope::new(self.rope_dim, f32::from_bits(self.rope_base), factors)?)
+    /// The layer's table of angles: one of another layer of the sequence where that has the same.
+    fn rope(&self, factors: Option<&[f32]>, scratch: &Scratch) -> TractResult<Arc<Rope>> {
+        let key = RopeKey {
+            dims: self.rope_dim,
+            base: f32::from_bits(self.rope_base),
+            factors: factors.map(<[f32]>::to_vec),
+        };
+        let mut ropes = scratch.ropes.try_borrow_mut()?;
+        if let Some((_, rope)) = ropes.iter().find(|(other, _)| *other == key) {
+            return Ok(rope.clone());
+        }
+        let rope = Arc::new(Rope::new(key.dims, key.base, factors)?);
+        ropes.push((key, rope.clone()));
+        Ok(rope)
     }
+}
+
+/// What a table of angles is made from.
+#[derive(PartialEq)]
+pub struct RopeKey {
+    dims: usize,
+    base: f32,
+    factors: Option<Vec<f32>>,
 }
 
 impl PackedOp for Attention {}
@@ -72,7 +94,7 @@ impl TypedOp for Attention {
 pub struct AttentionState {
     shape: AttentionShape,
     /// Made at the first run, when the factors are known.
-    rope: Option<Rope>,
+    rope: Option<Arc<Rope>>,
     cache: Option<KvCache>,
 }
 
@@ -99,16 +121,17 @@ impl OpState for AttentionState {
     ) -> TractResult<TVec<TValue>> {
         let qkv = inputs.first().context("no input")?;
         let cache = self.cache.as_mut().context("the KV cache is not allocated")?;
+        let scratch = scratch(context)?;
         let rope = match &mut self.rope {
             Some(rope) => rope,
             empty => {
                 let op = op.downcast_ref::<Attention>().context("not an Attention node")?;
                 let factors = inputs.get(1).map(|factors| floats(factors)).transpose()?;
-                empty.insert(op.rope(factors)?)
+                empty.insert(op.rope(factors, scratch)?)
             }
         };
         let out = filled(&[1, rows_of(qkv)?, self.shape.out_width()], |out| {
-            let mut scratch = scratch(context)?.attention.try_borrow_mut()?;
+            let mut scratch = scratch.attention.try_borrow_mut()?;
             Ok(Kernels::best().attention(rope, floats(qkv)?, cache, &mut scratch, out)?)
         })?;
         Ok(tvec!(out.into_tvalue()))

@@ -12,7 +12,7 @@ use tract_onnx::tract_hir::internal::*;
 
 use super::weights::Weights;
 use crate::error::Error;
-use crate::slm::kernels::{Activations, AttentionScratch};
+use crate::slm::kernels::{Activations, AttentionScratch, Rope};
 
 mod attention;
 mod embedding;
@@ -22,6 +22,7 @@ mod rows;
 mod swiglu;
 
 pub use attention::AttentionState;
+use attention::RopeKey;
 
 /// The domain our nodes carry in `graph.onnx`.
 pub const DOMAIN: &str = "org.libhybrid";
@@ -74,6 +75,8 @@ pub fn count_attention(model: &TypedModel) -> usize {
 pub struct Scratch {
     activations: RefCell<Activations>,
     attention: RefCell<AttentionScratch>,
+    /// Layers with equal parameters share one table of angles.
+    ropes: RefCell<Vec<(RopeKey, Arc<Rope>)>>,
 }
 
 /// The sequence's buffers, which the runner has put into tract's shared resources.
