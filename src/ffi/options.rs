@@ -215,6 +215,12 @@ mod tests {
     }
 
     #[test]
+    fn the_defaults_are_the_cores() {
+        let got = parse(|_| ()).unwrap();
+        assert_eq!(format!("{got:?}"), format!("{:?}", SessionOptions::default()));
+    }
+
+    #[test]
     fn every_field_arrives() {
         let stops = [c"END".as_ptr(), c"\n".as_ptr()];
         let got = parse(|o| {
