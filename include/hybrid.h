@@ -685,17 +685,18 @@ hybrid_status hybrid_set_log(hybrid_log_level level, hybrid_log_callback callbac
 // Advanced: Version
 // ------------------------------------------------------------------------------------------------
 //
-// HYBRID_ABI_VERSION is the number of this header; hybrid_abi_version() that of the library. A
-// program may run with a library of the same number or a higher one with the same thousands.
+// The number of the C ABI goes up when programs compiled against an earlier header have to be
+// compiled again. Functions, constants and fields of structs that grow are added without that.
 
-// Thousands: incompatible changes of the C ABI; units: additions.
-#define HYBRID_ABI_VERSION 1000
+// The C ABI of this header.
+#define HYBRID_ABI_VERSION 1
 
-// HYBRID_ABI_VERSION of the library that is linked.
+// The C ABI of the library that is linked; anything but HYBRID_ABI_VERSION means that it does not
+// fit the header.
 int32_t hybrid_abi_version(void);
 
-// One line of `key=value` words: version, abi, features of this build, and the compute kernel
-// chosen on this CPU. Static; never NULL.
+// One line of `key=value` words: version, abi, features of this build, target, and the compute
+// kernel chosen on this CPU. Static; never NULL.
 const char *hybrid_build_info(void);
 
 #ifdef __cplusplus

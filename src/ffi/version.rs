@@ -1,24 +1,25 @@
 //! Version
 //!
-//! HYBRID_ABI_VERSION is the number of this header; hybrid_abi_version() that of the library. A
-//! program may run with a library of the same number or a higher one with the same thousands.
+//! The number of the C ABI goes up when programs compiled against an earlier header have to be
+//! compiled again. Functions, constants and fields of structs that grow are added without that.
 
 use std::ffi::{CString, c_char};
 use std::sync::OnceLock;
 
 use crate::slm::kernels::Kernels;
 
-/// Thousands: incompatible changes of the C ABI; units: additions.
-pub const HYBRID_ABI_VERSION: i32 = 1000;
+/// The C ABI of this header.
+pub const HYBRID_ABI_VERSION: i32 = 1;
 
-/// HYBRID_ABI_VERSION of the library that is linked.
+/// The C ABI of the library that is linked; anything but HYBRID_ABI_VERSION means that it does not
+/// fit the header.
 #[unsafe(no_mangle)]
 pub extern "C" fn hybrid_abi_version() -> i32 {
     HYBRID_ABI_VERSION
 }
 
-/// One line of `key=value` words: version, abi, features of this build, and the compute kernel
-/// chosen on this CPU. Static; never NULL.
+/// One line of `key=value` words: version, abi, features of this build, target, and the compute
+/// kernel chosen on this CPU. Static; never NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn hybrid_build_info() -> *const c_char {
     static INFO: OnceLock<CString> = OnceLock::new();
