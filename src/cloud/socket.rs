@@ -241,3 +241,52 @@ fn connect(host: &str, port: u16, deadline: Instant) -> io::Result<TcpStream> {
     }
     Err(last)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    const SOON: Duration = Duration::from_millis(100);
+    const LATE: Duration = Duration::from_secs(20);
+
+    fn watch(time: Duration) -> (Watch, Cancel) {
+        let (watch, cancel) = (Watch::new(), Cancel::new());
+        watch.begin(Instant::now() + time, &cancel);
+        (watch, cancel)
+    }
+
+    fn error(result: io::Result<Socket>) -> String {
+        result.err().map(|e| e.to_string()).unwrap_or_default()
+    }
+
+    #[test]
+    fn a_name_is_looked_up() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let dialler = Dialler::new("localhost".into(), listener.local_addr().unwrap().port());
+        let socket = dialler.dial(&watch(LATE).0).unwrap();
+        assert!(socket.is_idle());
+        drop(listener.accept().unwrap());
+        let gone = (0..200).any(|_| {
+            thread::sleep(Duration::from_millis(5));
+            !socket.is_idle()
+        });
+        assert!(gone, "a closed connection is not idle");
+    }
+
+    #[test]
+    fn hanging_lookups_are_waited_for_within_limits() {
+        let dialler = Dialler::new("127.0.0.1".into(), 1);
+        let mut hanging: Vec<_> =
+            (0..MAX_DIALS).map(|_| Running::start(&dialler.running).unwrap()).collect();
+        assert!(error(dialler.dial(&watch(SOON).0)).contains("deadline"));
+        let (cancelled, cancel) = watch(LATE);
+        cancel.cancel();
+        assert!(error(dialler.dial(&cancelled)).contains("cancelled"));
+
+        hanging.pop();
+        // Nobody listens there, but it was tried.
+        let tried = error(dialler.dial(&watch(LATE).0));
+        assert!(!tried.contains("deadline"), "{tried}");
+    }
+}
