@@ -60,7 +60,7 @@ pub fn command() -> Command {
         .arg(text("prompt", "TEXT", "Continue this text as it stands"))
         .arg(text("chat", "TEXT", "Answer this message, by the bundle's chat template"))
         .group(ArgGroup::new("input").args(["prompt", "chat"]).required(true))
-        .arg(text("system", "TEXT", "The system message before it").requires("chat"))
+        .arg(text("system", "TEXT", "The system message before it").conflicts_with("prompt"))
         .arg(small("max-tokens", "Tokens generated at most").default_value("256"))
         .arg(number("context", "Tokens of context; 0 is the model's limit").default_value("0"))
         .arg(
