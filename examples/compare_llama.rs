@@ -14,13 +14,11 @@ use anyhow::{Context, Result, bail, ensure};
 use hybrid::Cancel;
 use hybrid::bundle::Verify;
 use hybrid::session::Model;
-use hybrid::slm::Rows;
+use hybrid::slm::{Rows, perplexity};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 const LIMIT: f64 = 0.01;
-/// Rows of logits asked for at once: they are large.
-const CHUNK: usize = 128;
 
 #[derive(Deserialize)]
 struct Reference {
@@ -106,18 +104,12 @@ fn compare_perplexity(model: &Model, reference: &Perplexity, data: &Path) -> Res
     let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
     ensure!(sha256(&bytes) == reference.tokens_sha256, "llama.cpp has other tokens for the text");
 
-    let mut losses = Vec::new();
-    for window in ids.chunks(reference.window) {
-        let mut targets = window[1..].iter();
-        each_row(model, window, |logits| {
-            losses.extend(targets.next().map(|&id| loss(logits, id)));
-        })?;
-    }
-    let ours = (losses.iter().sum::<f64>() / losses.len() as f64).exp();
+    let scored = perplexity(&model.slm, &ids, reference.window, &Cancel::new(), |_| ())?;
+    let ours = scored.value();
     let difference = ours / reference.perplexity - 1.0;
     println!(
         "perplexity over {} tokens: ours {ours:.4}, llama.cpp {:.4} ({:+.2} %, at most {} %)",
-        losses.len(),
+        scored.tokens,
         reference.perplexity,
         100.0 * difference,
         100.0 * LIMIT
@@ -173,23 +165,6 @@ fn differing_steps(model: &Model, prompt: &Prompt) -> Result<Vec<usize>> {
         logits = state.feed(&[id], Rows::Last, &Cancel::new())?.logits;
     }
     Ok(differ)
-}
-
-/// Calls `row` with the logits after each of `ids`, from an empty cache.
-fn each_row(model: &Model, ids: &[u32], mut row: impl FnMut(&[f32])) -> Result<()> {
-    let mut state = model.slm.spawn(ids.len())?;
-    for chunk in ids.chunks(CHUNK) {
-        let output = state.feed(chunk, Rows::All, &Cancel::new())?;
-        output.logits.chunks_exact(output.logits.len() / chunk.len()).for_each(&mut row);
-    }
-    Ok(())
-}
-
-/// -ln p(id)
-fn loss(logits: &[f32], id: u32) -> f64 {
-    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f64 = logits.iter().map(|&logit| f64::from(logit - largest).exp()).sum();
-    sum.ln() - f64::from(logits[id as usize] - largest)
 }
 
 fn most_likely(logits: &[f32]) -> u32 {
