@@ -131,7 +131,7 @@ def all_fallback(bench: Bench, got: Outcome, complaint: str) -> None:
 
 def unplugged_in_the_middle(bench: Bench) -> None:
     """Must be the last: it stops the server while the program writes."""
-    options = ["--threshold", "2", "--max-tokens", "60", "--deadline-ms", "3000"]
+    options = ["--threshold", "2", "--max-tokens", "60"]
     command = bench.arguments(bench.same, *options, prompt=STORY)
     program = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
