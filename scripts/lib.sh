@@ -93,29 +93,33 @@ build_cli() {
   (cd "$ROOT" && cargo build --release --features cli --bin hybrid)
 }
 
-# build_archive [PROFILE]: the static library, as $ARCHIVE.
+# build_archive PROFILE: the static library, as $ARCHIVE.
 build_archive() {
   need_rust
-  (cd "$ROOT" && cargo rustc --profile "${1:-release}" --lib --crate-type staticlib) >&2
-  ARCHIVE=$TARGET/${1:-release}/libhybrid.a
+  (cd "$ROOT" && cargo rustc --profile "$1" --lib --crate-type staticlib) >&2
+  ARCHIVE=$TARGET/$1/libhybrid.a
 }
 
 # build_examples: the archive and the C programs on it, in $EXAMPLES.
 EXAMPLES=$TARGET/examples-c
 build_examples() {
-  build_archive
+  build_archive release
   make -s -C "$ROOT/examples-c" HYBRID_LIB="$ARCHIVE" OUT="$EXAMPLES" >&2
 }
 
-# bundle NAME: prints the directory of a model's bundle, packed again when the tool or the model changed.
+# bundle NAME: prints the directory of a model's bundle, with the reward head of heads/ if there is one for it.
+# Made again when the tool, the model or the head changed.
+declare -A HEADS=([qwen-0.5b]=$ROOT/heads/qwen2.5-coder-0.5b)
 bundle() {
-  local gguf dir=$TARGET/bundles/$1 key
+  local gguf dir=$TARGET/bundles/$1 head=${HEADS[$1]:-} key
+  [ -d "$head" ] || head=
   gguf=$(model "$1")
-  key=$(sha256sum "$HYBRID" "$gguf.ok")
+  key=$(sha256sum "$HYBRID" "$gguf.ok" ${head:+"$head"/*})
   if [ "$(cat "$dir.key" 2>/dev/null)" != "$key" ]; then
-    rm -rf "$dir" "$dir.key"
+    rm -f "$dir.key"
     mkdir -p "$TARGET/bundles"
-    "$HYBRID" pack "$gguf" -o "$dir" >&2
+    "$HYBRID" pack --force "$gguf" -o "$dir" >&2
+    if [ -n "$head" ]; then "$HYBRID" reward "$dir" "$head" >&2; fi
     printf '%s' "$key" >"$dir.key"
   fi
   printf '%s\n' "$dir"
