@@ -1,7 +1,7 @@
 //! `hybrid run`: generates with a bundle, and shows who wrote what.
 
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -107,7 +107,7 @@ pub fn run(arguments: &ArgMatches) -> Result<()> {
     Ok(())
 }
 
-fn open(dir: &PathBuf) -> Result<Model> {
+fn open(dir: &Path) -> Result<Model> {
     let bar = Bytes::new("checking", 0);
     let bundle =
         Bundle::open_with_progress(dir, Verify::All, &mut |done, total| bar.set(done, total))?;
