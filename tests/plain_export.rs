@@ -164,9 +164,11 @@ fn chunks_rewind_and_failure_are_as_in_a_packed_bundle() {
     }
 }
 
+type Damage = fn(&mut GraphProto);
+
 #[test]
 fn damaged_exports_are_errors_that_say_why() {
-    let table: &[(fn(&mut GraphProto), &str)] = &[
+    let table: &[(Damage, &str)] = &[
         (|g| add_input(g, "use_cache_branch"), "\"use_cache_branch\""),
         (|g| add_input(g, "past_key_values.2.value"), "\"past_key_values.2.value\""),
         (|g| g.input.retain(|i| i.name != "attention_mask"), "without a source"),
