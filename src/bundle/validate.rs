@@ -28,7 +28,7 @@ impl FileRole {
             FileRole::Graph => 2 << 30,
             FileRole::Weights => 1 << 42,
             FileRole::Tokenizer => 128 << 20,
-            FileRole::Reward => 256 << 20,
+            FileRole::Reward => 64 << 20,
         }
     }
 }

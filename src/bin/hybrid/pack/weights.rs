@@ -43,14 +43,15 @@ pub fn write(plan: &Plan, entries: &[Entry], file: &[u8], writer: &mut Writer) -
     let bar = Bytes::new("packing", entries.iter().map(|entry| entry.bytes).sum());
     writer.add(FileRole::Weights, |out| {
         for (matrix, entry) in plan.matrices().into_iter().zip(entries) {
+            let row_bytes = entry.bytes / entry.rows.max(1) as u64;
             let mut row = |row, buffer: &mut _| {
+                bar.add(row_bytes);
                 matrix
                     .tensor
                     .decode_row(file, matrix.order.source_row(row), buffer)
                     .map_err(|e| hybrid::Error::Model(format!("{}: {e:#}", matrix.name)))
             };
             pack_matrix(entry.format, entry.rows, entry.cols, &mut row, out)?;
-            bar.add(entry.bytes);
         }
         Ok(())
     })?;

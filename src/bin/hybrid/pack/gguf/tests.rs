@@ -139,8 +139,6 @@ fn huge_counts_and_lengths_are_errors() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
-
     #[test]
     fn damaged_models_never_panic(
         qwen in any::<bool>(),
