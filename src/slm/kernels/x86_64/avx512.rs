@@ -32,6 +32,10 @@ fn available() -> bool {
         && is_x86_feature_detected!("f16c")
 }
 
+/// A single row of activations is bound by memory, which delivers more from several places at once:
+/// so many tiles are read side by side, far from each other.
+const STREAMS: usize = 4;
+
 #[target_feature(enable = "avx512bw,avx512vnni")]
 unsafe fn tiles(matrix: &Matrix, acts: &Activations, tiles: Range<usize>, out: &Output) {
     // SAFETY: the caller's promise, passed on.
@@ -51,44 +55,67 @@ unsafe fn tiles(matrix: &Matrix, acts: &Activations, tiles: Range<usize>, out: &
 unsafe fn quantised<C: Code>(
     matrix: &Matrix,
     acts: &Activations,
-    tiles: Range<usize>,
+    mut tiles: Range<usize>,
     out: &Output,
 ) {
+    if acts.rows() == 1 {
+        let stream = tiles.len() / STREAMS;
+        for tile in tiles.start..tiles.start + stream {
+            let mut at = [tile; STREAMS];
+            for i in 0..STREAMS {
+                at[i] += i * stream;
+            }
+            for panel in acts.panels() {
+                // SAFETY: the caller's promise, passed on.
+                unsafe { multiply::<C, 1, STREAMS>(matrix, panel, at, out) };
+            }
+        }
+        tiles.start += STREAMS * stream;
+    }
     for tile in tiles {
-        let lines = matrix.tile(tile).as_chunks::<64>().0;
         for panel in acts.panels() {
             // SAFETY: the caller's promise, passed on.
             unsafe {
                 match panel.rows {
-                    16 => multiply::<C, 16>(lines, panel, tile, out),
-                    8 => multiply::<C, 8>(lines, panel, tile, out),
-                    4 => multiply::<C, 4>(lines, panel, tile, out),
-                    2 => multiply::<C, 2>(lines, panel, tile, out),
-                    _ => multiply::<C, 1>(lines, panel, tile, out),
+                    16 => multiply::<C, 16, 1>(matrix, panel, [tile], out),
+                    8 => multiply::<C, 8, 1>(matrix, panel, [tile], out),
+                    4 => multiply::<C, 4, 1>(matrix, panel, [tile], out),
+                    2 => multiply::<C, 2, 1>(matrix, panel, [tile], out),
+                    _ => multiply::<C, 1, 1>(matrix, panel, [tile], out),
                 }
             }
         }
     }
 }
 
-/// One tile times a panel of `M` rows.
+/// `T` tiles times a panel of `M` rows.
 #[target_feature(enable = "avx512bw,avx512vnni")]
-unsafe fn multiply<C: Code, const M: usize>(
-    tile: &[Line],
+unsafe fn multiply<C: Code, const M: usize, const T: usize>(
+    matrix: &Matrix,
     panel: Panel,
-    index: usize,
+    tiles: [usize; T],
     out: &Output,
 ) {
-    let mut sums = [Zmm::load(&out.bias(index)).0; M];
+    let mut lines: [&[Line]; T] = [&[]; T];
+    let mut sums = [[_mm512_setzero_ps(); M]; T];
+    for t in 0..T {
+        lines[t] = matrix.tile(tiles[t]).as_chunks().0;
+        sums[t] = [Zmm::load(&out.bias(tiles[t])).0; M];
+    }
     let acts = panel.blocks.as_chunks::<M>().0.as_chunks::<2>().0;
-    for (group, acts) in tile.chunks_exact(C::LINES).zip(acts) {
+    for (g, acts) in acts.iter().enumerate() {
         for half in 0..2 {
-            block::<C, M>(group, half, &acts[half], &mut sums);
+            for t in 0..T {
+                let group = &lines[t][g * C::LINES..(g + 1) * C::LINES];
+                block::<C, M>(group, half, &acts[half], &mut sums[t]);
+            }
         }
     }
-    for row in 0..M {
-        // SAFETY: the caller gave this tile to this call alone.
-        unsafe { out.store(panel.first + row, index, &Zmm(sums[row]).to_array()) };
+    for t in 0..T {
+        for row in 0..M {
+            // SAFETY: the caller gave these tiles to this call alone.
+            unsafe { out.store(panel.first + row, tiles[t], &Zmm(sums[t][row]).to_array()) };
+        }
     }
 }
 
