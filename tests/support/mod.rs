@@ -8,7 +8,7 @@
 //! It listens on 127.0.0.1 only, every loop in it is bounded, and it ends when dropped.
 
 // Each test binary compiles this module for itself and uses a part of it.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
 
 mod certificates;
 mod logs;

@@ -41,17 +41,18 @@ struct Kept {
 }
 
 impl Answers<'_> {
-    /// The greedy answer to a prompt: at most [`MAX_TOKENS`] ids, ending with the token that reaches
-    /// `stop`, or with a stop token.
-    pub fn get(&self, name: &str, prompt: &[u32], stop: Stop) -> Result<Vec<u32>> {
+    /// The greedy answer to a prompt: at most `room` ids, ending with the token that reaches `stop`, or
+    /// with a stop token.
+    pub fn get(&self, name: &str, prompt: &[u32], stop: Stop, room: usize) -> Result<Vec<u32>> {
+        let room = room.min(MAX_TOKENS);
         let path = self.dir.join(format!("{}.json", self.key(prompt)));
         let kept = load(&path)?;
-        let mut ids = self.trim(kept.unwrap_or_default(), stop);
-        if self.is_done(&ids, stop) {
+        let mut ids = self.trim(kept.unwrap_or_default(), stop, room);
+        if self.is_done(&ids, stop, room) {
             return Ok(ids);
         }
-        while !self.is_done(&ids, stop) {
-            ids = self.trim(self.extend(name, prompt, ids)?, stop);
+        while !self.is_done(&ids, stop, room) {
+            ids = self.trim(self.extend(name, prompt, ids)?, stop, room);
         }
         let kept = Kept { model: self.model.into(), prompt: name.into(), ids };
         super::replace(&path, &serde_json::to_vec(&kept)?)?;
@@ -66,18 +67,18 @@ impl Answers<'_> {
     }
 
     /// Cuts after the first token at which the answer is done.
-    fn trim(&self, mut ids: Vec<u32>, stop: Stop) -> Vec<u32> {
+    fn trim(&self, mut ids: Vec<u32>, stop: Stop, room: usize) -> Vec<u32> {
         let mut text = Vec::new();
         let end = ids.iter().position(|&id| {
             text.extend_from_slice(self.tokens.bytes(id));
             self.tokens.is_stop(id) || stop.reached(&text)
         });
-        ids.truncate(end.map_or(MAX_TOKENS, |at| (at + 1).min(MAX_TOKENS)));
+        ids.truncate(end.map_or(room, |at| (at + 1).min(room)));
         ids
     }
 
-    fn is_done(&self, ids: &[u32], stop: Stop) -> bool {
-        ids.len() >= MAX_TOKENS
+    fn is_done(&self, ids: &[u32], stop: Stop, room: usize) -> bool {
+        ids.len() >= room
             || ids.last().is_some_and(|&id| self.tokens.is_stop(id))
             || stop.reached(&self.tokens.bytes_of(ids))
     }

@@ -60,6 +60,11 @@ impl<'a> Collector<'a> {
         })
     }
 
+    /// Tokens that an answer to `prompt` may have.
+    pub fn room(&self, prompt: &[u32]) -> usize {
+        self.state.capacity().saturating_sub(prompt.len())
+    }
+
     /// The features along `answer`, from the cache folder where they are there already.
     pub fn get(&mut self, prompt: &[u32], answer: &[u32]) -> Result<Positions> {
         let path = self.dir.join(format!("{}.bin", self.key(prompt, answer)));

@@ -15,17 +15,20 @@ const STATISTICS_PENALTY: f64 = 0.01;
 const ITERATIONS: u64 = 300;
 const MEMORY: usize = 10;
 
-/// `bias + Σ weight · feature`, the log-odds of agreement.
+/// `bias + Σ weight · (feature - centre)`, the log-odds of agreement. The centres keep the sum small, so
+/// that f32 is enough where the head runs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Linear {
     pub bias: f64,
+    pub centre: Vec<f32>,
     /// Statistics, hidden state before, and by option hidden state after.
     pub weights: Vec<f64>,
 }
 
 impl Linear {
     pub fn log_odds(&self, features: &[f32]) -> f64 {
-        self.bias + dot(&self.weights, features)
+        let terms = self.weights.iter().zip(&self.centre).zip(features);
+        self.bias + terms.map(|((w, &c), &x)| w * f64::from(x - c)).sum::<f64>()
     }
 
     pub fn log_odds_of_rows(&self, data: &Dataset) -> Vec<f64> {
@@ -36,6 +39,7 @@ impl Linear {
     fn then(&self, scale: f64, shift: f64) -> Linear {
         Linear {
             bias: self.bias * scale + shift,
+            centre: self.centre.clone(),
             weights: self.weights.iter().map(|w| w * scale).collect(),
         }
     }
@@ -45,7 +49,7 @@ impl Linear {
 pub struct Standardised<'a> {
     data: &'a Dataset,
     rows: Vec<f32>,
-    mean: Vec<f64>,
+    centre: Vec<f32>,
     /// One over the standard deviation; 0 for a column that never changes.
     scale: Vec<f64>,
 }
@@ -58,20 +62,21 @@ impl<'a> Standardised<'a> {
         for row in 0..data.rows() {
             mean.iter_mut().zip(data.row(row)).for_each(|(m, &x)| *m += f64::from(x) / n);
         }
+        let centre: Vec<f32> = mean.into_iter().map(|m| m as f32).collect();
         let mut variance = vec![0.0; width];
         for row in 0..data.rows() {
-            let columns = variance.iter_mut().zip(&mean).zip(data.row(row));
-            columns.for_each(|((v, m), &x)| *v += (f64::from(x) - m).powi(2) / n);
+            let columns = variance.iter_mut().zip(&centre).zip(data.row(row));
+            columns.for_each(|((v, c), x)| *v += f64::from(x - c).powi(2) / n);
         }
         let scale: Vec<f64> =
             variance.iter().map(|v| if *v > 1e-12 { 1.0 / v.sqrt() } else { 0.0 }).collect();
         let rows = (0..data.rows())
             .flat_map(|row| {
-                let columns = data.row(row).iter().zip(&mean).zip(&scale);
-                columns.map(|((&x, m), s)| ((f64::from(x) - m) * s) as f32)
+                let columns = data.row(row).iter().zip(&centre).zip(&scale);
+                columns.map(|((x, c), s)| (f64::from(x - c) * s) as f32)
             })
             .collect();
-        Standardised { data, rows, mean, scale }
+        Standardised { data, rows, centre, scale }
     }
 
     /// Fits a head on raw features. `l2` is the penalty on the weights of the hidden states.
@@ -82,10 +87,8 @@ impl<'a> Standardised<'a> {
             .collect();
         let rows = self.rows.chunks_exact(self.data.width(true)).map(|row| &row[..width]).collect();
         let fitted = minimise(Objective::new(rows, &self.data.agrees, penalty))?;
-        let weights: Vec<f64> =
-            fitted.weights.iter().zip(&self.scale).map(|(w, s)| w * s).collect();
-        let shift: f64 = weights.iter().zip(&self.mean).map(|(w, m)| w * m).sum();
-        Ok(Linear { bias: fitted.bias - shift, weights })
+        let weights = fitted.weights.iter().zip(&self.scale).map(|(w, s)| w * s).collect();
+        Ok(Linear { bias: fitted.bias, centre: self.centre[..width].to_vec(), weights })
     }
 }
 
@@ -194,7 +197,13 @@ impl Gradient for Objective<'_> {
     }
 }
 
-fn minimise(objective: Objective) -> Result<Linear> {
+/// What [`minimise`] found.
+struct Fitted {
+    bias: f64,
+    weights: Vec<f64>,
+}
+
+fn minimise(objective: Objective) -> Result<Fitted> {
     ensure!(
         objective.agrees.contains(&0.0) && objective.agrees.contains(&1.0),
         "the SLM and the cloud LLM always agree or never: there is nothing to learn from these prompts"
@@ -211,7 +220,7 @@ fn minimise(objective: Objective) -> Result<Linear> {
         best.len() > 1 && best.iter().all(|w| w.is_finite()),
         "the fit did not converge; are the features finite?"
     );
-    Ok(Linear { bias: best[0], weights: best[1..].to_vec() })
+    Ok(Fitted { bias: best[0], weights: best[1..].to_vec() })
 }
 
 #[cfg(test)]

@@ -94,7 +94,14 @@ fn collect(options: &Options, model: &Model, prompts: &[Prompt]) -> Result<(Data
     let bar = Steps::new("prompts", prompts.len() as u64);
     for prompt in prompts {
         let ids = model.tokens.encode_prompt(&prompt.text, true)?;
-        let answer = answers.get(&prompt.id, &ids, prompt.stop)?;
+        let room = collector.room(&ids);
+        ensure!(
+            !ids.is_empty() && room > 0,
+            "prompt {} has {} tokens: the SLM's context has no room for it and an answer",
+            prompt.id,
+            ids.len()
+        );
+        let answer = answers.get(&prompt.id, &ids, prompt.stop, room)?;
         let positions =
             collector.get(&ids, &answer).with_context(|| format!("prompt {}", prompt.id))?;
         match prompt.split {

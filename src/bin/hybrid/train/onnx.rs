@@ -1,4 +1,4 @@
-//! Writes a fitted head as `reward.onnx`: `sigmoid(Σ input · weight + bias)`.
+//! Writes a fitted head as `reward.onnx`: `sigmoid(Σ (input - centre) · weight + bias)`.
 
 use hybrid::reward::{HIDDEN, HIDDEN_AFTER, OUTPUT, STATS, statistics};
 use prost::Message;
@@ -16,19 +16,29 @@ const IR_VERSION: i64 = 8;
 
 /// The file's bytes. The head reads the state after the candidate when it has weights for it.
 pub fn write(head: &Linear, hidden_size: usize) -> Vec<u8> {
-    let (stats, hidden) = head.weights.split_at(statistics::COUNT);
-    let (before, after) = hidden.split_at(hidden_size);
+    let after = statistics::COUNT + hidden_size;
+    let inputs = [
+        (HIDDEN, statistics::COUNT..after),
+        (HIDDEN_AFTER, after..head.weights.len()),
+        (STATS, 0..statistics::COUNT),
+    ];
     let mut graph = GraphProto { name: "reward".into(), ..GraphProto::default() };
     let mut sum = "bias".to_owned();
-    graph.initializer.push(tensor("bias", 1, &[head.bias]));
-    for (input, weights) in [(HIDDEN, before), (HIDDEN_AFTER, after), (STATS, stats)] {
-        if weights.is_empty() {
+    graph.initializer.push(tensor("bias", [1, 1], [head.bias as f32]));
+    for (input, columns) in inputs {
+        let size = columns.len();
+        if size == 0 {
             continue;
         }
-        let [weight, product, next] = ["weight", "product", "sum"].map(|s| format!("{input}.{s}"));
-        graph.input.push(value(input, weights.len()));
-        graph.initializer.push(tensor(&weight, weights.len(), weights));
-        graph.node.push(node("MatMul", &[input, &weight], &product));
+        let weights = head.weights[columns.clone()].iter().map(|&w| w as f32);
+        let centres = head.centre[columns].iter().copied();
+        let [centre, centred, weight, product, next] =
+            ["centre", "centred", "weight", "product", "sum"].map(|s| format!("{input}.{s}"));
+        graph.input.push(value(input, size));
+        graph.initializer.push(tensor(&centre, [1, size], centres));
+        graph.initializer.push(tensor(&weight, [size, 1], weights));
+        graph.node.push(node("Sub", &[input, &centre], &centred));
+        graph.node.push(node("MatMul", &[&centred, &weight], &product));
         graph.node.push(node("Add", &[&product, &sum], &next));
         sum = next;
     }
@@ -49,13 +59,12 @@ pub fn write(head: &Linear, hidden_size: usize) -> Vec<u8> {
     model.encode_to_vec()
 }
 
-/// A column of weights.
-fn tensor(name: &str, rows: usize, values: &[f64]) -> TensorProto {
+fn tensor(name: &str, dims: [usize; 2], values: impl IntoIterator<Item = f32>) -> TensorProto {
     TensorProto {
         name: name.into(),
-        dims: vec![rows as i64, 1],
+        dims: dims.map(|n| n as i64).to_vec(),
         data_type: tensor_proto::DataType::Float as i32,
-        raw_data: values.iter().flat_map(|&v| (v as f32).to_le_bytes()).collect(),
+        raw_data: values.into_iter().flat_map(f32::to_le_bytes).collect(),
         ..TensorProto::default()
     }
 }
@@ -97,6 +106,7 @@ mod tests {
         for after in [false, true] {
             let mut head = testing::truth(D);
             head.weights.truncate(data.width(after));
+            head.centre = (0..data.width(after)).map(|i| (i as f32 * 0.9).cos()).collect();
             let mut loaded = Head::load(&write(&head, D), D).unwrap();
             assert_eq!(loaded.reads_after(), after);
             for row in 0..data.rows() {

@@ -10,7 +10,11 @@ use super::fit::{Linear, sigmoid};
 /// The log-odds by which [`dataset`] draws its labels.
 pub fn truth(hidden_size: usize) -> Linear {
     let width = statistics::COUNT + 2 * hidden_size;
-    Linear { bias: 1.5, weights: (0..width).map(|i| (i as f64 * 1.3 + 0.4).sin()).collect() }
+    Linear {
+        bias: 1.5,
+        centre: vec![0.0; width],
+        weights: (0..width).map(|i| (i as f64 * 1.3 + 0.4).sin()).collect(),
+    }
 }
 
 /// `rows` positions, ten per prompt.

@@ -1,0 +1,213 @@
+//! `hybrid train` and `hybrid reward` as a person runs them, against a TLS server of our own whose LLM
+//! agrees with the SLM exactly where the SLM is sure.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+
+use hybrid::Cancel;
+use hybrid::bundle::{Bundle, Verify};
+use hybrid::reward::{ScoreKind, Scorer};
+use hybrid::sampler::{Sampler, SamplerOptions, logit_stats};
+use hybrid::session::Model;
+use hybrid::slm::Rows;
+use serde_json::{Value, json};
+use temp_dir::TempDir;
+
+#[path = "support/gguf.rs"]
+#[allow(dead_code)]
+mod gguf;
+mod support;
+
+use support::{Identity, Reaction, Recorded, Server};
+
+/// Prompt and answer together.
+const LENGTH: usize = 40;
+
+/// Exit status, stdout, stderr.
+fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_hybrid")).args(arguments).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// Packs a small model; another `heads` makes another file.
+fn pack(temp: &TempDir, name: &str, kv_heads: usize) -> std::path::PathBuf {
+    let (model, bundle) = (temp.child(format!("{name}.gguf")), temp.child(name));
+    let mut file = gguf::Model { kv_heads, ..gguf::Model::new("qwen2") }.file();
+    let template = "{% for message in messages %}{{ message.content }}{% endfor %}";
+    file.set("tokenizer.chat_template", gguf::Value::Text(template.into()));
+    fs::write(&model, file.bytes()).unwrap();
+    let (status, _, err) = run(&["pack", text(&model), "-o", text(&bundle)]);
+    assert_eq!((status, err.as_str()), (Some(0), ""));
+    bundle
+}
+
+/// The SLM's token after `ids` and its log-probability.
+fn candidate(model: &Model, ids: &[u32]) -> (u32, f32) {
+    let mut state = model.slm.spawn(0).unwrap();
+    let logits = state.feed(ids, Rows::Last, &Cancel::new()).unwrap().logits;
+    let token = Sampler::new(SamplerOptions::default()).unwrap().sample(&logits, ids).unwrap();
+    (token, logit_stats(&logits, token).log_p)
+}
+
+/// The log-probability under which the LLM disagrees: a fifth of the texts'.
+fn limit(model: &Model) -> f32 {
+    let mut all: Vec<f32> = (0..50u32)
+        .map(|i| candidate(model, &[(i * 7) % 200 + 1, (i * 31) % 200 + 1, i + 1]).1)
+        .collect();
+    all.sort_by(f32::total_cmp);
+    all[10]
+}
+
+fn server(model: Arc<Model>) -> Server {
+    let limit = limit(&model);
+    Server::start(&Identity::good(), move |request: &Recorded| {
+        let body = request.json();
+        let ids = |value: &Value| serde_json::from_value::<Vec<u32>>(value.clone()).unwrap();
+        let answer = match request.path.as_str() {
+            "/tokenize" => {
+                let special = body["parse_special"] == true;
+                let tokens = model.tokens.encode(body["content"].as_str().unwrap(), special);
+                json!({ "tokens": tokens.unwrap() })
+            }
+            "/detokenize" => {
+                let bytes = model.tokens.bytes_of(&ids(&body["tokens"]));
+                json!({ "content": String::from_utf8(bytes).unwrap() })
+            }
+            "/completion" => complete(&model, limit, ids(&body["prompt"]), &body["n_predict"]),
+            path => panic!("{path}"),
+        };
+        Reaction::json(200, &answer.to_string())
+    })
+}
+
+fn complete(model: &Model, limit: f32, mut ids: Vec<u32>, burst: &Value) -> Value {
+    let mut tokens = Vec::new();
+    while tokens.len() < burst.as_u64().unwrap() as usize && ids.len() + 1 < LENGTH {
+        let (token, log_p) = candidate(model, &ids);
+        let other = u32::from(if token == u32::from(b'x') { b'y' } else { b'x' });
+        let token = if log_p < limit || model.tokens.is_stop(token) { other } else { token };
+        tokens.push(token);
+        ids.push(token);
+    }
+    let end = ids.len() + 1 >= LENGTH;
+    if end {
+        tokens.push(model.tokens.stop());
+    }
+    let content = String::from_utf8_lossy(&model.tokens.bytes_of(&tokens)).into_owned();
+    json!({ "content": content, "tokens": tokens, "stop_type": if end { "eos" } else { "limit" } })
+}
+
+fn prompts(count: usize) -> String {
+    let line = |i: usize| {
+        let split = if i % 4 == 3 { "validation" } else { "train" };
+        let content = format!("tell me {i} {}", "abcdefgh".chars().cycle().nth(i * 3).unwrap());
+        json!({ "id": format!("p{i}"), "split": split, "prefill": ">",
+            "messages": [{ "role": "user", "content": content }] })
+        .to_string()
+    };
+    (0..count).map(line).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn a_head_is_trained_over_tls_and_installed() {
+    let temp = TempDir::new().unwrap();
+    let bundle = pack(&temp, "bundle", 2);
+    let (file, ca) = (temp.child("prompts.jsonl"), temp.child("ca.pem"));
+    let (cache, out) = (temp.child("cache"), temp.child("head"));
+    fs::write(&file, prompts(40)).unwrap();
+    let server = server(Arc::new(Model::open(&bundle, Verify::All).unwrap()));
+    fs::write(&ca, server.ca_pem()).unwrap();
+
+    let common = ["train", text(&bundle), "--prompts", text(&file), "--cloud-model", "toy"];
+    let common = [&common[..], &["--cache", text(&cache), "--out", text(&out)]].concat();
+    let url = server.url();
+    let online = ["--cloud-url", &url, "--ca", text(&ca), "--server", "llama-cpp"];
+    let (status, stdout, err) = run(&[&common[..], &online].concat());
+    assert_eq!((status, err.as_str()), (Some(0), ""), "{stdout}");
+    assert!(stdout.contains("train: 30 prompts"), "{stdout}");
+
+    // The LLM's rule is a limit on one statistic, which a head can learn.
+    let about: Value = serde_json::from_slice(&fs::read(out.join("reward.json")).unwrap()).unwrap();
+    let auc = about["training"]["figures_on_validation"][0]["auc"].as_f64().unwrap();
+    assert!(auc > 0.9, "{auc}\n{stdout}");
+    let opened = Bundle::open(&bundle, Verify::All).unwrap();
+    let info = opened.manifest().reward.clone().unwrap();
+    assert_eq!(info.cloud_model, "toy");
+    assert!((0.0..1.0).contains(&info.default_threshold));
+    let scorer = Scorer::open(&opened, ScoreKind::Auto, 0).unwrap();
+    assert_eq!((scorer.kind(), scorer.needs_after()), (ScoreKind::Head, info.after));
+
+    // Everything is kept: the same head again, without the cloud.
+    let onnx = fs::read(out.join("reward.onnx")).unwrap();
+    let asked = server.requests().len();
+    assert_eq!(run(&common).0, Some(0));
+    assert_eq!(fs::read(out.join("reward.onnx")).unwrap(), onnx);
+    assert_eq!(server.requests().len(), asked);
+
+    // The folder serves other bundles of the same model, and no others unless told to.
+    let same = pack(&temp, "same", 2);
+    let renamed = run(&["reward", text(&same), text(&out)]);
+    assert_eq!(renamed.0, Some(0), "{}", renamed.2);
+    let other = pack(&temp, "other", 4);
+    let (status, _, err) = run(&["reward", text(&other), text(&out)]);
+    assert_eq!(status, Some(1));
+    assert!(err.contains("--any-source"), "{err}");
+    assert!(Bundle::open(&other, Verify::All).unwrap().manifest().reward.is_none());
+    assert_eq!(run(&["reward", text(&other), text(&out), "--any-source"]).0, Some(0));
+    fs::write(out.join("reward.onnx"), &onnx[..onnx.len() - 1]).unwrap();
+    let (status, _, err) = run(&["reward", text(&same), text(&out)]);
+    assert_eq!(status, Some(1));
+    assert!(err.contains("is not the file that reward.json describes"), "{err}");
+}
+
+#[test]
+fn what_cannot_be_trained_is_said() {
+    let temp = TempDir::new().unwrap();
+    let bundle = pack(&temp, "bundle", 2);
+    let (file, ca, cache) =
+        (temp.child("prompts.jsonl"), temp.child("ca.pem"), temp.child("cache"));
+    fs::write(&file, prompts(8)).unwrap();
+    let stranger = Server::start(&Identity::good(), |request| match request.path.as_str() {
+        "/tokenize" => Reaction::json(200, r#"{"tokens":[1,2,3]}"#),
+        _ => Reaction::json(404, "{}"),
+    });
+    fs::write(&ca, stranger.ca_pem()).unwrap();
+    let url = stranger.url();
+    let common = ["train", text(&bundle), "--cloud-model", "toy", "--cache", text(&cache)];
+    let online = ["--cloud-url", &url, "--ca", text(&ca), "--server", "llama-cpp"];
+    let with = |more: &[&str]| run(&[&common[..], more].concat());
+
+    let (status, _, err) = with(&[&["--prompts", text(&file)], &online[..]].concat());
+    assert_eq!(status, Some(1));
+    assert!(err.contains("vocabulary is not the SLM's"), "{err}");
+    let (status, _, err) = with(&["--prompts", text(&file)]);
+    assert_eq!(status, Some(1));
+    assert!(err.contains("prompt p") && err.contains("give --cloud-url"), "{err}");
+    assert_eq!(with(&[]).0, Some(2), "no prompts at all");
+
+    for (lines, text_of_error) in [
+        ("", "there are 0 and 0"),
+        ("{}", "prompts.jsonl:1: missing field"),
+        (r#"{"id":"a","messages":[],"split":"test"}"#, "prompts.jsonl:1: unknown variant `test`"),
+    ] {
+        fs::write(&file, lines).unwrap();
+        let (status, _, err) = with(&["--prompts", text(&file)]);
+        assert_eq!(status, Some(1));
+        assert!(err.contains(text_of_error), "{err}");
+    }
+    let long = format!(
+        r#"{{"id":"a","messages":[{{"role":"user","content":"{}"}}],"split":"train"}}
+{{"id":"b","messages":[{{"role":"user","content":"b"}}],"split":"validation"}}"#,
+        "a".repeat(70)
+    );
+    fs::write(&file, long).unwrap();
+    let (_, _, err) = with(&["--prompts", text(&file)]);
+    assert!(err.contains("prompt a has 70 tokens"), "{err}");
+}
