@@ -12,6 +12,7 @@ use super::objects::{self, hybrid_cloud, hybrid_model};
 use super::pointers;
 use super::sized::{self, SizedStruct, end_of};
 use super::status::hybrid_status;
+use crate::tokens::Tokens;
 
 /// The wire format of a server.
 pub type hybrid_server = i32;
@@ -116,7 +117,8 @@ pub unsafe extern "C" fn hybrid_cloud_probe_vocabulary(
         let cloud = unsafe { pointers::reference(cloud, "cloud") }?;
         // SAFETY: header rule *Pointers*.
         let model = unsafe { pointers::reference(model, "model") }?;
-        let answer = cloud.cloud.probe_vocabulary(&*model.model.tokens)?;
+        let tokens: &Tokens = &model.model.tokens;
+        let answer = cloud.cloud.probe_vocabulary(tokens)?;
         if let Some(shared) = shared {
             *shared = answer.into();
         }
