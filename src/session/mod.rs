@@ -23,7 +23,7 @@ use crate::cancel::Cancel;
 use crate::consult::Consult;
 use crate::error::{Error, Result};
 use crate::policy::{Mode, Policy};
-use crate::reward::Scorer;
+use crate::reward::{ScoreKind, Scorer};
 use crate::sampler::Sampler;
 use crate::slm::{Slm, SlmState};
 use crate::tokens::{ChatTemplate, Message, Tokens, to_text, whole_len};
@@ -48,8 +48,14 @@ use proposer::{Proposer, Score};
 use text::TextOut;
 use turns::{Reply, Turns};
 
-/// The threshold where a bundle has none of its own.
+/// The threshold where a bundle has none for the score in use.
 const DEFAULT_THRESHOLD: f32 = 0.5;
+
+/// A bundle's threshold is calibrated for its head and means nothing for another score.
+fn default_threshold(bundle: &Bundle, score: Option<ScoreKind>) -> f32 {
+    let reward = bundle.manifest().reward.as_ref().filter(|_| score == Some(ScoreKind::Head));
+    reward.map_or(DEFAULT_THRESHOLD, |reward| reward.default_threshold)
+}
 
 /// A bundle loaded for use: shared by sessions and threads.
 pub struct Model {
@@ -81,6 +87,7 @@ pub struct Session {
     tokens: Arc<Tokens>,
     chat_template: Option<Arc<ChatTemplate>>,
     cloud: Option<Arc<dyn Consult>>,
+    score_kind: Option<ScoreKind>,
     policy: Policy,
     consult_deadline: Duration,
     cancel: Cancel,
@@ -104,6 +111,7 @@ struct Parts {
     chat_template: Option<Arc<ChatTemplate>>,
     slm: Box<dyn SlmState>,
     scorer: Option<Box<dyn Score>>,
+    score_kind: Option<ScoreKind>,
     default_threshold: f32,
     clock: Clock,
 }
@@ -141,20 +149,18 @@ impl Session {
         cloud: Option<Arc<dyn Consult>>,
         options: SessionOptions,
     ) -> Result<Session> {
-        let reward = model.bundle.manifest().reward.as_ref();
         let scorer = match options.mode {
-            Mode::Hybrid => {
-                let scorer = Scorer::open(&model.bundle, options.score, options.sampler.seed)?;
-                Some(Box::new(scorer) as Box<dyn Score>)
-            }
+            Mode::Hybrid => Some(Scorer::open(&model.bundle, options.score, options.sampler.seed)?),
             Mode::LocalOnly | Mode::CloudFirst => None,
         };
+        let score_kind = scorer.as_ref().map(Scorer::kind);
         let parts = Parts {
             tokens: model.tokens.clone(),
             chat_template: model.chat_template.clone(),
             slm: model.slm.spawn(options.context)?,
-            scorer,
-            default_threshold: reward.map_or(DEFAULT_THRESHOLD, |reward| reward.default_threshold),
+            scorer: scorer.map(|scorer| Box::new(scorer) as Box<dyn Score>),
+            score_kind,
+            default_threshold: default_threshold(&model.bundle, score_kind),
             clock: Clock::real(),
         };
         Session::from_parts(parts, cloud, &options)
@@ -171,6 +177,7 @@ impl Session {
             tokens: parts.tokens,
             chat_template: parts.chat_template,
             cloud,
+            score_kind: parts.score_kind,
             policy,
             consult_deadline: options.consult_deadline,
             cancel: Cancel::new(),
@@ -326,6 +333,16 @@ impl Session {
     /// Every token of the context, prompt and generated.
     pub fn ids(&self) -> &[u32] {
         self.context.ids()
+    }
+
+    /// What [`ScoreKind::Auto`] became; `None` where the mode needs no score.
+    pub fn score_kind(&self) -> Option<ScoreKind> {
+        self.score_kind
+    }
+
+    /// The threshold in use, see [`Policy::threshold`].
+    pub fn threshold(&self) -> f32 {
+        self.policy.threshold
     }
 
     pub fn stats(&self) -> Stats {

@@ -17,7 +17,7 @@ const MAX_STOP_STRING_BYTES: usize = 1024;
 pub struct SessionOptions {
     pub mode: Mode,
     /// Candidates that score under it are weak; 0 or more, see [`Policy::threshold`]. `None`: the
-    /// bundle's default threshold (0.5 where it has no head).
+    /// default of the bundle's reward head; 0.5 for another score.
     pub threshold: Option<f32>,
     /// Once spent, candidates are kept, marked as fallback. A consult that has begun may overshoot it.
     pub budget: Budget,

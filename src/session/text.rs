@@ -137,6 +137,25 @@ mod tests {
         }
     }
 
+    /// However bytes are cut, the text is the same and no call hands out part of a character.
+    #[test]
+    fn cuts_do_not_matter() {
+        let texts: [&[u8]; 4] = [
+            "naïve 😀 日本語 \u{10FFFF}".as_bytes(),
+            b"bad \xFF\xFE \xE2\x82 and \xF0\x9F\x98\x80",
+            b"\xE2\x82",
+            b"\x82\x82\xC3",
+        ];
+        for text in texts {
+            for size in 1..=text.len() {
+                let mut out = out(&["never"]);
+                let mut shown: String = text.chunks(size).map(|chunk| out.push(chunk).0).collect();
+                shown += &out.flush();
+                assert_eq!(shown, to_text(text), "cut every {size} bytes");
+            }
+        }
+    }
+
     #[test]
     fn unfinished_characters_are_held_back() {
         let mut out = out(&["x€y"]);

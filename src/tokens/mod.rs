@@ -1,4 +1,4 @@
-//! Text to tokens and back: byte-exact, streamed in whole UTF-8 characters.
+//! Text to tokens and back, byte by byte.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -14,7 +14,7 @@ mod table;
 mod utf8;
 
 pub use chat::{ChatTemplate, Message};
-pub use utf8::{Utf8Stream, to_text, whole_len};
+pub use utf8::{to_text, whole_len};
 
 use table::Table;
 

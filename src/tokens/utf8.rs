@@ -1,31 +1,5 @@
 //! Bytes to text, in whole UTF-8 characters only.
 
-/// Holds back bytes until they are whole UTF-8 characters.
-///
-/// Bytes that are part of no character become U+FFFD, so the text is for people; the exact bytes are
-/// in [`crate::session::Step::bytes`].
-#[derive(Debug, Clone, Default)]
-pub struct Utf8Stream {
-    /// The start of an unfinished character, at most three bytes.
-    held: Vec<u8>,
-}
-
-impl Utf8Stream {
-    /// The text that `bytes` complete.
-    pub fn push(&mut self, bytes: &[u8]) -> String {
-        self.held.extend_from_slice(bytes);
-        let rest = self.held.split_off(whole_len(&self.held));
-        let text = to_text(&self.held);
-        self.held = rest;
-        text
-    }
-
-    /// What is still held back, as U+FFFD; empty when nothing is.
-    pub fn flush(&mut self) -> String {
-        to_text(&std::mem::take(&mut self.held))
-    }
-}
-
 /// How many of `bytes` come before an unfinished character at their end.
 pub fn whole_len(bytes: &[u8]) -> usize {
     for start in (bytes.len().saturating_sub(3)..bytes.len()).rev() {
@@ -67,26 +41,6 @@ mod tests {
         ];
         for (bytes, want) in rows {
             assert_eq!(whole_len(bytes), *want, "{bytes:x?}");
-        }
-    }
-
-    /// However the bytes are cut, the text is the same and no call hands out part of a character.
-    #[test]
-    fn cuts_do_not_matter() {
-        let texts: [&[u8]; 4] = [
-            "naïve 😀 日本語 \u{10FFFF}".as_bytes(),
-            b"bad \xFF\xFE \xE2\x82 and \xF0\x9F\x98\x80",
-            b"\xE2\x82",
-            b"\x82\x82\xC3",
-        ];
-        for text in texts {
-            for size in 1..=text.len() {
-                let mut stream = Utf8Stream::default();
-                let mut out: String = text.chunks(size).map(|chunk| stream.push(chunk)).collect();
-                out += &stream.flush();
-                assert_eq!(out, to_text(text), "cut every {size} bytes");
-                assert_eq!(stream.flush(), "");
-            }
         }
     }
 }

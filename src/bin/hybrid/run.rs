@@ -97,6 +97,9 @@ pub fn run(arguments: &ArgMatches) -> Result<()> {
     let model = Arc::new(open(path(arguments, "BUNDLE").context("required by clap")?)?);
     let cloud = cloud(arguments, &model)?;
     let mut session = Session::new(model, cloud, options)?;
+    if let Some(score) = session.score_kind() {
+        eprintln!("score    {score:?}, threshold {}", session.threshold());
+    }
     match arguments.get_one::<String>("prompt") {
         Some(prompt) => session.prompt(prompt)?,
         None => session.chat(&messages(arguments))?,

@@ -203,6 +203,7 @@ impl Bench {
                 log: self.log.clone(),
             }),
             scorer: scored.then(|| Box::new(score) as Box<dyn Score>),
+            score_kind: None,
             default_threshold: 0.5,
             clock: Clock {
                 elapsed: Box::new(move || Duration::from_millis(millis.load(Relaxed))),
