@@ -1,7 +1,6 @@
 //! Sessions on a real model: what scripts in the place of the SLM cannot show.
 
 mod models;
-#[allow(unused_imports)]
 #[path = "support/mod.rs"]
 mod support;
 
