@@ -50,8 +50,11 @@ pub trait SlmState: Send {
     /// Tokens that fit at most.
     fn capacity(&self) -> usize;
 
-    /// Consumes `ids` in chunks with a cancel check before each. All or nothing: on an error the
-    /// state is as it was before.
+    /// Consumes `ids` in chunks, with a cancel check before each and between the graph's nodes. All or
+    /// nothing: on an error the state is as it was before. No ids give an empty output.
+    ///
+    /// Errors: [`Error::ContextFull`] and [`Error::InvalidArgument`] (an id outside the vocabulary)
+    /// before anything is computed; [`Error::Cancelled`]; [`Error::Model`].
     fn feed(&mut self, ids: &[u32], rows: Rows, cancel: &Cancel) -> Result<Output>;
 
     /// Forgets the last `n` tokens. Fails when there are fewer.
@@ -84,6 +87,9 @@ struct Dimensions {
 
 impl Slm {
     /// Parses, checks and plans the graph. The weights of a packed graph stay mapped.
+    ///
+    /// Errors: [`Error::Bundle`] for a damaged graph or one that is not the manifest's;
+    /// [`Error::Unsupported`] for an input of a plain export that is not known.
     pub fn open(bundle: &Bundle) -> Result<Slm> {
         let dimensions = Dimensions::of(bundle)?;
         // tract is known to panic on some damaged graphs; here that is a damaged bundle.
@@ -95,7 +101,10 @@ impl Slm {
         Ok(Slm { graph, dimensions })
     }
 
-    /// `context`: tokens the state can hold; 0 means the model's own limit.
+    /// `context`: tokens the state can hold; 0 means the model's own limit. A packed graph's cache
+    /// takes memory as tokens come.
+    ///
+    /// Errors: [`Error::InvalidArgument`] for more than the model's limit.
     pub fn spawn(&self, context: usize) -> Result<Box<dyn SlmState>> {
         let limit = self.dimensions.context;
         if context > limit {
