@@ -1,11 +1,16 @@
 //! The reward head against its contract: good heads equal the formula, bad ones are errors.
 
+use std::fs;
+use std::path::Path;
+
 use hybrid::Error;
+use hybrid::bundle::{RewardInfo, sha256};
 use hybrid::reward::{
     Features, HIDDEN, HIDDEN_AFTER, Head, OUTPUT, STATS, ScoreKind, Scorer, statistics,
 };
 use hybrid::sampler::LogitStats;
 use prost::Message;
+use serde_json::Value;
 use tract_onnx::pb::{
     GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto,
     TypeProto, ValueInfoProto, tensor_proto, tensor_shape_proto, type_proto,
@@ -188,6 +193,57 @@ fn cut_and_flipped_files_never_panic() {
         let noise: Vec<u8> = (0..round * 3).map(|_| random.below(256) as u8).collect();
         assert!(Head::load(&noise, D).is_err());
     }
+}
+
+/// The heads in `heads/`: whole, described rightly, and equal to the formula in their weights.
+#[test]
+fn shipped_heads_keep_the_contract() {
+    let heads = Path::new(env!("CARGO_MANIFEST_DIR")).join("heads");
+    let mut checked = 0;
+    for entry in fs::read_dir(heads).unwrap() {
+        let dir = entry.unwrap().path();
+        let onnx = fs::read(dir.join("reward.onnx")).unwrap();
+        let about: Value =
+            serde_json::from_slice(&fs::read(dir.join("reward.json")).unwrap()).unwrap();
+        assert_eq!(about["onnx_sha256"], sha256(&onnx));
+        let info: RewardInfo = serde_json::from_value(about["reward"].clone()).unwrap();
+        let hidden_size = about["slm"]["hidden_size"].as_u64().unwrap() as usize;
+        let mut head = Head::load(&onnx, hidden_size).unwrap();
+        assert_eq!(head.reads_after(), info.after);
+        assert!(info.calibration.is_sorted_by(|a, b| a.threshold < b.threshold
+            && a.share <= b.share
+            && a.recall <= b.recall));
+
+        let graph = ModelProto::decode(&onnx[..]).unwrap().graph.unwrap();
+        for seed in 0..20 {
+            let (hidden, after) = (noise(hidden_size, seed), noise(hidden_size, seed + 50));
+            let stats: [f32; statistics::COUNT] =
+                noise(statistics::COUNT, seed + 99).try_into().unwrap();
+            let mut z = f64::from(floats(&graph, "bias")[0]);
+            for input in graph.input.iter().map(|input| input.name.as_str()) {
+                let values = match input {
+                    HIDDEN => &hidden[..],
+                    HIDDEN_AFTER => &after,
+                    _ => &stats,
+                };
+                let centres = floats(&graph, &format!("{input}.centre"));
+                let weights = floats(&graph, &format!("{input}.weight"));
+                let terms = values.iter().zip(&centres).zip(&weights);
+                z += terms.map(|((&x, &c), &w)| f64::from(x - c) * f64::from(w)).sum::<f64>();
+            }
+            let got = f64::from(head.run(&hidden, Some(&after), &stats).unwrap());
+            let want = 1.0 / (1.0 + (-z).exp());
+            assert!((got - want).abs() < 1e-4, "{}: {got} != {want}", dir.display());
+        }
+        checked += 1;
+    }
+    assert!(checked > 0);
+}
+
+/// Values of a constant that `hybrid train` wrote.
+fn floats(graph: &GraphProto, name: &str) -> Vec<f32> {
+    let tensor = graph.initializer.iter().find(|tensor| tensor.name == name).unwrap();
+    tensor.raw_data.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
 }
 
 /// `sigmoid(Σ input · weight + bias)` over the named inputs, as ONNX and as a formula.
