@@ -1,4 +1,6 @@
-//! What a logits vector says about a candidate, in two passes that the compiler vectorises.
+//! What a logits vector says about a candidate, in two vectorised passes.
+
+use crate::slm::kernels::Kernels;
 
 /// What the logits say about a candidate, at temperature 1 and before any filter. Log-probabilities
 /// under -30 are given as -30.
@@ -17,9 +19,7 @@ const TOP: usize = 8;
 const FLOOR: f32 = -30.0;
 /// Values worked on together, so that one comparison skips a chunk without a top logit.
 const CHUNK: usize = 64;
-/// Values whose exponentials are held at a time: stays in the first cache.
-const BLOCK: usize = 1024;
-/// Independent sums, so that the additions do not wait for each other.
+/// Independent maxima, so that the comparisons do not wait for each other.
 const LANES: usize = 16;
 
 /// Statistics of one row of logits. NaN counts as minus infinity; with no finite logit at all every
@@ -30,7 +30,7 @@ pub fn logit_stats(logits: &[f32], candidate: u32) -> LogitStats {
     if !max.is_finite() {
         return LogitStats { log_p: f32::NAN, top: [f32::NAN; TOP], entropy: f32::NAN };
     }
-    let (sum, weighted) = exp_sums(logits, max);
+    let (sum, weighted) = Kernels::best().exp_sums(logits, max);
     let log_sum = sum.ln();
     let log_p = |logit: f32| ((f64::from(logit - max) - log_sum) as f32).max(FLOOR);
     LogitStats {
@@ -73,58 +73,6 @@ fn insert(top: &mut [f32; TOP], value: f32) {
         top[at..].rotate_right(1);
         top[at] = value;
     }
-}
-
-/// Sums of exp(d) and of d exp(d) over all logits, where d = logit - max.
-fn exp_sums(logits: &[f32], max: f32) -> (f64, f64) {
-    let (mut sum, mut weighted) = (0.0, 0.0);
-    let (mut exps, mut products) = ([0f32; BLOCK], [0f32; BLOCK]);
-    // f32 within a block, f64 across: exact enough without conversions in the hot loop.
-    for block in logits.chunks(BLOCK) {
-        let (exps, products) = (&mut exps[..block.len()], &mut products[..block.len()]);
-        for ((e, product), &logit) in exps.iter_mut().zip(products.iter_mut()).zip(block) {
-            let d = clamp(logit - max);
-            *e = exp(d);
-            *product = d * *e;
-        }
-        sum += f64::from(lane_sum(exps));
-        weighted += f64::from(lane_sum(products));
-    }
-    (sum, weighted)
-}
-
-fn lane_sum(values: &[f32]) -> f32 {
-    let (chunks, rest) = values.as_chunks::<LANES>();
-    let mut lanes = [0f32; LANES];
-    for chunk in chunks {
-        for (lane, value) in lanes.iter_mut().zip(chunk) {
-            *lane += value;
-        }
-    }
-    lanes.iter().chain(rest).sum()
-}
-
-/// Keeps `exp` in its domain; -inf and NaN become a weight of nothing.
-fn clamp(d: f32) -> f32 {
-    if d > -80.0 { d } else { -80.0 }
-}
-
-/// e^x for x in -80..=0 with a relative error of 5e-6 near 0 and 2e-5 near -80: x = n ln 2 + r, with 2^n made from
-/// exponent bits and a polynomial for e^r. The standard function is exact to the last bit but not
-/// vectorised, which made these statistics cost ten times as much.
-fn exp(x: f32) -> f32 {
-    // Adding and subtracting 1.5 * 2^23 rounds to the nearest integer.
-    const ROUND: f32 = 12_582_912.0;
-    let rounded = x * std::f32::consts::LOG2_E + ROUND;
-    let r = x - (rounded - ROUND) * std::f32::consts::LN_2;
-    let p = 1.0 / 120.0;
-    let p = p * r + 1.0 / 24.0;
-    let p = p * r + 1.0 / 6.0;
-    let p = p * r + 0.5;
-    let p = p * r + 1.0;
-    let p = p * r + 1.0;
-    // The low bits of `rounded` are n, which is -116 at least: moved to the exponent they give 2^n.
-    p * f32::from_bits((rounded.to_bits() << 23).wrapping_add(127 << 23))
 }
 
 #[cfg(test)]
@@ -191,15 +139,6 @@ mod tests {
         for none in [&[][..], &[-inf], &[f32::NAN, -inf], &[inf, 0.0]] {
             let stats = logit_stats(none, 0);
             assert!(stats.log_p.is_nan() && stats.entropy.is_nan() && stats.top[0].is_nan());
-        }
-    }
-
-    #[test]
-    fn exp_is_accurate() {
-        for i in 0..=800_000 {
-            let x = -(i as f32) / 10_000.0;
-            let want = f64::from(x).exp();
-            assert!((f64::from(exp(x)) - want).abs() <= (5e-6 - 2e-7 * f64::from(x)) * want, "{x}");
         }
     }
 }

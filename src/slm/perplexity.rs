@@ -67,7 +67,8 @@ mod tests {
         let table = [
             (vec![0.0, 0.0], 0, 2f64.ln()),
             (vec![1.0, f32::NEG_INFINITY], 0, 0.0),
-            (vec![1000.0, 1000.0 + 3f32.ln()], 0, 4f64.ln()),
+            (vec![1000.0, 1000.0], 0, 2f64.ln()),
+            (vec![0.0, 3f32.ln()], 0, 4f64.ln()),
             (vec![0.0, f32::NEG_INFINITY], 1, f64::INFINITY),
         ];
         for (logits, id, wanted) in table {

@@ -1,4 +1,4 @@
-//! Norms, the gated activation and softmax over rows of floats.
+//! Norms, the gated activation and exponentials over rows of floats.
 
 use super::lanes::{LANES, Lanes};
 
@@ -38,21 +38,33 @@ pub(super) fn swiglu<L: Lanes>(gate_up: &[f32], width: usize, out: &mut [f32]) {
     }
 }
 
-/// Replaces values by `e^(x − max) / sum`; returns `(max, sum)`.
+/// The sums of `e^d` and of `d · e^d` over all values, where `d = x − max` is clamped to −80 and NaN
+/// counts as that. f32 within a block, f64 across blocks.
 #[inline(always)]
-pub(super) fn softmax<L: Lanes>(values: &mut [f32]) -> (f32, f32) {
-    let max = largest::<L>(values);
-    let sum = exp_minus::<L>(values, max);
-    let factor = 1.0 / sum;
-    values.iter_mut().for_each(|x| *x *= factor);
-    (max, sum)
+pub(super) fn exp_sums<L: Lanes>(values: &[f32], max: f32) -> (f64, f64) {
+    const BLOCK: usize = 64 * LANES;
+    let (mut sum, mut weighted) = (0.0, 0.0);
+    for block in values.chunks(BLOCK) {
+        let (whole, rest) = block.as_chunks::<LANES>();
+        let mut parts = [L::splat(0.0); 2];
+        for x in whole {
+            add_exp(L::load(x), max, &mut parts);
+        }
+        if !rest.is_empty() {
+            add_exp(L::load_part(rest, f32::NEG_INFINITY), max, &mut parts);
+        }
+        sum += f64::from(parts[0].sum());
+        weighted += f64::from(parts[1].sum());
+    }
+    (sum, weighted)
 }
 
 #[inline(always)]
-fn largest<L: Lanes>(values: &[f32]) -> f32 {
-    let (whole, rest) = values.as_chunks::<LANES>();
-    let tail = L::load_part(rest, f32::NEG_INFINITY);
-    tail.max(L::splat(largest_of::<L>(whole))).largest()
+fn add_exp<L: Lanes>(x: L, max: f32, sums: &mut [L; 2]) {
+    let d = x.sub(L::splat(max)).max(L::splat(-80.0));
+    let e = d.exp();
+    sums[0] = sums[0].add(e);
+    sums[1] = d.mul_add(e, sums[1]);
 }
 
 /// The largest value of whole vectors.
@@ -65,18 +77,7 @@ pub(super) fn largest_of<L: Lanes>(vectors: &[[f32; LANES]]) -> f32 {
     max.largest()
 }
 
-/// Replaces every `x` by `e^(x − max)`, exactly 0 far below it, and returns their sum.
-#[inline(always)]
-fn exp_minus<L: Lanes>(values: &mut [f32], max: f32) -> f32 {
-    let (whole, rest) = values.as_chunks_mut::<LANES>();
-    let mut last = [[f32::NEG_INFINITY; LANES]];
-    last[0][..rest.len()].copy_from_slice(rest);
-    let sum = exp_minus_of::<L>(whole, max) + exp_minus_of::<L>(&mut last, max);
-    rest.copy_from_slice(&last[0][..rest.len()]);
-    sum
-}
-
-/// The same for whole vectors.
+/// Replaces every `x` of whole vectors by `e^(x − max)`, exactly 0 far below it; returns their sum.
 #[inline(always)]
 pub(super) fn exp_minus_of<L: Lanes>(vectors: &mut [[f32; LANES]], max: f32) -> f32 {
     let max = L::splat(max);

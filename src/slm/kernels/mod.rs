@@ -52,8 +52,8 @@ macro_rules! kernels {
             elementwise::swiglu::<$lanes>(gate_up, width, out)
         }
         $(#[$feature])*
-        fn softmax(values: &mut [f32]) -> (f32, f32) {
-            elementwise::softmax::<$lanes>(values)
+        fn exp_sums(values: &[f32], max: f32) -> (f64, f64) {
+            elementwise::exp_sums::<$lanes>(values, max)
         }
         Kernels {
             name: $name,
@@ -64,7 +64,7 @@ macro_rules! kernels {
             rms_norm,
             skip_rms_norm,
             swiglu,
-            softmax,
+            exp_sums,
         }
     }};
 }
@@ -120,7 +120,7 @@ pub struct Kernels {
     rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
     skip_rms_norm: SkipRmsNorm,
     swiglu: unsafe fn(&[f32], usize, &mut [f32]),
-    softmax: unsafe fn(&mut [f32]) -> (f32, f32),
+    exp_sums: unsafe fn(&[f32], f32) -> (f64, f64),
 }
 
 static PORTABLE: Kernels = kernels!("portable", || true, lanes::Array, portable::tiles);
@@ -271,11 +271,11 @@ impl Kernels {
         Ok(())
     }
 
-    /// Turns logits into probabilities; returns the largest logit and the sum of
-    /// `e^(logit − largest)`. `-inf` becomes exactly 0; an empty slice gives `(-inf, 0)`.
-    pub fn softmax(&self, values: &mut [f32]) -> (f32, f32) {
+    /// The sums of `e^d` and of `d · e^d` over all values, where `d = x − max`. What lies more than 80
+    /// under `max`, and NaN, counts as nothing.
+    pub fn exp_sums(&self, values: &[f32], max: f32) -> (f64, f64) {
         // SAFETY: a table is only handed out on a CPU that has its instructions.
-        unsafe { (self.softmax)(values) }
+        unsafe { (self.exp_sums)(values, max) }
     }
 }
 
