@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Rewrites a GGUF file with every matrix as F32 or Q8_0.
+"""Rewrites a GGUF file with every matrix as F32, Q8_0 or Q4_0.
 
-    requantize.py SOURCE.gguf F32|Q8_0 OUT.gguf
+    requantize.py SOURCE.gguf F32|Q8_0|Q4_0 OUT.gguf
 
-F32 repeats the source's values exactly, so it shows arithmetic alone; Q8_0 rounds them as llama.cpp
+F32 repeats the source's values exactly, so it shows arithmetic alone; the others round them as llama.cpp
 does. Equal sources give equal files, byte for byte: the references name their SHA-256.
 """
 
@@ -12,7 +12,11 @@ import sys
 
 import gguf
 
-FILE_TYPES = {"F32": gguf.LlamaFileType.ALL_F32, "Q8_0": gguf.LlamaFileType.MOSTLY_Q8_0}
+FILE_TYPES = {
+    "F32": gguf.LlamaFileType.ALL_F32,
+    "Q8_0": gguf.LlamaFileType.MOSTLY_Q8_0,
+    "Q4_0": gguf.LlamaFileType.MOSTLY_Q4_0,
+}
 WRITER_SETS = {"GGUF.version", "GGUF.tensor_count", "GGUF.kv_count", "general.architecture"}
 
 
