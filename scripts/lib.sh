@@ -9,37 +9,43 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/libhybrid
 TARGET=${CARGO_TARGET_DIR:-$ROOT/target}
 
-# The toolchain that is there is the one that is used: rustup downloads nothing from these scripts.
-export RUSTUP_AUTO_INSTALL=0
+# The toolchain that is there is the one that is used: rustup downloads nothing from these scripts, not
+# even when a tool that they start tells it to. Its toolchain goes before that of need_cross.
+export RUSTUP_AUTO_INSTALL=0 RUSTUP_DIST_SERVER=http://127.0.0.1:9 RUSTUP_UPDATE_ROOT=http://127.0.0.1:9
 export PIP_DISABLE_PIP_VERSION_CHECK=1
-[ -x "$HOME/.cargo/bin/cargo" ] && PATH=$PATH:$HOME/.cargo/bin
+[ -x "$HOME/.cargo/bin/cargo" ] && PATH=$HOME/.cargo/bin:$PATH
 
 say() { printf '%s\n' "== $*" >&2; }
 die() { printf '%s\n' "error: $*" >&2; exit 1; }
 
+as_root() {
+  if [ "$(id -u)" = 0 ]; then
+    "$@"
+  else
+    command -v sudo >/dev/null || die "please run as root: $*"
+    sudo "$@"
+  fi
+}
+
 # apt_install PACKAGE...
 apt_install() {
-  local sudo=()
   command -v apt-get >/dev/null || die "please install: $* (this is not a Debian-like system)"
-  if [ "$(id -u)" != 0 ]; then
-    command -v sudo >/dev/null || die "please install as root: apt-get install $*"
-    sudo=(sudo)
-  fi
+  as_root true
   say "installing from apt: $*"
   # A service that a package brings (nginx) must not start: these scripts run their own, on free ports.
   local policy=/usr/sbin/policy-rc.d ours=
   if [ ! -e $policy ]; then
-    printf '#!/bin/sh\nexit 101\n' | "${sudo[@]}" tee $policy >/dev/null
-    "${sudo[@]}" chmod +x $policy
+    printf '#!/bin/sh\nexit 101\n' | as_root tee $policy >/dev/null
+    as_root chmod +x $policy
     ours=1
   fi
   local status=0 log
   log=$(mktemp)
   {
-    "${sudo[@]}" apt-get update &&
-      "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"
+    as_root apt-get update &&
+      as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-remove --no-install-recommends "$@"
   } </dev/null >"$log" 2>&1 || status=$?
-  if [ -n "$ours" ]; then "${sudo[@]}" rm -f $policy; fi
+  if [ -n "$ours" ]; then as_root rm -f $policy; fi
   [ $status = 0 ] || { cat "$log" >&2; die "apt-get could not install: $*"; }
   rm -f "$log"
 }
@@ -62,6 +68,62 @@ need_build_tools() {
   need_rust
   need gcc=gcc g++=g++ make=make cmake=cmake pkg-config=pkg-config python3=python3
 }
+
+# ---- Other machines ------------------------------------------------------------------------------
+
+ARM=aarch64-unknown-linux-gnu
+
+host_triple() { rustc -vV | sed -n 's/^host: //p'; }
+
+# has_std TRIPLE [RUSTC]: whether the compiler has the standard library of TRIPLE.
+has_std() { [ -d "$("${2:-rustc}" --print target-libdir --target "$1" 2>/dev/null)" ]; }
+
+# need_cross TRIPLE: what it takes to build for TRIPLE on this machine. Then `cross_cargo` runs cargo for it,
+# and $CROSS is the prefix of its gcc and binutils. The rustup toolchain is used if it has the standard library.
+# If not, Debian has a compiler with one, of which nothing outside `cross_cargo` takes notice.
+need_cross() {
+  [ "$1" = $ARM ] || die "no toolchain is known for $1; there is one for $ARM"
+  CROSS_TRIPLE=$1
+  CROSS=aarch64-linux-gnu-
+  need_rust
+  need ${CROSS}gcc=gcc-aarch64-linux-gnu ${CROSS}g++=g++-aarch64-linux-gnu
+  CROSS_ENV=(CC_aarch64_unknown_linux_gnu=${CROSS}gcc AR_aarch64_unknown_linux_gnu=${CROSS}ar
+    CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=${CROSS}gcc)
+  if ! has_std "$1"; then
+    has_std "$1" /usr/bin/rustc || need_debian_cross "$1"
+    CROSS_ENV+=(PATH="/usr/bin:$PATH" RUSTC=/usr/bin/rustc RUSTDOC=/usr/bin/rustdoc)
+  fi
+}
+
+need_debian_cross() {
+  local why="the Rust toolchain cannot build for $1: rustup target add $1"
+  grep -qx ID=debian /etc/os-release || die "$why"
+  add_arm64
+  (apt_install rustc-web cargo-web libstd-rust-web-dev:arm64) || die "$why"
+  has_std "$1" /usr/bin/rustc || die "$why"
+}
+
+add_arm64() {
+  dpkg --print-foreign-architectures | grep -qx arm64 || as_root dpkg --add-architecture arm64
+}
+
+# cross_cargo COMMAND ARGUMENT...: cargo for the target of need_cross.
+cross_cargo() { env "${CROSS_ENV[@]}" cargo "$1" --target "$CROSS_TRIPLE" "${@:2}"; }
+
+# need_qemu: programs of aarch64 run, by `qemu-aarch64 [-cpu MODEL]`.
+need_qemu() {
+  need qemu-aarch64=qemu-user
+  [ -e /lib/ld-linux-aarch64.so.1 ] && return
+  if grep -qx ID=debian /etc/os-release; then
+    add_arm64
+    apt_install libc6:arm64 libgcc-s1:arm64 libstdc++6:arm64
+  else
+    # The libraries of the cross compiler. Never with those above: two builds of glibc in one process hang.
+    export QEMU_LD_PREFIX=/usr/aarch64-linux-gnu
+  fi
+}
+
+# ---- What the scripts share ----------------------------------------------------------------------
 
 # need_venv NAME: the Python environment $CACHE/NAME with what scripts/tools/NAME.txt pins.
 need_venv() {
