@@ -16,6 +16,8 @@
 )]
 
 mod boundary;
+#[cfg(all(test, target_pointer_width = "64"))]
+mod layout;
 mod pointers;
 mod sized;
 
