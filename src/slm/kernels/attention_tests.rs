@@ -13,6 +13,9 @@ struct Case {
     qkv: Vec<f32>,
 }
 
+/// A case's queries and keys in f64, turned: `[token][head]`, key/value heads last.
+type Turned = Vec<Vec<Vec<f64>>>;
+
 impl Case {
     fn new(shape: AttentionShape, rope_dim: usize, tokens: usize, seed: u64) -> Case {
         let base = 10_000.0;
@@ -22,7 +25,17 @@ impl Case {
         Case { shape, rope, base: f64::from(base), qkv }
     }
 
-    /// One head of one token in f64, turned.
+    fn tokens(&self) -> usize {
+        self.qkv.len() / self.shape.qkv_width()
+    }
+
+    fn all_turned(&self) -> Turned {
+        let heads = self.shape.heads() + self.shape.kv_heads();
+        let token = |token| (0..heads).map(|head| self.turned(token, head)).collect();
+        (0..self.tokens()).map(token).collect()
+    }
+
+    /// One head of one token.
     fn turned(&self, token: usize, head: usize) -> Vec<f64> {
         let dim = self.shape.head_dim();
         let at = token * self.shape.qkv_width() + head * dim;
@@ -38,14 +51,14 @@ impl Case {
     }
 
     /// What head `head` of `token` attends to, with keys and values rounded to f16 as cached.
-    fn expected(&self, token: usize, head: usize) -> Vec<f64> {
+    fn expected(&self, turned: &Turned, token: usize, head: usize) -> Vec<f64> {
         let shape = self.shape;
         let half = |x: f64| half::f16::from_f64(x).to_f64();
-        let query = self.turned(token, head);
+        let query = &turned[token][head];
         let kv_head = head / (shape.heads() / shape.kv_heads());
         let score = |position: usize| {
-            let key = self.turned(position, shape.heads() + kv_head);
-            let dot: f64 = query.iter().zip(&key).map(|(q, k)| q * half(*k)).sum();
+            let key = &turned[position][shape.heads() + kv_head];
+            let dot: f64 = query.iter().zip(key).map(|(q, k)| q * half(*k)).sum();
             (dot / (shape.head_dim() as f64).sqrt()).exp()
         };
         let weights: Vec<f64> = (0..=token).map(score).collect();
@@ -81,10 +94,10 @@ impl Case {
 }
 
 fn check_attention(case: &Case, pieces: &[usize]) {
-    let tokens = case.qkv.len() / case.shape.qkv_width();
-    let (heads, dim) = (case.shape.heads(), case.shape.head_dim());
+    let (tokens, heads, dim) = (case.tokens(), case.shape.heads(), case.shape.head_dim());
+    let turned = case.all_turned();
     let all: Vec<f64> =
-        (0..tokens * heads).flat_map(|i| case.expected(i / heads, i % heads)).collect();
+        (0..tokens * heads).flat_map(|i| case.expected(&turned, i / heads, i % heads)).collect();
     for kernels in Kernels::available() {
         let mut cache = KvCache::new(case.shape, tokens).unwrap();
         let out = case.run(kernels, pieces, &mut cache);
@@ -104,7 +117,8 @@ fn check_attention(case: &Case, pieces: &[usize]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    // Fewer when the environment says so, as under QEMU.
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases.min(48)))]
 
     #[test]
     fn attention_equals_f64(

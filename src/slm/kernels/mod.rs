@@ -69,6 +69,8 @@ macro_rules! kernels {
     }};
 }
 
+#[cfg(target_arch = "aarch64")]
+mod aarch64;
 mod activations;
 pub mod aligned;
 mod attention;
@@ -126,9 +128,11 @@ pub struct Kernels {
 static PORTABLE: Kernels = kernels!("portable", || true, lanes::Array, portable::tiles);
 
 /// Every table with special instructions, best first.
+#[cfg(target_arch = "aarch64")]
+use aarch64::TABLES;
 #[cfg(target_arch = "x86_64")]
 use x86_64::TABLES;
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(not(any(target_arch = "aarch64", target_arch = "x86_64")))]
 static TABLES: [&Kernels; 0] = [];
 
 impl Kernels {
@@ -148,7 +152,7 @@ impl Kernels {
         Self::available().find(|table| table.name == name)
     }
 
-    /// `portable`, `avx2` or `avx512vnni`.
+    /// `portable`; `avx2`, `avx512vnni`; `neon`, `neon-dotprod`, `neon-i8mm`.
     pub fn name(&self) -> &'static str {
         self.name
     }

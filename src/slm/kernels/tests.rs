@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::activations::Activations;
+use super::aligned::Aligned;
 use super::testing::{Random, cols, matrix_rows, pack, random_rows, row_values};
 use super::*;
 
@@ -74,6 +75,43 @@ fn check_matmul(format: Format, rows: &[RowBuffer], m: usize, with_bias: bool, s
     }
 }
 
+/// What every function of a table makes of random values that begin `shift` floats after a cache line.
+fn every_result(
+    kernels: &Kernels,
+    format: Format,
+    weights: &[RowBuffer],
+    m: usize,
+    shift: usize,
+    seed: u64,
+) -> [Vec<f32>; 5] {
+    let mut random = Random(seed);
+    let cols = cols(weights);
+    let mut floats = |n: usize| {
+        let mut values = Aligned::<f32>::zeroed(shift + n);
+        values[shift..].iter_mut().for_each(|x| *x = random.signed());
+        values
+    };
+    let (x, y, gamma) = (floats(m * cols), floats(m * cols), floats(cols));
+    let (x, y, gamma) = (&x[shift..], &y[shift..], &gamma[shift..]);
+    let mut buffers = [m * weights.len(), m * cols, m * cols, m * cols / 2, m * cols].map(floats);
+    let mut outs = buffers.each_mut().map(|buffer| &mut buffer[shift..]);
+
+    let bytes = pack(format, weights);
+    let matrix = Matrix::new(format, weights.len(), cols, &bytes).unwrap();
+    let mut acts = Activations::new();
+    kernels.quantise(x, cols, &mut acts).unwrap();
+    kernels.matmul(&matrix, &acts, None, outs[0], weights.len()).unwrap();
+    let [_, norm, sum, gated, attended] = &mut outs;
+    kernels.skip_rms_norm(x, y, gamma, 1e-5, norm, sum).unwrap();
+    kernels.swiglu(x, cols / 2, gated).unwrap();
+    let shape = AttentionShape::new(2, 1, cols / 4).unwrap();
+    let mut cache = KvCache::new(shape, m).unwrap();
+    let (rope, mut scratch) = (Rope::new(8, 1e4, None).unwrap(), AttentionScratch::default());
+    let attended = &mut attended[..m * shape.out_width()];
+    kernels.attention(&rope, x, &mut cache, &mut scratch, attended).unwrap();
+    outs.map(|out| out.to_vec())
+}
+
 proptest! {
     #[test]
     fn matmul_equals_f64(
@@ -116,6 +154,19 @@ proptest! {
                 prop_assert_eq!(block.offset, block.scale * all as f32);
                 prop_assert!(block.codes.iter().all(|&c| c > -128));
             }
+        }
+    }
+
+    #[test]
+    fn alignment_of_floats_does_not_matter(
+        (format, rows) in matrix_rows(20, 3),
+        m in 1usize..6,
+        shift in 1usize..16,
+        seed: u64,
+    ) {
+        for kernels in Kernels::available() {
+            let aligned = every_result(kernels, format, &rows, m, 0, seed);
+            prop_assert_eq!(every_result(kernels, format, &rows, m, shift, seed), aligned);
         }
     }
 

@@ -1,0 +1,226 @@
+//! [`Lanes`] with NEON.
+
+use std::arch::aarch64::*;
+use std::arch::asm;
+
+use crate::slm::kernels::lanes::{LANES, Lanes};
+
+/// Sixteen f32 in four registers. Every aarch64 target of Rust's has NEON: the SAFETY of every
+/// instruction below.
+#[derive(Clone, Copy)]
+pub(super) struct Neon(pub [float32x4_t; 4]);
+
+impl Neon {
+    /// From the bits of f16 values. Their intrinsics are not stable, the instructions are base ARMv8.
+    #[inline(always)]
+    pub fn from_halves(halves: [uint16x8_t; 2]) -> Self {
+        let mut out = Self::splat(0.0);
+        for i in 0..2 {
+            let (low, high): (float32x4_t, float32x4_t);
+            // SAFETY: see the type; only registers are used.
+            unsafe {
+                asm!(
+                    "fcvtl {low:v}.4s, {halves:v}.4h",
+                    "fcvtl2 {high:v}.4s, {halves:v}.8h",
+                    halves = in(vreg) halves[i],
+                    low = out(vreg) low,
+                    high = lateout(vreg) high,
+                    options(pure, nomem, nostack)
+                );
+            }
+            (out.0[2 * i], out.0[2 * i + 1]) = (low, high);
+        }
+        out
+    }
+
+    /// The bits of f16 values, rounded to nearest even.
+    #[inline(always)]
+    fn to_halves(self) -> [uint16x8_t; 2] {
+        // SAFETY: see the type.
+        let mut out = [unsafe { vdupq_n_u16(0) }; 2];
+        for i in 0..2 {
+            // SAFETY: see the type; only registers are used.
+            unsafe {
+                asm!(
+                    "fcvtn {out:v}.4h, {low:v}.4s",
+                    "fcvtn2 {out:v}.8h, {high:v}.4s",
+                    low = in(vreg) self.0[2 * i],
+                    high = in(vreg) self.0[2 * i + 1],
+                    out = out(vreg) out[i],
+                    options(pure, nomem, nostack)
+                );
+            }
+        }
+        out
+    }
+
+    /// Applies an intrinsic to every register.
+    #[inline(always)]
+    fn map(mut self, f: unsafe fn(float32x4_t) -> float32x4_t) -> Self {
+        for i in 0..4 {
+            // SAFETY: see the type.
+            self.0[i] = unsafe { f(self.0[i]) };
+        }
+        self
+    }
+
+    /// Applies an intrinsic to every pair of registers.
+    #[inline(always)]
+    fn zip(mut self, other: Self, f: unsafe fn(float32x4_t, float32x4_t) -> float32x4_t) -> Self {
+        for i in 0..4 {
+            // SAFETY: see the type.
+            self.0[i] = unsafe { f(self.0[i], other.0[i]) };
+        }
+        self
+    }
+}
+
+// SAFETY: see the type.
+unsafe impl Lanes for Neon {
+    const MANY: bool = false;
+
+    #[inline(always)]
+    fn splat(x: f32) -> Self {
+        // SAFETY: see the type.
+        Neon([unsafe { vdupq_n_f32(x) }; 4])
+    }
+
+    #[inline(always)]
+    fn load(x: &[f32; LANES]) -> Self {
+        // SAFETY: see the type; four times 16 readable bytes.
+        Neon(unsafe {
+            [
+                vld1q_f32(x.as_ptr()),
+                vld1q_f32(x[4..].as_ptr()),
+                vld1q_f32(x[8..].as_ptr()),
+                vld1q_f32(x[12..].as_ptr()),
+            ]
+        })
+    }
+
+    #[inline(always)]
+    fn load_half(x: &[u16; LANES]) -> Self {
+        // SAFETY: see the type; twice 16 readable bytes.
+        Self::from_halves(unsafe { [vld1q_u16(x.as_ptr()), vld1q_u16(x[8..].as_ptr())] })
+    }
+
+    #[inline(always)]
+    fn to_array(self) -> [f32; LANES] {
+        let mut out = [0.0; LANES];
+        for (out, four) in out.as_chunks_mut::<4>().0.iter_mut().zip(self.0) {
+            // SAFETY: see the type; 16 writable bytes.
+            unsafe { vst1q_f32(out.as_mut_ptr(), four) };
+        }
+        out
+    }
+
+    #[inline(always)]
+    fn to_half_array(self) -> [u16; LANES] {
+        let mut out = [0; LANES];
+        for (out, eight) in out.as_chunks_mut::<8>().0.iter_mut().zip(self.to_halves()) {
+            // SAFETY: see the type; 16 writable bytes.
+            unsafe { vst1q_u16(out.as_mut_ptr(), eight) };
+        }
+        out
+    }
+
+    #[inline(always)]
+    fn to_low_bytes(self) -> [i8; LANES] {
+        let mut out = [0; LANES];
+        let x = self.0;
+        // SAFETY: see the type; 16 writable bytes.
+        unsafe {
+            let low = vuzp1q_s16(vreinterpretq_s16_f32(x[0]), vreinterpretq_s16_f32(x[1]));
+            let high = vuzp1q_s16(vreinterpretq_s16_f32(x[2]), vreinterpretq_s16_f32(x[3]));
+            let bytes = vuzp1q_s8(vreinterpretq_s8_s16(low), vreinterpretq_s8_s16(high));
+            vst1q_s8(out.as_mut_ptr(), bytes);
+        }
+        out
+    }
+
+    #[inline(always)]
+    fn add(self, other: Self) -> Self {
+        self.zip(other, vaddq_f32)
+    }
+
+    #[inline(always)]
+    fn sub(self, other: Self) -> Self {
+        self.zip(other, vsubq_f32)
+    }
+
+    #[inline(always)]
+    fn mul(self, other: Self) -> Self {
+        self.zip(other, vmulq_f32)
+    }
+
+    #[inline(always)]
+    fn div(self, other: Self) -> Self {
+        self.zip(other, vdivq_f32)
+    }
+
+    #[inline(always)]
+    fn mul_add(self, factor: Self, term: Self) -> Self {
+        let mut out = term;
+        for i in 0..4 {
+            // SAFETY: see the type.
+            out.0[i] = unsafe { vfmaq_f32(term.0[i], self.0[i], factor.0[i]) };
+        }
+        out
+    }
+
+    #[inline(always)]
+    fn max(self, other: Self) -> Self {
+        // `fmax` would return NaN for any NaN.
+        let mut out = other;
+        for i in 0..4 {
+            // SAFETY: see the type.
+            out.0[i] = unsafe { vbslq_f32(vcgtq_f32(self.0[i], out.0[i]), self.0[i], out.0[i]) };
+        }
+        out
+    }
+
+    #[inline(always)]
+    fn min(self, other: Self) -> Self {
+        let mut out = other;
+        for i in 0..4 {
+            // SAFETY: see the type.
+            out.0[i] = unsafe { vbslq_f32(vcltq_f32(self.0[i], out.0[i]), self.0[i], out.0[i]) };
+        }
+        out
+    }
+
+    #[inline(always)]
+    fn abs(self) -> Self {
+        self.map(vabsq_f32)
+    }
+
+    #[inline(always)]
+    fn sum(self) -> f32 {
+        let x = self.0;
+        // SAFETY: see the type.
+        unsafe {
+            let four = vaddq_f32(vaddq_f32(x[0], x[2]), vaddq_f32(x[1], x[3]));
+            let two = vadd_f32(vget_low_f32(four), vget_high_f32(four));
+            vpadds_f32(two)
+        }
+    }
+
+    #[inline(always)]
+    fn largest(self) -> f32 {
+        let x = self.0;
+        // SAFETY: see the type.
+        unsafe { vmaxvq_f32(vmaxq_f32(vmaxq_f32(x[0], x[2]), vmaxq_f32(x[1], x[3]))) }
+    }
+
+    #[inline(always)]
+    fn power_of_two(mut self) -> Self {
+        for i in 0..4 {
+            // SAFETY: see the type.
+            self.0[i] = unsafe {
+                let exponent = vshlq_n_s32::<23>(vreinterpretq_s32_f32(self.0[i]));
+                vreinterpretq_f32_s32(vaddq_s32(exponent, vdupq_n_s32(0x3F80_0000)))
+            };
+        }
+        self
+    }
+}
