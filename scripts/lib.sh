@@ -87,8 +87,11 @@ need_cross() {
   CROSS=aarch64-linux-gnu-
   need_rust
   need ${CROSS}gcc=gcc-aarch64-linux-gnu ${CROSS}g++=g++-aarch64-linux-gnu
-  CROSS_ENV=(CC_aarch64_unknown_linux_gnu=${CROSS}gcc AR_aarch64_unknown_linux_gnu=${CROSS}ar
-    CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=${CROSS}gcc)
+  CROSS_ENV=(
+    "CC_aarch64_unknown_linux_gnu=${CROSS}gcc"
+    "AR_aarch64_unknown_linux_gnu=${CROSS}ar"
+    "CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=${CROSS}gcc"
+  )
   if ! has_std "$1"; then
     has_std "$1" /usr/bin/rustc || need_debian_cross "$1"
     CROSS_ENV+=(PATH="/usr/bin:$PATH" RUSTC=/usr/bin/rustc RUSTDOC=/usr/bin/rustdoc)
@@ -155,11 +158,18 @@ build_cli() {
   (cd "$ROOT" && cargo build --release --features cli --bin hybrid)
 }
 
-# build_archive PROFILE: the static library, as $ARCHIVE.
+# build_archive PROFILE [TRIPLE]: the static library, as $ARCHIVE.
 build_archive() {
   need_rust
-  (cd "$ROOT" && cargo rustc --profile "$1" --lib --crate-type staticlib) >&2
-  ARCHIVE=$TARGET/$1/libhybrid.a
+  local command=(rustc --profile "$1" --lib --crate-type staticlib)
+  if [ "${2:-$(host_triple)}" = "$(host_triple)" ]; then
+    (cd "$ROOT" && cargo "${command[@]}") >&2
+    ARCHIVE=$TARGET/$1/libhybrid.a
+  else
+    need_cross "$2"
+    (cd "$ROOT" && cross_cargo "${command[@]}") >&2
+    ARCHIVE=$TARGET/$2/$1/libhybrid.a
+  fi
 }
 
 # build_examples: the archive and the C programs on it, in $EXAMPLES.
