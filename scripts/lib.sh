@@ -113,6 +113,17 @@ add_arm64() {
 # cross_cargo COMMAND ARGUMENT...: cargo for the target of need_cross.
 cross_cargo() { env "${CROSS_ENV[@]}" cargo "$1" --target "$CROSS_TRIPLE" "${@:2}"; }
 
+# rustc_for TRIPLE ARGUMENT...: the compiler that builds for TRIPLE.
+rustc_for() {
+  if [ "$1" = "$(host_triple)" ]; then
+    rustc "${@:2}"
+  else
+    need_cross "$1"
+    # shellcheck disable=SC2016  # for the inner shell, which has the environment of need_cross
+    env "${CROSS_ENV[@]}" sh -c 'exec "${RUSTC:-rustc}" "$@"' rustc "${@:2}"
+  fi
+}
+
 # need_qemu: programs of aarch64 run, by `qemu-aarch64 [-cpu MODEL]`.
 need_qemu() {
   need qemu-aarch64=qemu-user
@@ -127,6 +138,12 @@ need_qemu() {
 }
 
 # ---- What the scripts share ----------------------------------------------------------------------
+
+# version: of the library, as Cargo.toml has it.
+version() { sed -n 's/^version = "\(.*\)"/\1/p' "$ROOT/Cargo.toml"; }
+
+# package_time: the time that everything in a package has, so that equal sources make equal packages.
+package_time() { printf '%s\n' "${SOURCE_DATE_EPOCH:-$(git -C "$ROOT" log -1 --format=%ct)}"; }
 
 # need_venv NAME: the Python environment $CACHE/NAME with what scripts/tools/NAME.txt pins.
 need_venv() {
@@ -158,18 +175,55 @@ build_cli() {
   (cd "$ROOT" && cargo build --release --features cli --bin hybrid)
 }
 
-# build_archive PROFILE [TRIPLE]: the static library, as $ARCHIVE.
+# build_archive PROFILE [TRIPLE] [VARIANT]: the static library, sealed, as $ARCHIVE. Profile `dist` is what ships;
+# variant `full` (the default) has the cloud, `min` has not.
 build_archive() {
+  local profile=$1 triple=${2:-$(host_triple)} variant=${3:-full} cargo=(cargo) tools='' folder=$TARGET/$1 features=()
   need_rust
-  local command=(rustc --profile "$1" --lib --crate-type staticlib)
-  if [ "${2:-$(host_triple)}" = "$(host_triple)" ]; then
-    (cd "$ROOT" && cargo "${command[@]}") >&2
-    ARCHIVE=$TARGET/$1/libhybrid.a
-  else
-    need_cross "$2"
-    (cd "$ROOT" && cross_cargo "${command[@]}") >&2
-    ARCHIVE=$TARGET/$2/$1/libhybrid.a
+  if [ "$triple" != "$(host_triple)" ]; then
+    need_cross "$triple"
+    cargo=(cross_cargo) tools=$CROSS folder=$TARGET/$triple/$1
   fi
+  case $variant in
+    full) ;;
+    min) features=(--no-default-features) ;;
+    *) die "there is no variant '$variant' of the archive; there are: full min" ;;
+  esac
+  (
+    cd "$ROOT"
+    [ "$profile" != dist ] || hide_paths "$triple"
+    "${cargo[@]}" rustc --profile "$profile" --lib --crate-type staticlib "${features[@]}"
+  ) >&2
+  ARCHIVE=$folder/sealed-$variant/libhybrid.a
+  if [ ! "$ARCHIVE" -nt "$folder/libhybrid.a" ]; then seal "$folder/libhybrid.a" "$tools"; fi
+}
+
+# hide_paths TRIPLE: no path of this machine gets into what ships, so that it is equal wherever it is built. The sources
+# must be there before, since their folders are part of the flags.
+hide_paths() {
+  local folder map=(--remap-path-prefix="$ROOT"=/libhybrid)
+  cargo fetch --quiet --locked --target "$1"
+  for folder in "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*; do map+=(--remap-path-prefix="$folder"=/crates); done
+  CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\x1f' && printf '%s' "${map[*]}")
+  export CARGO_ENCODED_RUSTFLAGS
+}
+
+# For ar and nm of a sealed archive: LLVM's plugin of the binutils, where there is one, gives up on so many sections.
+NO_PLUGIN=(--plugin /dev/null)
+
+# seal FILE TOOLS: makes $ARCHIVE of a Rust archive: one object, so that a linker takes all of tract's kernels or
+# nothing (they register themselves, and nothing refers to them); in it only hybrid_* is visible, and nothing is
+# shared with other Rust code in the same program, such as a section group.
+seal() {
+  local object
+  mkdir -p "$(dirname "$ARCHIVE")"
+  object=$(dirname "$ARCHIVE")/hybrid.o
+  rm -f "$ARCHIVE"
+  # An assembly file in it forgets to say that it needs no executable stack.
+  "$2ld" -r -z noexecstack --force-group-allocation --whole-archive "$1" -o "$object"
+  "$2objcopy" --strip-debug --wildcard --keep-global-symbol 'hybrid_*' "$object"
+  "$2ar" "${NO_PLUGIN[@]}" rcsD "$ARCHIVE" "$object"
+  rm "$object"
 }
 
 # build_examples: the archive and the C programs on it, in $EXAMPLES.
