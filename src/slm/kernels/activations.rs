@@ -98,7 +98,7 @@ impl Activations {
 
 /// How many of `left` rows go into the next panel: the sizes the kernels are compiled for.
 fn panel_rows(left: usize) -> Option<usize> {
-    [PANEL_ROWS, 8, 4, 2, 1].into_iter().find(|&rows| rows <= left)
+    Some(PANEL_ROWS.min(1 << left.checked_ilog2()?))
 }
 
 /// Fills the 8-bit form from the float rows.

@@ -12,7 +12,7 @@ use super::rope::Rope;
 
 /// Positions per pass: their keys and values stay in the first-level cache.
 const CHUNK: usize = 128;
-/// Queries per pass.
+/// Queries per pass at most.
 const QUERIES: usize = 8;
 
 /// Buffers that attention needs, reused from call to call and from layer to layer.
@@ -55,9 +55,11 @@ pub(super) fn attend<L: Lanes>(
 ) {
     append::<L>(job, cache, scratch);
     let queries = job.rows() * job.shape.heads() / job.shape.kv_heads();
+    // Scores are summed in registers, with as much left for what is multiplied.
+    let batch = QUERIES.min(L::ROOM / 2);
     for head in 0..job.shape.kv_heads() {
-        for first in (0..queries).step_by(QUERIES) {
-            let count = QUERIES.min(queries - first);
+        for first in (0..queries).step_by(batch) {
+            let count = batch.min(queries - first);
             Batch { job, cache, head, first, count }.run::<L>(scratch, out);
         }
     }
@@ -208,8 +210,9 @@ impl Batch<'_> {
         let mut at = 0;
         while at < vectors {
             at += match vectors - at {
-                4.. if M <= 4 => part.weigh::<L, 4>(at),
-                2.. => part.weigh::<L, 2>(at),
+                // Sums in three quarters of the registers.
+                4.. if 4 * M <= L::ROOM / 4 * 3 => part.weigh::<L, 4>(at),
+                2.. if 2 * M <= L::ROOM / 4 * 3 => part.weigh::<L, 2>(at),
                 _ => part.weigh::<L, 1>(at),
             };
         }

@@ -79,7 +79,7 @@ unsafe fn all_tiles<L: Lanes, W: Weight>(
         for four in acts.values().chunks(4 * cols) {
             let mut results = [bias; 4];
             // Sixteen sums at a time, where there are registers for them.
-            if L::MANY && four.len() == 4 * cols {
+            if L::ROOM >= 24 && four.len() == 4 * cols {
                 let rows = std::array::from_fn(|i| &four[i * cols..(i + 1) * cols]);
                 multiply::<L, W, 4>(weights, rows, &mut results);
             } else {

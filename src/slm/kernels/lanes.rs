@@ -19,8 +19,8 @@ const HALF_MAX: f32 = 65504.0;
 /// An implementation may use instructions that not every CPU has. Its methods must only be reached
 /// from functions compiled for, and run on, a CPU that has them.
 pub unsafe trait Lanes: Copy {
-    /// Registers of the instruction set hold at least 24 of these at once.
-    const MANY: bool;
+    /// How many of these the registers of the instruction set hold at once.
+    const ROOM: usize;
 
     fn splat(x: f32) -> Self;
     fn load(x: &[f32; LANES]) -> Self;
@@ -91,7 +91,7 @@ pub struct Array([f32; LANES]);
 
 // SAFETY: needs no special instructions.
 unsafe impl Lanes for Array {
-    const MANY: bool = false;
+    const ROOM: usize = 8;
 
     #[inline(always)]
     fn splat(x: f32) -> Self {

@@ -64,8 +64,11 @@ impl<'a> Output<'a> {
     pub(super) fn bias(&self, tile: usize) -> [f32; TILE_ROWS] {
         let mut values = [0.0; TILE_ROWS];
         if let Some(bias) = self.bias {
-            let width = self.width(tile);
-            values[..width].copy_from_slice(&bias[tile * TILE_ROWS..][..width]);
+            let bias = &bias[tile * TILE_ROWS..];
+            match bias.first_chunk() {
+                Some(whole) => values = *whole,
+                None => values[..bias.len()].copy_from_slice(bias),
+            }
         }
         values
     }
@@ -77,12 +80,14 @@ impl<'a> Output<'a> {
     #[inline(always)]
     pub(super) unsafe fn store(&self, row: usize, tile: usize, values: &[f32; TILE_ROWS]) {
         assert!(row < self.rows && tile * TILE_ROWS < self.features);
-        let width = self.width(tile);
         // SAFETY: `new` checked that `rows` rows of `features` fit, the assertion that this is one
         // of them, and the caller that no other thread writes here.
         unsafe {
             let at = self.data.add(row * self.stride + tile * TILE_ROWS);
-            std::ptr::copy_nonoverlapping(values.as_ptr(), at, width);
+            match self.width(tile) {
+                TILE_ROWS => std::ptr::copy_nonoverlapping(values.as_ptr(), at, TILE_ROWS),
+                width => std::ptr::copy_nonoverlapping(values.as_ptr(), at, width),
+            }
         }
     }
 }

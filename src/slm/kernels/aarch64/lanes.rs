@@ -10,50 +10,43 @@ use crate::slm::kernels::lanes::{LANES, Lanes};
 #[derive(Clone, Copy)]
 pub(super) struct Neon(pub [float32x4_t; 4]);
 
+/// From the bits of f16 values. The intrinsics are not stable; the instructions are base ARMv8.
+#[inline(always)]
+pub(super) fn widen(halves: uint16x8_t) -> [float32x4_t; 2] {
+    let (low, high): (float32x4_t, float32x4_t);
+    // SAFETY: see [`Neon`]; only registers are used.
+    unsafe {
+        asm!(
+            "fcvtl {low:v}.4s, {halves:v}.4h",
+            "fcvtl2 {high:v}.4s, {halves:v}.8h",
+            halves = in(vreg) halves,
+            low = out(vreg) low,
+            high = lateout(vreg) high,
+            options(pure, nomem, nostack)
+        );
+    }
+    [low, high]
+}
+
+/// As bits of f16 values, rounded to nearest even.
+#[inline(always)]
+fn narrow([low, high]: [float32x4_t; 2]) -> uint16x8_t {
+    let halves: uint16x8_t;
+    // SAFETY: see [`Neon`]; only registers are used.
+    unsafe {
+        asm!(
+            "fcvtn {halves:v}.4h, {low:v}.4s",
+            "fcvtn2 {halves:v}.8h, {high:v}.4s",
+            low = in(vreg) low,
+            high = in(vreg) high,
+            halves = out(vreg) halves,
+            options(pure, nomem, nostack)
+        );
+    }
+    halves
+}
+
 impl Neon {
-    /// From the bits of f16 values. Their intrinsics are not stable, the instructions are base ARMv8.
-    #[inline(always)]
-    pub fn from_halves(halves: [uint16x8_t; 2]) -> Self {
-        let mut out = Self::splat(0.0);
-        for i in 0..2 {
-            let (low, high): (float32x4_t, float32x4_t);
-            // SAFETY: see the type; only registers are used.
-            unsafe {
-                asm!(
-                    "fcvtl {low:v}.4s, {halves:v}.4h",
-                    "fcvtl2 {high:v}.4s, {halves:v}.8h",
-                    halves = in(vreg) halves[i],
-                    low = out(vreg) low,
-                    high = lateout(vreg) high,
-                    options(pure, nomem, nostack)
-                );
-            }
-            (out.0[2 * i], out.0[2 * i + 1]) = (low, high);
-        }
-        out
-    }
-
-    /// The bits of f16 values, rounded to nearest even.
-    #[inline(always)]
-    fn to_halves(self) -> [uint16x8_t; 2] {
-        // SAFETY: see the type.
-        let mut out = [unsafe { vdupq_n_u16(0) }; 2];
-        for i in 0..2 {
-            // SAFETY: see the type; only registers are used.
-            unsafe {
-                asm!(
-                    "fcvtn {out:v}.4h, {low:v}.4s",
-                    "fcvtn2 {out:v}.8h, {high:v}.4s",
-                    low = in(vreg) self.0[2 * i],
-                    high = in(vreg) self.0[2 * i + 1],
-                    out = out(vreg) out[i],
-                    options(pure, nomem, nostack)
-                );
-            }
-        }
-        out
-    }
-
     /// Applies an intrinsic to every register.
     #[inline(always)]
     fn map(mut self, f: unsafe fn(float32x4_t) -> float32x4_t) -> Self {
@@ -77,7 +70,7 @@ impl Neon {
 
 // SAFETY: see the type.
 unsafe impl Lanes for Neon {
-    const MANY: bool = false;
+    const ROOM: usize = 8;
 
     #[inline(always)]
     fn splat(x: f32) -> Self {
@@ -101,7 +94,9 @@ unsafe impl Lanes for Neon {
     #[inline(always)]
     fn load_half(x: &[u16; LANES]) -> Self {
         // SAFETY: see the type; twice 16 readable bytes.
-        Self::from_halves(unsafe { [vld1q_u16(x.as_ptr()), vld1q_u16(x[8..].as_ptr())] })
+        let (low, high) = unsafe { (vld1q_u16(x.as_ptr()), vld1q_u16(x[8..].as_ptr())) };
+        let ([a, b], [c, d]) = (widen(low), widen(high));
+        Neon([a, b, c, d])
     }
 
     #[inline(always)]
@@ -117,9 +112,9 @@ unsafe impl Lanes for Neon {
     #[inline(always)]
     fn to_half_array(self) -> [u16; LANES] {
         let mut out = [0; LANES];
-        for (out, eight) in out.as_chunks_mut::<8>().0.iter_mut().zip(self.to_halves()) {
+        for (out, eight) in out.as_chunks_mut::<8>().0.iter_mut().zip(self.0.as_chunks::<2>().0) {
             // SAFETY: see the type; 16 writable bytes.
-            unsafe { vst1q_u16(out.as_mut_ptr(), eight) };
+            unsafe { vst1q_u16(out.as_mut_ptr(), narrow(*eight)) };
         }
         out
     }

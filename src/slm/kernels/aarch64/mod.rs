@@ -8,6 +8,7 @@ use super::Kernels;
 mod dot;
 mod lanes;
 mod tiles;
+mod unpack;
 
 use dot::{DotProduct, MatrixProduct, Widening};
 use lanes::Neon;

@@ -1,4 +1,4 @@
-//! Quantised matmul: four registers hold a quad of a tile's 16 rows. Written once over [`Dot`].
+//! Quantised matmul on tiles, eight rows of a block at a time. Written once over [`Dot`].
 
 use std::arch::aarch64::*;
 use std::ops::Range;
@@ -11,8 +11,9 @@ use crate::slm::kernels::lanes::Lanes;
 use crate::slm::kernels::matrix::Matrix;
 use crate::slm::kernels::output::Output;
 
-use super::dot::{Dot, Quad, Sums};
-use super::lanes::Neon;
+use super::dot::Dot;
+use super::lanes::{Neon, widen};
+use super::unpack::{Quad, largest, load, unpack, zero_point};
 
 /// # Safety
 /// As [`crate::slm::kernels::Tiles`].
@@ -58,7 +59,7 @@ unsafe fn quantised<C: Code, D: Dot>(
     }
 }
 
-/// One tile times a panel of `M` rows.
+/// One tile times a panel of `M` rows. Not inlined: each gets the registers for itself.
 #[inline(never)]
 unsafe fn multiply<C: Code, D: Dot, const M: usize>(
     tile: &[Line],
@@ -69,12 +70,10 @@ unsafe fn multiply<C: Code, D: Dot, const M: usize>(
     let mut sums = [Neon::load(&out.bias(index)); M];
     let acts = panel.blocks.as_chunks::<M>().0.as_chunks::<2>().0;
     for (group, acts) in tile.chunks_exact(C::LINES).zip(acts) {
-        for half in 0..2 {
-            match M.min(D::ROWS) {
-                4 => block::<C, D, 4>(group, half, &acts[half], &mut sums),
-                2 => block::<C, D, 2>(group, half, &acts[half], &mut sums),
-                _ => block::<C, D, 1>(group, half, &acts[half], &mut sums),
-            }
+        for block in 0..2 {
+            // Spelt out: the compiler does not unroll a loop of this size.
+            eight_rows::<C, D, M, 0>(group, block, &acts[block], &mut sums);
+            eight_rows::<C, D, M, 1>(group, block, &acts[block], &mut sums);
         }
     }
     for row in 0..M {
@@ -83,148 +82,104 @@ unsafe fn multiply<C: Code, D: Dot, const M: usize>(
     }
 }
 
-/// Adds the products of block 0 or 1 of a group, `R` rows of activations at a time.
+/// Adds the products of rows `8 · SIDE` to `8 · SIDE + 7` in block 0 or 1 of a group.
 #[inline(always)]
-fn block<C: Code, D: Dot, const R: usize>(
+fn eight_rows<C: Code, D: Dot, const M: usize, const SIDE: usize>(
     group: &[Line],
-    index: usize,
-    acts: &[ActBlock],
-    sums: &mut [Neon],
+    block: usize,
+    acts: &[ActBlock; M],
+    sums: &mut [Neon; M],
 ) {
-    let format = C::FORMAT;
-    let parts = format.scales_per_block();
-    let codes = unpack::<C>(&group[format.codes_offset() / 64 + index * C::BLOCK_LINES..]);
-    let scales = [halves(group, parts * index), halves(group, parts * index + parts - 1)];
-    let mins = halves(&group[format.scales_bytes() / 64..], index);
-    for (acts, sums) in acts.as_chunks::<R>().0.iter().zip(sums.as_chunks_mut::<R>().0) {
-        for (part, codes) in codes.chunks_exact(codes.len() / parts).enumerate() {
-            let mut dots = start::<C, R>(acts, part);
-            D::add::<C, R>(codes, acts, part * codes.len(), &mut dots);
-            for r in 0..R {
-                let scaled = floats(dots[r]).mul(scales[part]);
-                sums[r] = scaled.mul_add(Neon::splat(acts[r].scale), sums[r]);
-            }
+    let rows = EightRows::unpack::<C>(group, block, SIDE);
+    match M {
+        1 => rows.multiply::<C, D, 1>(SIDE, acts, sums),
+        _ => rows.multiply::<C, D, 2>(SIDE, acts, sums),
+    }
+}
+
+/// Rows 0 to 7 or 8 to 15 of a block, four rows per register.
+struct EightRows {
+    codes: [Quad; 8],
+    /// For the first and the last 16 columns; the same but for `Q6`.
+    scales: [[float32x4_t; 2]; 2],
+    /// Undefined where the format has none.
+    mins: [float32x4_t; 2],
+}
+
+impl EightRows {
+    #[inline(always)]
+    fn unpack<C: Code>(group: &[Line], block: usize, side: usize) -> Self {
+        let format = C::FORMAT;
+        let parts = format.scales_per_block();
+        let codes = &group[format.codes_offset() / 64 + block * C::BLOCK_LINES..];
+        EightRows {
+            codes: unpack::<C>(codes, side),
+            scales: [
+                halves(group, parts * block, side),
+                halves(group, parts * block + parts - 1, side),
+            ],
+            mins: halves(&group[format.scales_bytes() / 64..], block, side),
         }
-        if format.has_mins() {
-            for r in 0..R {
-                sums[r] = mins.mul_add(Neon::splat(acts[r].offset), sums[r]);
+    }
+
+    /// Adds the products with all rows of activations, `R` rows at a time.
+    #[inline(always)]
+    fn multiply<C: Code, D: Dot, const R: usize>(
+        mut self,
+        side: usize,
+        acts: &[ActBlock],
+        sums: &mut [Neon],
+    ) {
+        D::arrange::<R>(&mut self.codes);
+        let parts = C::FORMAT.scales_per_block();
+        for (acts, sums) in acts.as_chunks::<R>().0.iter().zip(sums.as_chunks_mut::<R>().0) {
+            for part in 0..parts {
+                let codes = &self.codes[part * 8 / parts..(part + 1) * 8 / parts];
+                let start = starts::<C, R>(acts, part);
+                let dots = D::dots::<R>(codes, largest(C::FORMAT), acts, part * 8 / parts, start);
+                for r in 0..R {
+                    for i in 0..2 {
+                        let sum = &mut sums[r].0[2 * side + i];
+                        // SAFETY: NEON.
+                        unsafe {
+                            let dots = vmulq_f32(vcvtq_f32_s32(dots[r][i]), self.scales[part][i]);
+                            *sum = vfmaq_n_f32(*sum, dots, acts[r].scale);
+                        }
+                    }
+                }
+            }
+            if C::FORMAT.has_mins() {
+                for r in 0..R {
+                    for i in 0..2 {
+                        let sum = &mut sums[r].0[2 * side + i];
+                        // SAFETY: NEON.
+                        *sum = unsafe { vfmaq_n_f32(*sum, self.mins[i], acts[r].offset) };
+                    }
+                }
             }
         }
     }
 }
 
-/// What sums of products with unsigned codes start from.
+/// What sums of products start from, for the codes are not all around zero.
 #[inline(always)]
-fn start<C: Code, const R: usize>(acts: &[ActBlock; R], part: usize) -> [Sums; R] {
-    let zero_point = if C::SIGNED { 0 } else { i32::from(C::FORMAT.zero_point()) };
-    let mut sums = [[zero(); 4]; R];
+fn starts<C: Code, const R: usize>(acts: &[ActBlock; R], part: usize) -> [i32; R] {
+    let mut starts = [0; R];
     for r in 0..R {
         let negated = match (C::FORMAT.scales_per_block(), part) {
             (1, _) => acts[r].negated,
             (_, 0) => acts[r].negated_low,
             _ => acts[r].negated - acts[r].negated_low,
         };
-        // SAFETY: NEON.
-        sums[r] = [unsafe { vdupq_n_s32(zero_point * negated) }; 4];
+        starts[r] = zero_point(C::FORMAT) * negated;
     }
-    sums
+    starts
 }
 
+/// Eight of the `index`th 16 f16 values.
 #[inline(always)]
-fn floats(sums: Sums) -> Neon {
-    let mut out = Neon::splat(0.0);
-    for i in 0..4 {
-        // SAFETY: NEON.
-        out.0[i] = unsafe { vcvtq_f32_s32(sums[i]) };
-    }
-    out
-}
-
-/// A block's codes.
-#[inline(always)]
-fn unpack<C: Code>(block: &[Line]) -> [Quad; 8] {
-    // Spelt out: the compiler does not unroll a loop of this size.
-    [
-        quad::<C>(block, 0),
-        quad::<C>(block, 1),
-        quad::<C>(block, 2),
-        quad::<C>(block, 3),
-        quad::<C>(block, 4),
-        quad::<C>(block, 5),
-        quad::<C>(block, 6),
-        quad::<C>(block, 7),
-    ]
-}
-
-#[inline(always)]
-fn quad<C: Code>(block: &[Line], quad: usize) -> Quad {
+fn halves(lines: &[Line], index: usize, side: usize) -> [float32x4_t; 2] {
+    let eight = load(&lines[index / 2], index % 2 * 2 + side);
     // SAFETY: NEON.
-    let mut codes = [unsafe { vdupq_n_s8(0) }; 4];
-    for part in 0..4 {
-        // SAFETY: NEON.
-        codes[part] = unsafe { vreinterpretq_s8_u8(code::<C>(block, quad, part)) };
-    }
-    codes
-}
-
-/// The codes of one quad and four rows.
-#[inline(always)]
-fn code<C: Code>(block: &[Line], quad: usize, part: usize) -> uint8x16_t {
-    // SAFETY: NEON.
-    unsafe {
-        if C::FORMAT == Format::Q8 {
-            return veorq_u8(load(&block[quad], part), vdupq_n_u8(0x80));
-        }
-        let both = load(&block[quad % 4], part);
-        let nibbles = match quad / 4 {
-            0 => vandq_u8(both, vdupq_n_u8(15)),
-            _ => vshrq_n_u8::<4>(both),
-        };
-        match C::FORMAT {
-            Format::Q5 => {
-                // Byte `i` of the mask lies beneath the eight lanes that its bits belong to.
-                const LANE: [u8; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1];
-                const BIT: [u8; 16] = [1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128];
-                let mask = vld1_u8(block[4].as_chunks::<8>().0[quad].as_ptr());
-                let lanes = vaddq_u8(vld1q_u8(LANE.as_ptr()), vdupq_n_u8(2 * part as u8));
-                let bytes = vqtbl1q_u8(vcombine_u8(mask, mask), lanes);
-                let set = vtstq_u8(bytes, vld1q_u8(BIT.as_ptr()));
-                vbslq_u8(vdupq_n_u8(16), set, nibbles)
-            }
-            Format::Q6 => {
-                let plane = load(&block[4 + quad / 4], part);
-                let top = match quad % 4 {
-                    0 => vshlq_n_u8::<4>(plane),
-                    1 => vshlq_n_u8::<2>(plane),
-                    2 => plane,
-                    _ => vshrq_n_u8::<2>(plane),
-                };
-                vbslq_u8(vdupq_n_u8(0x30), top, nibbles)
-            }
-            _ => nibbles,
-        }
-    }
-}
-
-#[inline(always)]
-fn load(line: &Line, part: usize) -> uint8x16_t {
-    // SAFETY: NEON; 16 readable bytes.
-    unsafe { vld1q_u8(line.as_chunks::<16>().0[part].as_ptr()) }
-}
-
-/// The `index`th 16 f16 values.
-#[inline(always)]
-fn halves(lines: &[Line], index: usize) -> Neon {
-    let line = &lines[index / 2];
-    let first = 2 * (index % 2);
-    // SAFETY: NEON.
-    Neon::from_halves(unsafe {
-        [vreinterpretq_u16_u8(load(line, first)), vreinterpretq_u16_u8(load(line, first + 1))]
-    })
-}
-
-#[inline(always)]
-fn zero() -> int32x4_t {
-    // SAFETY: NEON.
-    unsafe { vdupq_n_s32(0) }
+    widen(unsafe { vreinterpretq_u16_u8(eight) })
 }

@@ -12,7 +12,7 @@ pub(super) struct Ymm(pub [__m256; 2]);
 
 // SAFETY: see the type.
 unsafe impl Lanes for Ymm {
-    const MANY: bool = false;
+    const ROOM: usize = 8;
 
     #[inline(always)]
     fn splat(x: f32) -> Self {

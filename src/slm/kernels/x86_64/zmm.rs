@@ -12,7 +12,7 @@ pub(super) struct Zmm(pub __m512);
 
 // SAFETY: see the type.
 unsafe impl Lanes for Zmm {
-    const MANY: bool = true;
+    const ROOM: usize = 32;
 
     #[inline(always)]
     fn splat(x: f32) -> Self {
