@@ -28,7 +28,7 @@ fn main() -> Result<ExitCode> {
     let fingerprints = [&bundle, &other].map(|b| b.manifest().tokens.fingerprint.clone());
     ensure!(fingerprints[0] == fingerprints[1], "the vocabularies differ");
     let tokens = Tokens::open(&bundle)?;
-    let [slm, other] = [Slm::open(&bundle)?, Slm::open(&other)?];
+    let [slm, other] = [Slm::open(&bundle, 0)?, Slm::open(&other, 0)?];
     let prompts: Vec<String> = serde_json::from_slice(&std::fs::read(prompts)?)?;
 
     let (mut steps, mut ties, mut worst) = (0, 0, 0f32);

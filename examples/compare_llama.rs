@@ -12,8 +12,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail, ensure};
 use hybrid::Cancel;
-use hybrid::bundle::Verify;
-use hybrid::session::Model;
+use hybrid::session::{Model, ModelOptions};
 use hybrid::slm::{Rows, perplexity};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -80,7 +79,7 @@ fn main() -> Result<ExitCode> {
     };
     let reference = std::fs::read(reference).with_context(|| reference.clone())?;
     let reference: Reference = serde_json::from_slice(&reference)?;
-    let model = Model::open(Path::new(bundle), Verify::All)?;
+    let model = Model::open(Path::new(bundle), ModelOptions::default())?;
     ensure!(
         model.bundle.manifest().model.source_sha256 == reference.model_sha256,
         "{bundle} was not packed from the {} that the reference is about",

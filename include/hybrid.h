@@ -16,7 +16,8 @@
 //   hybrid_last_error has the text of the thread's last failed call. Every out-value is set on every
 //   path: to its neutral value (NULL, 0, "") when the call fails, so it may be read or freed without
 //   a check. The library never ends the process, prints, or reads the environment. It starts no
-//   threads but one: a cloud's new connection is opened by a helper that ends by itself.
+//   threads but those that hybrid_model_options.threads asks for, and a helper that opens a cloud's
+//   new connection and ends by itself.
 //
 // Pointers
 //   NULL is checked everywhere: where it has no documented meaning the call returns
@@ -52,6 +53,12 @@
 //   handlers. A hybrid_session may move between threads but serves one call at a time: a second one
 //   meanwhile returns HYBRID_ERR_BUSY and changes nothing. To free an object, no other call may be
 //   about to use it; a session may be freed in its own callback.
+//   The threads of a model (hybrid_model_options.threads) start in hybrid_model_open and end when the
+//   model and all its sessions are freed; the last _free waits for them. They compute for one session
+//   at a time, and a session that runs meanwhile computes on its caller's thread alone. They sleep
+//   while there is nothing to compute, run no callback and take no signal of the process. The text
+//   that a session writes does not depend on them. A child made by fork has none of them: fork first,
+//   then open the model.
 //
 // Callbacks
 //   A callback runs on the thread that made the call, with `user` passed through. It may call the
@@ -171,8 +178,9 @@ typedef struct hybrid_model_options {
   size_t struct_size;
   // Default: HYBRID_VERIFY_ALL.
   hybrid_verify verify;
-  // 0.
-  int32_t reserved;
+  // How many threads compute, the caller's included, 0 to 64; see chapter *Threads* above. 0 and
+  // 1: the caller's alone. As many as the board has fast cores is a good choice. Default: 0.
+  uint32_t threads;
 } hybrid_model_options;
 
 // What a model is. Strings are borrowed until hybrid_model_free.

@@ -117,7 +117,7 @@ fn best(logits: &[f32]) -> (u32, f32) {
 #[test]
 fn greedy_text_is_that_of_the_packed_bundle() {
     let pair = pair();
-    let [packed, plain] = [&pair.packed, &pair.plain].map(|bundle| Slm::open(bundle).unwrap());
+    let [packed, plain] = [&pair.packed, &pair.plain].map(|bundle| Slm::open(bundle, 0).unwrap());
     assert_eq!(plain.vocabulary_size(), packed.vocabulary_size());
     assert_eq!(plain.hidden_size(), packed.hidden_size());
     assert_eq!(plain.context_limit(), packed.context_limit());
@@ -139,7 +139,7 @@ fn greedy_text_is_that_of_the_packed_bundle() {
 #[test]
 fn chunks_rewind_and_failure_are_as_in_a_packed_bundle() {
     let pair = pair();
-    let slm = Slm::open(&pair.plain).unwrap();
+    let slm = Slm::open(&pair.plain, 0).unwrap();
     let ids = &prompts()[3];
     let whole = feed(&mut *slm.spawn(0).unwrap(), ids, Rows::All);
     assert_eq!(whole.logits.len(), ids.len() * slm.vocabulary_size());
@@ -190,7 +190,7 @@ fn damaged_exports_are_errors_that_say_why() {
         damage(damaged.graph.as_mut().unwrap());
         let dir = temp.child(ix.to_string());
         let bundle = models::with_graph(&pair.plain, &damaged.encode_to_vec(), |_| {}, &dir);
-        match Slm::open(&bundle) {
+        match Slm::open(&bundle, 0) {
             Err(error) => assert!(error.to_string().contains(text), "{text:?} not in: {error}"),
             Ok(_) => panic!("{text}: opened"),
         }

@@ -47,6 +47,25 @@ fn a_chat_of_two_turns() {
     assert!(text(&steps(&mut session, 20)).len() > 20);
 }
 
+/// Down to the probabilities, with prompts of several chunks.
+#[test]
+fn threads_change_nothing() {
+    let story = |threads| {
+        let model = models::open_with_threads(SMOLLM2, threads);
+        let options = SessionOptions { mode: Mode::Hybrid, ..SessionOptions::default() };
+        let mut session = local(&model, options);
+        session.prompt(&STORY.repeat(20)).unwrap();
+        assert!(session.len() > 200);
+        let steps = steps(&mut session, 40);
+        steps.into_iter().map(|step| (step.token, step.score.to_bits())).collect::<Vec<_>>()
+    };
+    let alone = story(0);
+    assert!(alone.iter().any(|(_, score)| *score != 0), "nothing was scored");
+    for threads in [2, 3] {
+        assert_eq!(story(threads), alone, "{threads} threads");
+    }
+}
+
 /// Every way to the same context gives the same tokens: once more, rewound, peeked at, scored.
 #[test]
 fn greedy_text_does_not_depend_on_the_way() {

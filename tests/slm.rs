@@ -24,9 +24,13 @@ fn prompt(len: usize) -> Vec<u32> {
 }
 
 fn open(model: gguf::Model) -> Slm {
+    open_with_threads(model, 0)
+}
+
+fn open_with_threads(model: gguf::Model, threads: usize) -> Slm {
     let temp = TempDir::new().unwrap();
     // The map outlives the file's name.
-    Slm::open(&models::packed(model, CONTEXT as u32, temp.path())).unwrap()
+    Slm::open(&models::packed(model, CONTEXT as u32, temp.path()), threads).unwrap()
 }
 
 fn feed(state: &mut dyn SlmState, ids: &[u32], rows: Rows) -> Output {
@@ -130,8 +134,56 @@ fn states_of_one_model_are_independent() {
 }
 
 #[test]
+fn threads_do_not_change_a_bit() {
+    let ids = prompt(300);
+    for kind in gguf::TYPES.map(|t| t.0) {
+        let model = gguf::Model { kind, ..gguf::Model::new("qwen2") };
+        let temp = TempDir::new().unwrap();
+        let bundle = models::packed(model, CONTEXT as u32, temp.path());
+        let run = |slm: &Slm| {
+            let mut state = slm.spawn(0).unwrap();
+            let mut all = feed(&mut *state, &ids, Rows::All);
+            for id in 0..20 {
+                let one = feed(&mut *state, &[id], Rows::Last);
+                all.logits.extend(one.logits);
+                all.hidden.extend(one.hidden);
+            }
+            all
+        };
+        let alone = run(&Slm::open(&bundle, 0).unwrap());
+        for threads in [1, 2, 5] {
+            let slm = Slm::open(&bundle, threads).unwrap();
+            // Two states at once: one has the threads, the other computes alone.
+            let both = thread::scope(|scope| {
+                let states = [(); 2].map(|()| scope.spawn(|| run(&slm)));
+                states.map(|state| state.join().unwrap())
+            });
+            for output in both {
+                assert_eq!(output.logits, alone.logits, "type {kind} on {threads} threads");
+                assert_eq!(output.hidden, alone.hidden, "type {kind} on {threads} threads");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_number_of_threads_out_of_range_is_an_error() {
+    let temp = TempDir::new().unwrap();
+    let bundle = models::packed(gguf::Model::new("llama"), 64, temp.path());
+    let error = Slm::open(&bundle, 65).err().expect("too many");
+    assert!(matches!(error, Error::InvalidArgument(_)), "{error:?}");
+    assert!(error.to_string().contains("threads is 65, but must be 0 to 64"), "{error}");
+}
+
+#[test]
 fn a_cancelled_feed_leaves_the_state_as_it_was() {
-    let slm = open(gguf::Model { kind: 2, ..gguf::Model::new("llama") });
+    for threads in [0, 3] {
+        cancelled_feeds(threads);
+    }
+}
+
+fn cancelled_feeds(threads: usize) {
+    let slm = open_with_threads(gguf::Model { kind: 2, ..gguf::Model::new("llama") }, threads);
     let ids = prompt(400);
     let mut state = slm.spawn(0).unwrap();
     feed(&mut *state, &ids[..20], Rows::Last);
@@ -284,7 +336,7 @@ fn rewritten(
 }
 
 fn expect_error(bundle: &Bundle, text: &str) {
-    match Slm::open(bundle) {
+    match Slm::open(bundle, 0) {
         Err(error @ (Error::Bundle(_) | Error::Model(_))) => {
             assert!(error.to_string().contains(text), "{text:?} not in: {error}")
         }

@@ -10,7 +10,7 @@ use hybrid::Cancel;
 use hybrid::bundle::{Bundle, Verify};
 use hybrid::reward::{ScoreKind, Scorer};
 use hybrid::sampler::{Sampler, SamplerOptions, logit_stats};
-use hybrid::session::Model;
+use hybrid::session::{Model, ModelOptions};
 use hybrid::slm::Rows;
 use serde_json::{Value, json};
 use temp_dir::TempDir;
@@ -122,7 +122,7 @@ fn a_head_is_trained_over_tls_and_installed() {
     let (file, ca) = (temp.child("prompts.jsonl"), temp.child("ca.pem"));
     let (cache, out) = (temp.child("cache"), temp.child("head"));
     fs::write(&file, prompts(40)).unwrap();
-    let server = server(Arc::new(Model::open(&bundle, Verify::All).unwrap()));
+    let server = server(Arc::new(Model::open(&bundle, ModelOptions::default()).unwrap()));
     fs::write(&ca, server.ca_pem()).unwrap();
 
     let common = ["train", text(&bundle), "--prompts", text(&file), "--cloud-model", "toy"];

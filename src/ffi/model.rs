@@ -12,7 +12,7 @@ use super::pointers;
 use super::sized::{self, SizedStruct, end_of};
 use super::status::hybrid_status;
 use crate::bundle::Verify;
-use crate::session::Model;
+use crate::session::{Model, ModelOptions};
 
 /// How much of a bundle is hashed when it is opened. Sizes are always checked.
 pub type hybrid_verify = i32;
@@ -29,19 +29,20 @@ pub struct hybrid_model_options {
     pub struct_size: usize,
     /// Default: HYBRID_VERIFY_ALL.
     pub verify: hybrid_verify,
-    /// 0.
-    pub reserved: i32,
+    /// How many threads compute, the caller's included, 0 to 64; see chapter *Threads* above. 0 and
+    /// 1: the caller's alone. As many as the board has fast cores is a good choice. Default: 0.
+    pub threads: u32,
 }
 
 // SAFETY: C layout, plain numbers.
 unsafe impl SizedStruct for hybrid_model_options {
     const NAME: &'static str = "hybrid_model_options";
-    const FIRST: usize = end_of!(Self, reserved);
+    const FIRST: usize = end_of!(Self, threads);
     fn neutral() -> Self {
         hybrid_model_options {
             struct_size: size_of::<Self>(),
             verify: HYBRID_VERIFY_ALL,
-            reserved: 0,
+            threads: 0,
         }
     }
 }
@@ -123,7 +124,7 @@ pub unsafe extern "C" fn hybrid_model_open(
         let path = unsafe { pointers::path(path, "path") }?;
         // SAFETY: header rule *Structs that grow*.
         let options = unsafe { sized::read(options, "options") }?;
-        let model = Model::open(&path, verify(options.verify)?)?;
+        let model = Model::open(&path, options.parse()?)?;
         *out = objects::give(hybrid_model::new(model));
         Ok(())
     })
@@ -187,6 +188,13 @@ impl hybrid_model {
 /// A manifest's text for C; it ends at a NUL.
 fn c_string(text: &str) -> CString {
     CString::new(text.split('\0').next().unwrap_or_default()).unwrap_or_default()
+}
+
+impl hybrid_model_options {
+    /// The checked form of the core, which checks the number of threads.
+    fn parse(&self) -> Result<ModelOptions> {
+        Ok(ModelOptions { verify: verify(self.verify)?, threads: self.threads as usize })
+    }
 }
 
 fn verify(value: hybrid_verify) -> Result<Verify> {

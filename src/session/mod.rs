@@ -57,6 +57,15 @@ fn default_threshold(bundle: &Bundle, score: Option<ScoreKind>) -> f32 {
     reward.map_or(DEFAULT_THRESHOLD, |reward| reward.default_threshold)
 }
 
+/// How a model is opened.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ModelOptions {
+    pub verify: Verify,
+    /// How many threads compute, the caller's included; 0 and 1: the caller's alone. See
+    /// [`Slm::open`].
+    pub threads: usize,
+}
+
 /// A bundle loaded for use: shared by sessions and threads.
 pub struct Model {
     pub bundle: Bundle,
@@ -68,16 +77,16 @@ pub struct Model {
 impl Model {
     /// Opens the bundle in `dir`; the errors are those of [`Bundle::open`] and
     /// [`Model::from_bundle`].
-    pub fn open(dir: &std::path::Path, verify: Verify) -> Result<Model> {
-        Model::from_bundle(Bundle::open(dir, verify)?)
+    pub fn open(dir: &std::path::Path, options: ModelOptions) -> Result<Model> {
+        Model::from_bundle(Bundle::open(dir, options.verify)?, options.threads)
     }
 
-    /// Loads what an opened bundle holds; the errors are those of [`Tokens::open`],
-    /// [`ChatTemplate::open`] and [`Slm::open`].
-    pub fn from_bundle(bundle: Bundle) -> Result<Model> {
+    /// Loads what an opened bundle holds. `threads`: see [`Slm::open`], whose errors this has, besides
+    /// those of [`Tokens::open`] and [`ChatTemplate::open`].
+    pub fn from_bundle(bundle: Bundle, threads: usize) -> Result<Model> {
         let tokens = Tokens::open(&bundle)?;
         let chat_template = ChatTemplate::open(&bundle, &tokens)?.map(Arc::new);
-        let slm = Slm::open(&bundle)?;
+        let slm = Slm::open(&bundle, threads)?;
         Ok(Model { bundle, slm, tokens: Arc::new(tokens), chat_template })
     }
 }

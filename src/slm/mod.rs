@@ -15,6 +15,7 @@ mod plain;
 mod proto;
 mod sequence;
 
+use kernels::Pool;
 use packed::PackedSlm;
 pub use perplexity::{Perplexity, perplexity};
 use plain::PlainSlm;
@@ -88,12 +89,19 @@ struct Dimensions {
 impl Slm {
     /// Parses, checks and plans the graph. The weights of a packed graph stay mapped.
     ///
+    /// `threads`: how many compute a `feed` of a packed graph, the caller's included, at most
+    /// [`Pool::MAX_THREADS`]; 0 and 1: the caller's alone. The others live as long as the `Slm` and
+    /// its states. They help one state at a time; another one that is fed meanwhile computes alone.
+    /// Results are the same to the last bit. A plain graph runs on the caller's thread.
+    ///
     /// Errors: [`Error::Bundle`] for a damaged graph or one that is not the manifest's;
-    /// [`Error::Unsupported`] for an input of a plain export that is not known.
-    pub fn open(bundle: &Bundle) -> Result<Slm> {
+    /// [`Error::Unsupported`] for an input of a plain export that is not known;
+    /// [`Error::InvalidArgument`] for too many threads; [`Error::Model`] when the system refuses one.
+    pub fn open(bundle: &Bundle, threads: usize) -> Result<Slm> {
+        Pool::check(threads)?;
         let dimensions = Dimensions::of(bundle)?;
         // tract is known to panic on some damaged graphs; here that is a damaged bundle.
-        let load = || load_graph(bundle, dimensions);
+        let load = || load_graph(bundle, dimensions, threads);
         let graph =
             std::panic::catch_unwind(std::panic::AssertUnwindSafe(load)).unwrap_or_else(|_| {
                 Err(Error::Bundle("graph.onnx: the graph makes tract panic".into()))
@@ -135,11 +143,11 @@ impl Slm {
     }
 }
 
-fn load_graph(bundle: &Bundle, dimensions: Dimensions) -> Result<Graph> {
+fn load_graph(bundle: &Bundle, dimensions: Dimensions, threads: usize) -> Result<Graph> {
     let bytes = bundle.read(FileRole::Graph)?;
     match bundle.manifest().model.graph {
         GraphKind::Packed => {
-            PackedSlm::load(&bytes, bundle.weights()?, dimensions).map(Graph::Packed)
+            PackedSlm::load(&bytes, bundle.weights()?, dimensions, threads).map(Graph::Packed)
         }
         GraphKind::Plain => PlainSlm::load(&bytes, bundle.dir(), dimensions).map(Graph::Plain),
     }

@@ -65,13 +65,18 @@ static inline int finish(const char *name) {
 
 // ---- What several tests need ---------------------------------------------------------------------
 
-static inline hybrid_model *open_model(const char *path) {
+static inline hybrid_model *open_model_with_threads(const char *path, uint32_t threads) {
   hybrid_model *model = NULL;
   hybrid_model_options options;
   REQUIRE_OK(hybrid_model_options_init(&options, sizeof options));
   options.verify = HYBRID_VERIFY_ALL_BUT_WEIGHTS;
+  options.threads = threads;
   REQUIRE_OK(hybrid_model_open(path, &options, &model));
   return model;
+}
+
+static inline hybrid_model *open_model(const char *path) {
+  return open_model_with_threads(path, 0);
 }
 
 static inline hybrid_session *new_session(const hybrid_model *model, const hybrid_cloud *cloud,

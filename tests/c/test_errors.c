@@ -32,6 +32,14 @@ static void bundles(const char *bundle, const char *folder) {
   CHECK_ERROR(HYBRID_ERR_INVALID_ARGUMENT, "empty path", hybrid_model_open("", NULL, &model));
   CHECK_ERROR(HYBRID_ERR_INVALID_UTF8, "path at byte 1", hybrid_model_open("x\xff", NULL, &model));
   CHECK_ERROR(HYBRID_ERR_IO, "", hybrid_model_open(inside(bundle, "bundle.json"), NULL, &model));
+  hybrid_model_options o;
+  REQUIRE_OK(hybrid_model_options_init(&o, sizeof o));
+  o.threads = 65;
+  CHECK_ERROR(HYBRID_ERR_INVALID_ARGUMENT, "threads is 65", hybrid_model_open(bundle, &o, &model));
+  o.threads = 0;
+  o.verify = 9;
+  CHECK_ERROR(HYBRID_ERR_INVALID_ARGUMENT, "verify is 9", hybrid_model_open(bundle, &o, &model));
+  CHECK(model == NULL);
 }
 
 static void clouds(const char *bundle, const char *folder) {

@@ -1,9 +1,11 @@
 // Generation on the device with a real model.   test_generate BUNDLE
 #define _POSIX_C_SOURCE 200809L
 
+#include <dirent.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/time.h>
+#include <unistd.h>
 
 #include "check.h"
 
@@ -288,6 +290,64 @@ static void threads_share_a_model(hybrid_model *model, const char *expected) {
   }
 }
 
+// ---- A model with threads of its own -------------------------------------------------------------
+
+static int tasks(void) {
+  int count = 0;
+  DIR *dir = opendir("/proc/self/task");
+  if (dir == NULL) return -1;
+  for (struct dirent *entry; (entry = readdir(dir)) != NULL;) count += entry->d_name[0] != '.';
+  closedir(dir);
+  return count;
+}
+
+// A thread that has been joined is listed for a moment longer.
+static bool tasks_become(int wanted) {
+  for (int i = 0; i < 1000 && tasks() != wanted; i++) {
+    nanosleep(&(struct timespec){.tv_nsec = 1000 * 1000}, NULL);
+  }
+  return tasks() == wanted;
+}
+
+static volatile sig_atomic_t signals_taken;
+
+static void on_signal(int number) {
+  (void)number;
+  signals_taken++;
+}
+
+// A signal to the process waits for a thread of the program.
+static void takes_no_signals(hybrid_session *session) {
+  sigset_t usr1;
+  sigemptyset(&usr1);
+  sigaddset(&usr1, SIGUSR1);
+  signal(SIGUSR1, on_signal);
+  pthread_sigmask(SIG_BLOCK, &usr1, NULL);
+  kill(getpid(), SIGUSR1);
+  collected c = {.steps = 0};
+  CHECK_OK(hybrid_step_run(session, 5, collect, &c, NULL));
+  CHECK(signals_taken == 0);
+  pthread_sigmask(SIG_UNBLOCK, &usr1, NULL);
+  CHECK(signals_taken == 1);
+  signal(SIGUSR1, SIG_DFL);
+}
+
+static void computes_on_threads(const char *path, const char *expected) {
+  const int before = tasks();
+  hybrid_model *model = open_model_with_threads(path, 3);
+  CHECK(tasks() == before + 2);
+  cancels(model, expected);
+  threads_share_a_model(model, expected);
+
+  hybrid_session *session = new_session(model, NULL, NULL);
+  hybrid_model_free(model);
+  CHECK(tasks_become(before + 2));
+  prompt(session, PROMPT);
+  takes_no_signals(session);
+  hybrid_session_free(session);
+  CHECK(tasks_become(before));
+}
+
 static void count_message(hybrid_log_level level, const char *text, void *user) {
   CHECK(level >= HYBRID_LOG_ERROR && level <= HYBRID_LOG_TRACE && text != NULL);
   ++*(int *)user;
@@ -317,6 +377,7 @@ int main(int argc, char **argv) {
   two_threads_are_busy(model);
   cancels(model, text.text);
   threads_share_a_model(model, text.text);
+  computes_on_threads(argv[1], text.text);
   logs(argv[1]);
   hybrid_model_free(model);
   return finish("generate");

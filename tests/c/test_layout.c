@@ -12,7 +12,7 @@
 SIZE(hybrid_model_options, 16);
 FIELD(hybrid_model_options, struct_size, 0, 8);
 FIELD(hybrid_model_options, verify, 8, 4);
-FIELD(hybrid_model_options, reserved, 12, 4);
+FIELD(hybrid_model_options, threads, 12, 4);
 
 SIZE(hybrid_model_info, 80);
 FIELD(hybrid_model_info, struct_size, 0, 8);

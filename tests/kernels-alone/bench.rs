@@ -11,8 +11,8 @@ use std::hint::black_box;
 use half::f16;
 use kernels_alone::slm::kernels::aligned::Aligned;
 use kernels_alone::slm::kernels::{
-    Activations, AttentionScratch, AttentionShape, Format, Kernels, KvCache, Matrix, Rope,
-    RowBuffer, pack_matrix,
+    Activations, AttentionScratch, AttentionShape, Format, Kernels, KvCache, Matrix, Pool,
+    Rope, RowBuffer, pack_matrix,
 };
 
 /// Features and columns of the matrix, and the width of everything else.
@@ -45,9 +45,10 @@ fn matmul(kernels: &Kernels, format: &str, rows: usize, repeats: usize) -> usize
     let matrix = Matrix::new(format, WIDTH, WIDTH, &bytes).unwrap();
     let mut activations = Activations::new();
     kernels.quantise(&floats(rows * WIDTH), WIDTH, &mut activations).unwrap();
-    let mut out = vec![0.0; rows * WIDTH];
+    let (mut out, alone) = (vec![0.0; rows * WIDTH], Pool::default());
     for _ in 0..repeats {
-        kernels.matmul(&matrix, black_box(&activations), None, &mut out, WIDTH).unwrap();
+        let activations = black_box(&activations);
+        kernels.matmul(&matrix, activations, None, &mut out, WIDTH, &alone).unwrap();
         black_box(&out);
     }
     rows * WIDTH * WIDTH
@@ -77,13 +78,13 @@ fn attention(kernels: &Kernels, context: usize, repeats: usize) -> usize {
     let shape = AttentionShape::new(9, 3, 64).unwrap();
     let rope = Rope::new(64, 10_000.0, None).unwrap();
     let mut cache = KvCache::new(shape, context + 1).unwrap();
-    let mut scratch = AttentionScratch::default();
+    let (mut scratch, alone) = (AttentionScratch::default(), Pool::default());
     let (qkv, mut out) = (floats(shape.qkv_width()), vec![0.0; shape.out_width()]);
     let fill = floats(context * shape.qkv_width());
     let mut filled = vec![0.0; context * shape.out_width()];
-    kernels.attention(&rope, &fill, &mut cache, &mut scratch, &mut filled).unwrap();
+    kernels.attention(&rope, &fill, &mut cache, &mut scratch, &mut filled, &alone).unwrap();
     for _ in 0..repeats {
-        kernels.attention(&rope, &qkv, &mut cache, &mut scratch, &mut out).unwrap();
+        kernels.attention(&rope, &qkv, &mut cache, &mut scratch, &mut out, &alone).unwrap();
         cache.truncate(context);
         black_box(&out);
     }

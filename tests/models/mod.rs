@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use hybrid::bundle::{MANIFEST_NAME, Verify};
-use hybrid::session::{Model, Session, SessionOptions, Step};
+use hybrid::session::{Model, ModelOptions, Session, SessionOptions, Step};
 
 pub const HYBRID: &str = env!("CARGO_BIN_EXE_hybrid");
 
@@ -44,7 +44,12 @@ fn output(program: &str, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>)
 }
 
 pub fn open(name: &str) -> Arc<Model> {
-    Arc::new(Model::open(&bundle(name), Verify::AllButWeights).unwrap())
+    open_with_threads(name, 0)
+}
+
+pub fn open_with_threads(name: &str, threads: usize) -> Arc<Model> {
+    let options = ModelOptions { verify: Verify::AllButWeights, threads };
+    Arc::new(Model::open(&bundle(name), options).unwrap())
 }
 
 /// A session without a cloud.

@@ -23,6 +23,7 @@ pub fn command() -> Command {
         )
         .arg(count("prompt-tokens", "128", "Tokens of the prompt"))
         .arg(count("tokens", "64", "Tokens to generate after it"))
+        .arg(crate::threads())
 }
 
 pub fn run(arguments: &ArgMatches) -> Result<()> {
@@ -33,7 +34,8 @@ pub fn run(arguments: &ArgMatches) -> Result<()> {
 
     // Hashes are `hybrid check`'s business; they would only heat the caches here.
     let bundle = Bundle::open(dir, Verify::AllButWeights)?;
-    let slm = Slm::open(&bundle)?;
+    let threads = *arguments.get_one::<usize>("threads").expect("has a default");
+    let slm = Slm::open(&bundle, threads)?;
     let mut state = slm.spawn(prompt_tokens + tokens + 1)?;
     // What the ids are does not change the work; what they are not is all equal.
     let usable = bundle.manifest().tokens.usable as u32;
@@ -57,6 +59,7 @@ pub fn run(arguments: &ArgMatches) -> Result<()> {
         "model": bundle.manifest().model.name,
         "prompt_tokens": prompt_tokens,
         "tokens": tokens,
+        "threads": threads.max(1),
         "prefill_tok_s": prompt_tokens as f64 / prefill,
         "decode_tok_s": tokens as f64 / decode,
     });

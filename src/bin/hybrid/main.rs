@@ -4,7 +4,7 @@
 
 use std::process::ExitCode;
 
-use clap::{ArgMatches, Command};
+use clap::{Arg, ArgMatches, Command, value_parser};
 
 mod bench;
 mod check;
@@ -57,6 +57,16 @@ fn cli() -> Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommands(SUBCOMMANDS.iter().map(|s| (s.command)()))
+}
+
+/// The option of every subcommand that computes on more than one thread.
+fn threads() -> Arg {
+    Arg::new("threads")
+        .long("threads")
+        .value_name("N")
+        .help("Threads that compute, 0 to 64; 0 and 1: one")
+        .default_value("0")
+        .value_parser(value_parser!(usize))
 }
 
 /// Names and texts out of model files may hold escape sequences, which a terminal would obey.

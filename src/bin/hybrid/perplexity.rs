@@ -22,6 +22,7 @@ pub fn command() -> Command {
         .arg(path("text", "The text, UTF-8").long("text").value_name("FILE").required(true))
         .arg(count("tokens").help("Use only the text's first tokens"))
         .arg(count("context").help("Tokens per window").default_value("512"))
+        .arg(crate::threads())
 }
 
 pub fn run(arguments: &ArgMatches) -> Result<()> {
@@ -33,7 +34,7 @@ pub fn run(arguments: &ArgMatches) -> Result<()> {
         std::fs::read_to_string(text).with_context(|| format!("reading {}", text.display()))?;
 
     let bundle = Bundle::open(path("BUNDLE"), Verify::AllButWeights)?;
-    let slm = Slm::open(&bundle)?;
+    let slm = Slm::open(&bundle, *arguments.get_one("threads").expect("has a default"))?;
     let mut ids = Tokens::open(&bundle)?.encode(&text, false)?;
     ids.truncate(count("tokens").unwrap_or(usize::MAX));
 

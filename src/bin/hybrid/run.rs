@@ -67,6 +67,7 @@ pub fn command() -> Command {
             text("stop", "TEXT", "Stop before this text; may be repeated")
                 .action(ArgAction::Append),
         )
+        .arg(crate::threads())
         .next_help_heading("When to ask the cloud")
         .arg(choice("mode", MODES, "Who may write").default_value("hybrid"))
         .arg(real("threshold", "Ask for candidates that score under it (the bundle's own)"))
@@ -94,7 +95,8 @@ pub fn command() -> Command {
 
 pub fn run(arguments: &ArgMatches) -> Result<()> {
     let options = session_options(arguments)?;
-    let model = Arc::new(open(path(arguments, "BUNDLE").context("required by clap")?)?);
+    let dir = path(arguments, "BUNDLE").context("required by clap")?;
+    let model = Arc::new(open(dir, get(arguments, "threads")?)?);
     let cloud = cloud(arguments, &model)?;
     let mut session = Session::new(model, cloud, options)?;
     if let Some(score) = session.score_kind() {
@@ -110,12 +112,12 @@ pub fn run(arguments: &ArgMatches) -> Result<()> {
     Ok(())
 }
 
-fn open(dir: &Path) -> Result<Model> {
+fn open(dir: &Path, threads: usize) -> Result<Model> {
     let bar = Bytes::new("checking", 0);
     let bundle =
         Bundle::open_with_progress(dir, Verify::All, &mut |done, total| bar.set(done, total))?;
     drop(bar);
-    Ok(Model::from_bundle(bundle)?)
+    Ok(Model::from_bundle(bundle, threads)?)
 }
 
 fn messages(arguments: &ArgMatches) -> Vec<Message> {

@@ -5,9 +5,13 @@
 //! converted once per batch. The cache is walked in chunks with a running softmax: scratch memory does
 //! not grow with the context.
 
+use std::ops::Range;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use super::elementwise::{exp_minus_of, largest_of};
 use super::kv_cache::{AttentionShape, KvCache};
 use super::lanes::{LANES, Lanes};
+use super::parts::Parts;
 use super::rope::Rope;
 
 /// Positions per pass: their keys and values stay in the first-level cache.
@@ -16,16 +20,40 @@ const CHUNK: usize = 128;
 const QUERIES: usize = 8;
 
 /// Buffers that attention needs, reused from call to call and from layer to layer.
-#[derive(Debug, Clone, Default)]
+#[derive(Default)]
 pub struct AttentionScratch {
     /// Per new token: cosines and sines.
     angles: Vec<f32>,
-    /// One token's turned keys, or one turned query.
+    /// One token's turned keys.
+    turned: Vec<f32>,
+    /// One for each thread, so that nobody ever waits.
+    threads: Vec<Mutex<Buffers>>,
+}
+
+/// What one thread needs.
+#[derive(Default)]
+pub(super) struct Buffers {
+    /// One turned query.
     turned: Vec<f32>,
     /// `[dimension][query]`
     queries: Vec<f32>,
     /// `[query][value dimension]`
     sums: Vec<f32>,
+}
+
+impl AttentionScratch {
+    pub(super) fn allow(&mut self, threads: usize) {
+        self.threads.resize_with(threads.max(self.threads.len()), Mutex::default);
+    }
+
+    pub(super) fn angles(&self) -> &[f32] {
+        &self.angles
+    }
+
+    /// The buffers of a thread that was [`AttentionScratch::allow`]ed.
+    pub(super) fn buffers(&self, thread: usize) -> MutexGuard<'_, Buffers> {
+        self.threads[thread].lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// One call's fixed parts.
@@ -42,31 +70,27 @@ impl Job<'_> {
     fn rows(&self) -> usize {
         self.qkv.len() / self.shape.qkv_width()
     }
-}
 
-/// Appends the new tokens to the cache and writes what they attend to. The sizes are checked and
-/// there is room.
-#[inline(always)]
-pub(super) fn attend<L: Lanes>(
-    job: &Job,
-    cache: &mut KvCache,
-    scratch: &mut AttentionScratch,
-    out: &mut [f32],
-) {
-    append::<L>(job, cache, scratch);
-    let queries = job.rows() * job.shape.heads() / job.shape.kv_heads();
-    // Scores are summed in registers, with as much left for what is multiplied.
-    let batch = QUERIES.min(L::ROOM / 2);
-    for head in 0..job.shape.kv_heads() {
-        for first in (0..queries).step_by(batch) {
-            let count = batch.min(queries - first);
-            Batch { job, cache, head, first, count }.run::<L>(scratch, out);
-        }
+    /// Queries of one key/value head.
+    fn queries(&self) -> usize {
+        self.rows() * self.shape.heads() / self.shape.kv_heads()
+    }
+
+    /// Blocks of up to eight queries of a head: the unit in which work can be split.
+    pub(super) fn blocks(&self) -> usize {
+        self.shape.kv_heads() * self.queries().div_ceil(QUERIES)
+    }
+
+    /// Multiplications of a block, roughly.
+    pub(super) fn block_cost(&self) -> usize {
+        let positions = self.start + self.rows().div_ceil(2);
+        2 * self.queries().min(QUERIES) * self.shape.head_dim() * positions
     }
 }
 
+/// Appends the new tokens to the cache. The sizes are checked and there is room.
 #[inline(always)]
-fn append<L: Lanes>(job: &Job, cache: &mut KvCache, scratch: &mut AttentionScratch) {
+pub(super) fn append<L: Lanes>(job: &Job, cache: &mut KvCache, scratch: &mut AttentionScratch) {
     let dim = job.shape.head_dim();
     let kv_width = job.shape.kv_heads() * dim;
     scratch.angles.clear();
@@ -79,6 +103,35 @@ fn append<L: Lanes>(job: &Job, cache: &mut KvCache, scratch: &mut AttentionScrat
             job.rope.turn(&scratch.angles[at..], key, turned);
         }
         cache.push::<L>(&scratch.turned, values);
+    }
+}
+
+/// Writes what some blocks attend to, once their keys and values are in the cache.
+///
+/// # Safety
+/// No other call uses the same blocks of `out` at the same time.
+#[inline(always)]
+pub(super) unsafe fn attend<L: Lanes>(
+    job: &Job,
+    cache: &KvCache,
+    angles: &[f32],
+    blocks: Range<usize>,
+    buffers: &mut Buffers,
+    out: &Parts<f32>,
+) {
+    let queries = job.queries();
+    let per_head = queries.div_ceil(QUERIES);
+    // Scores are summed in registers, with as much left for what is multiplied.
+    let batch = QUERIES.min(L::ROOM / 2);
+    for block in blocks {
+        let (head, first) = (block / per_head, block % per_head * QUERIES);
+        let end = queries.min(first + QUERIES);
+        for first in (first..end).step_by(batch) {
+            let count = batch.min(end - first);
+            let batch = Batch { job, cache, angles, head, first, count };
+            // SAFETY: the caller gave this block to this call alone.
+            unsafe { batch.run::<L>(buffers, out) };
+        }
     }
 }
 
@@ -107,6 +160,7 @@ macro_rules! unrolled {
 struct Batch<'a> {
     job: &'a Job<'a>,
     cache: &'a KvCache,
+    angles: &'a [f32],
     head: usize,
     first: usize,
     count: usize,
@@ -125,18 +179,20 @@ impl Batch<'_> {
         self.job.start + self.query(m).0 + 1
     }
 
+    /// # Safety
+    /// As [`attend`].
     #[inline(always)]
-    fn run<L: Lanes>(&self, scratch: &mut AttentionScratch, out: &mut [f32]) {
-        self.gather_queries(scratch);
-        scratch.sums.clear();
-        scratch.sums.resize(self.count * self.job.shape.value_dim(), 0.0);
+    unsafe fn run<L: Lanes>(&self, buffers: &mut Buffers, out: &Parts<f32>) {
+        self.gather_queries(buffers);
+        buffers.sums.clear();
+        buffers.sums.resize(self.count * self.job.shape.value_dim(), 0.0);
         let mut scores = [[0.0; CHUNK]; QUERIES];
         let mut factors = [0.0; QUERIES];
         let mut softmax = [Running::default(); QUERIES];
         let limit = self.limit(self.count - 1);
         for start in (0..limit).step_by(CHUNK) {
             let len = CHUNK.min(limit - start);
-            unrolled!(self.count, M => self.score::<L, M>(&scratch.queries, start, len, &mut scores));
+            unrolled!(self.count, M => self.score::<L, M>(&buffers.queries, start, len, &mut scores));
             for m in 0..self.count {
                 let visible = self.limit(m).saturating_sub(start);
                 let scores = &mut scores[m][..len.next_multiple_of(LANES)];
@@ -144,27 +200,28 @@ impl Batch<'_> {
             }
             unrolled!(
                 self.count,
-                M => self.weigh::<L, M>(&scores, &factors, start, len, &mut scratch.sums)
+                M => self.weigh::<L, M>(&scores, &factors, start, len, &mut buffers.sums)
             );
         }
-        self.finish(&softmax, &scratch.sums, out);
+        // SAFETY: the caller's promise, passed on.
+        unsafe { self.finish(&softmax, &buffers.sums, out) };
     }
 
     /// Turns the queries and lays them out `[dimension][query]`, scaled by 1 / √dim.
     #[inline(always)]
-    fn gather_queries(&self, scratch: &mut AttentionScratch) {
+    fn gather_queries(&self, buffers: &mut Buffers) {
         let (shape, rope) = (self.job.shape, self.job.rope);
         let dim = shape.head_dim();
         let scale = 1.0 / (dim as f32).sqrt();
-        scratch.queries.resize(dim * self.count, 0.0);
+        buffers.turned.resize(dim, 0.0);
+        buffers.queries.resize(dim * self.count, 0.0);
         for m in 0..self.count {
             let (row, head) = self.query(m);
             let query = &self.job.qkv[row * shape.qkv_width() + head * dim..][..dim];
-            let angles = &scratch.angles[row * rope.dims()..][..rope.dims()];
-            let turned = &mut scratch.turned[..dim];
-            rope.turn(angles, query, turned);
-            let slots = scratch.queries[m..].iter_mut().step_by(self.count);
-            slots.zip(turned).for_each(|(slot, x)| *slot = *x * scale);
+            let angles = &self.angles[row * rope.dims()..][..rope.dims()];
+            rope.turn(angles, query, &mut buffers.turned);
+            let slots = buffers.queries[m..].iter_mut().step_by(self.count);
+            slots.zip(&buffers.turned).for_each(|(slot, x)| *slot = *x * scale);
         }
     }
 
@@ -218,12 +275,16 @@ impl Batch<'_> {
         }
     }
 
+    /// # Safety
+    /// As [`attend`].
     #[inline(always)]
-    fn finish(&self, softmax: &[Running], sums: &[f32], out: &mut [f32]) {
+    unsafe fn finish(&self, softmax: &[Running], sums: &[f32], out: &Parts<f32>) {
         let (dim, padded) = (self.job.shape.head_dim(), self.job.shape.value_dim());
         for m in 0..self.count {
             let (row, head) = self.query(m);
-            let out = &mut out[row * self.job.shape.out_width() + head * dim..][..dim];
+            let start = row * self.job.shape.out_width() + head * dim;
+            // SAFETY: no other batch has this head of this row.
+            let out = unsafe { out.get(start..start + dim) };
             let scale = 1.0 / softmax[m].sum;
             out.iter_mut().zip(&sums[m * padded..]).for_each(|(o, s)| *o = s * scale);
         }

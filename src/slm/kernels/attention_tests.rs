@@ -76,6 +76,16 @@ impl Case {
 
     /// Feeds the tokens in pieces of the given sizes (repeated) and returns all outputs.
     fn run(&self, kernels: &Kernels, pieces: &[usize], cache: &mut KvCache) -> Vec<f32> {
+        self.run_on(&Pool::default(), kernels, pieces, cache)
+    }
+
+    fn run_on(
+        &self,
+        pool: &Pool,
+        kernels: &Kernels,
+        pieces: &[usize],
+        cache: &mut KvCache,
+    ) -> Vec<f32> {
         let mut scratch = AttentionScratch::default();
         let mut outputs = Vec::new();
         let mut pieces = pieces.iter().cycle();
@@ -85,7 +95,7 @@ impl Case {
             let tokens = (left.len() / width).min(*pieces.next().unwrap());
             let mut out = vec![f32::NAN; tokens * self.shape.out_width()];
             let (piece, rest) = left.split_at(tokens * width);
-            kernels.attention(&self.rope, piece, cache, &mut scratch, &mut out).unwrap();
+            kernels.attention(&self.rope, piece, cache, &mut scratch, &mut out, pool).unwrap();
             outputs.extend(out);
             left = rest;
         }
@@ -189,6 +199,22 @@ fn long_contexts_cross_chunks_and_digits() {
 }
 
 #[test]
+fn threads_do_not_change_a_bit() {
+    let shape = AttentionShape::new(12, 4, 64).unwrap();
+    let case = Case::new(shape, 64, 330, 5);
+    for threads in [2, 3, 7] {
+        let pool = Pool::new(threads).unwrap();
+        for kernels in Kernels::available() {
+            let run = |pool| {
+                let mut cache = KvCache::new(shape, 330).unwrap();
+                case.run_on(pool, kernels, &[128, 1, 200, 1], &mut cache)
+            };
+            assert_eq!(run(&pool), run(&Pool::default()), "{} {threads}", kernels.name());
+        }
+    }
+}
+
+#[test]
 fn silu_is_finite_and_right_at_the_ends() {
     for kernels in Kernels::available() {
         let gates = [-1e30, -1e4, -90.0, -0.0, 90.0, 1e4, f32::MAX];
@@ -235,7 +261,8 @@ fn a_full_cache_and_wrong_sizes_change_nothing() {
     case.run(kernels, &[5], &mut cache);
     let mut out = [0.0; 32];
     let mut attempt = |qkv: &[f32], rope: &Rope| {
-        kernels.attention(rope, qkv, &mut cache, &mut AttentionScratch::default(), &mut out)
+        let scratch = &mut AttentionScratch::default();
+        kernels.attention(rope, qkv, &mut cache, scratch, &mut out, &Pool::default())
     };
     let full = attempt(&[0.0; 64], &case.rope);
     assert!(matches!(full, Err(Error::ContextFull { used: 5, needed: 1, limit: 5 })));
@@ -256,7 +283,9 @@ fn values_beyond_f16_saturate() {
         let mut cache = KvCache::new(shape, 1).unwrap();
         let mut out = [0.0; 16];
         let scratch = &mut AttentionScratch::default();
-        kernels.attention(&rope, &[1e6; 48], &mut cache, scratch, &mut out).unwrap();
+        kernels
+            .attention(&rope, &[1e6; 48], &mut cache, scratch, &mut out, &Pool::default())
+            .unwrap();
         assert_eq!(out, [65504.0; 16]);
     }
 }

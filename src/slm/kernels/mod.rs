@@ -11,11 +11,16 @@
 use std::ops::Range;
 
 use crate::error::{Error, Result};
+use output::Output;
+use parts::Parts;
 
 /// Compiles the algorithms that are written over [`lanes::Lanes`] for one instruction set and
 /// completes the table with its quantised matmul.
 macro_rules! kernels {
     ($(#[$feature:meta])* $name:literal, $available:expr, $lanes:ty, $tiles:path) => {{
+        use std::ops::Range;
+
+        use crate::slm::kernels::parts::Parts;
         use crate::slm::kernels::{
             Activations, AttentionScratch, Kernels, KvCache, activations, attention, elementwise,
         };
@@ -24,13 +29,20 @@ macro_rules! kernels {
             activations::quantise::<$lanes>(acts)
         }
         $(#[$feature])*
-        fn attend(
+        fn append(job: &attention::Job, cache: &mut KvCache, scratch: &mut AttentionScratch) {
+            attention::append::<$lanes>(job, cache, scratch)
+        }
+        $(#[$feature])*
+        unsafe fn attend(
             job: &attention::Job,
-            cache: &mut KvCache,
-            scratch: &mut AttentionScratch,
-            out: &mut [f32],
+            cache: &KvCache,
+            angles: &[f32],
+            blocks: Range<usize>,
+            buffers: &mut attention::Buffers,
+            out: &Parts<f32>,
         ) {
-            attention::attend::<$lanes>(job, cache, scratch, out)
+            // SAFETY: the caller's promise, passed on.
+            unsafe { attention::attend::<$lanes>(job, cache, angles, blocks, buffers, out) }
         }
         $(#[$feature])*
         fn rms_norm(x: &[f32], gamma: &[f32], epsilon: f32, out: &mut [f32]) {
@@ -59,7 +71,9 @@ macro_rules! kernels {
             name: $name,
             available: $available,
             tiles: $tiles,
+            streams: None,
             quantise,
+            append,
             attend,
             rms_norm,
             skip_rms_norm,
@@ -85,8 +99,11 @@ mod lanes;
 mod matrix;
 mod output;
 mod pack;
+mod parts;
+mod pool;
 mod portable;
 mod rope;
+mod signals;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -99,8 +116,8 @@ pub use attention::AttentionScratch;
 pub use format::Format;
 pub use kv_cache::{AttentionShape, KvCache};
 pub use matrix::Matrix;
-pub use output::Output;
 pub use pack::{RowBuffer, pack_matrix};
+pub use pool::Pool;
 pub use rope::Rope;
 
 /// Multiplies a range of tiles with all activations.
@@ -110,6 +127,33 @@ pub use rope::Rope;
 /// other call uses the same tiles of the same output at the same time.
 type Tiles = unsafe fn(&Matrix, &Activations, Range<usize>, &Output);
 
+/// How to multiply a single row of activations, which is bound by memory, where memory delivers more
+/// from several places at once.
+///
+/// A column is `count` tiles, read side by side: of the `count` equal runs into which the matrix's
+/// tiles are divided, it has one tile each. So every place is read on in order however the columns
+/// are split among threads.
+struct Streams {
+    count: usize,
+    /// As [`Tiles`], with a range of columns; quantised weights only.
+    columns: Tiles,
+}
+
+type Append = unsafe fn(&attention::Job, &mut KvCache, &mut AttentionScratch);
+
+/// Writes what a range of blocks attends to.
+///
+/// # Safety
+/// The CPU has the table's instructions; no other call uses the same blocks at the same time.
+type Attend = unsafe fn(
+    &attention::Job,
+    &KvCache,
+    &[f32],
+    Range<usize>,
+    &mut attention::Buffers,
+    &Parts<f32>,
+);
+
 type SkipRmsNorm = unsafe fn(&[f32], &[f32], &[f32], f32, &mut [f32], &mut [f32]);
 
 /// The hot loops for one instruction set. All tables give the same results up to rounding.
@@ -117,13 +161,21 @@ pub struct Kernels {
     name: &'static str,
     available: fn() -> bool,
     tiles: Tiles,
+    streams: Option<Streams>,
     quantise: unsafe fn(&mut Activations),
-    attend: unsafe fn(&attention::Job, &mut KvCache, &mut AttentionScratch, &mut [f32]),
+    append: Append,
+    attend: Attend,
     rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
     skip_rms_norm: SkipRmsNorm,
     swiglu: unsafe fn(&[f32], usize, &mut [f32]),
     exp_sums: unsafe fn(&[f32], f32) -> (f64, f64),
 }
+
+/// The least work worth handing to another thread, some microseconds of a slow core: bytes of weights
+/// for one to four rows of activations...
+const MATMUL_GRAIN: usize = 32 << 10;
+/// ... and multiplications of attention.
+const ATTENTION_GRAIN: usize = 32 << 10;
 
 static PORTABLE: Kernels = kernels!("portable", || true, lanes::Array, portable::tiles);
 
@@ -166,7 +218,8 @@ impl Kernels {
     }
 
     /// `out[r · stride + n] = x[r] · w[n] + bias[n]` for all rows of activations and of the matrix.
-    /// Fails on sizes that do not fit, before anything is written.
+    /// Fails on sizes that do not fit, before anything is written. The result does not depend on the
+    /// number of threads.
     pub fn matmul(
         &self,
         matrix: &Matrix,
@@ -174,24 +227,10 @@ impl Kernels {
         bias: Option<&[f32]>,
         out: &mut [f32],
         stride: usize,
+        pool: &Pool,
     ) -> Result<()> {
         let out = Output::new(matrix, acts.rows(), bias, out, stride)?;
-        // SAFETY: this call alone uses the output.
-        unsafe { self.matmul_tiles(matrix, acts, 0..matrix.tiles(), &out) }
-    }
-
-    /// The part of [`Kernels::matmul`] that some tiles of 16 matrix rows make.
-    ///
-    /// # Safety
-    /// No other call uses the same tiles of the same output at the same time.
-    pub unsafe fn matmul_tiles(
-        &self,
-        matrix: &Matrix,
-        acts: &Activations,
-        tiles: Range<usize>,
-        out: &Output,
-    ) -> Result<()> {
-        if acts.cols() != matrix.cols() || !out.fits(matrix, acts.rows()) {
+        if acts.cols() != matrix.cols() {
             return Err(Error::InvalidArgument(format!(
                 "{} x {} activations times a {} x {} matrix",
                 acts.rows(),
@@ -200,10 +239,20 @@ impl Kernels {
                 matrix.cols()
             )));
         }
-        let tiles = tiles.start..tiles.end.min(matrix.tiles());
+        let cost = matrix.bytes().len() / matrix.tiles() * (1 + acts.rows() / 4);
+        let grain = MATMUL_GRAIN.div_ceil(cost.max(1));
         // SAFETY: a table is only handed out on a CPU that has its instructions; sizes are checked;
-        // the caller answers for the output.
-        unsafe { (self.tiles)(matrix, acts, tiles, out) };
+        // the ranges of a run are disjoint, and so are columns and the tiles behind them.
+        let multiply = |part: Tiles, range| unsafe { part(matrix, acts, range, &out) };
+        let single = acts.rows() == 1 && matrix.format().is_quantised();
+        let Some(streams) = self.streams.as_ref().filter(|_| single) else {
+            pool.run(matrix.tiles(), grain, &|_, tiles| multiply(self.tiles, tiles));
+            return Ok(());
+        };
+        let columns = matrix.tiles() / streams.count;
+        let grain = grain.div_ceil(streams.count);
+        pool.run(columns, grain, &|_, range| multiply(streams.columns, range));
+        multiply(self.tiles, columns * streams.count..matrix.tiles());
         Ok(())
     }
 
@@ -220,6 +269,7 @@ impl Kernels {
         cache: &mut KvCache,
         scratch: &mut AttentionScratch,
         out: &mut [f32],
+        pool: &Pool,
     ) -> Result<()> {
         let shape = cache.shape();
         let rows = qkv.len() / shape.qkv_width();
@@ -237,8 +287,16 @@ impl Kernels {
         }
         cache.check_room(rows)?;
         let job = attention::Job { shape, rope, qkv, start: cache.len() };
+        scratch.allow(pool.threads());
         // SAFETY: a table is only handed out on a CPU that has its instructions.
-        unsafe { (self.attend)(&job, cache, scratch, out) };
+        unsafe { (self.append)(&job, cache, scratch) };
+        let (cache, scratch, out) = (&*cache, &*scratch, Parts::new(out));
+        let grain = ATTENTION_GRAIN.div_ceil(job.block_cost());
+        pool.run(job.blocks(), grain, &|thread, blocks| {
+            let mut buffers = scratch.buffers(thread);
+            // SAFETY: as above; the ranges of a run are disjoint.
+            unsafe { (self.attend)(&job, cache, scratch.angles(), blocks, &mut buffers, &out) }
+        });
         Ok(())
     }
 

@@ -48,11 +48,6 @@ impl<'a> Output<'a> {
         Ok(Output { data, stride, rows, features, bias, _borrow: PhantomData })
     }
 
-    /// Whether it was made for as many rows and features.
-    pub(super) fn fits(&self, matrix: &Matrix, rows: usize) -> bool {
-        (self.features, self.rows) == (matrix.rows(), rows)
-    }
-
     /// Features that tile `tile` has: 16 but for the last.
     #[inline(always)]
     pub(super) fn width(&self, tile: usize) -> usize {

@@ -50,7 +50,7 @@ fn check_matmul(format: Format, rows: &[RowBuffer], m: usize, with_bias: bool, s
         kernels.quantise(&x, cols, &mut acts).unwrap();
         let mut out = vec![7.0; m * stride];
         let bias = with_bias.then_some(bias.as_slice());
-        kernels.matmul(&matrix, &acts, bias, &mut out, stride).unwrap();
+        kernels.matmul(&matrix, &acts, bias, &mut out, stride, &Pool::default()).unwrap();
         for (r, x) in effective(&acts, format.is_quantised()).iter().enumerate() {
             for (i, w) in weights.iter().enumerate() {
                 let products = || w.iter().zip(x).map(|(w, x)| w * x);
@@ -100,7 +100,7 @@ fn every_result(
     let matrix = Matrix::new(format, weights.len(), cols, &bytes).unwrap();
     let mut acts = Activations::new();
     kernels.quantise(x, cols, &mut acts).unwrap();
-    kernels.matmul(&matrix, &acts, None, outs[0], weights.len()).unwrap();
+    kernels.matmul(&matrix, &acts, None, outs[0], weights.len(), &Pool::default()).unwrap();
     let [_, norm, sum, gated, attended] = &mut outs;
     kernels.skip_rms_norm(x, y, gamma, 1e-5, norm, sum).unwrap();
     kernels.swiglu(x, cols / 2, gated).unwrap();
@@ -108,7 +108,8 @@ fn every_result(
     let mut cache = KvCache::new(shape, m).unwrap();
     let (rope, mut scratch) = (Rope::new(8, 1e4, None).unwrap(), AttentionScratch::default());
     let attended = &mut attended[..m * shape.out_width()];
-    kernels.attention(&rope, x, &mut cache, &mut scratch, attended).unwrap();
+    let pool = Pool::default();
+    kernels.attention(&rope, x, &mut cache, &mut scratch, attended, &pool).unwrap();
     outs.map(|out| out.to_vec())
 }
 
@@ -121,6 +122,12 @@ proptest! {
         seed: u64,
     ) {
         check_matmul(format, &rows, m, with_bias, seed);
+    }
+
+    /// Wide enough for tables that read several tiles side by side.
+    #[test]
+    fn single_rows_equal_f64((format, rows) in matrix_rows(200, 3), seed: u64) {
+        check_matmul(format, &rows, 1, true, seed);
     }
 
     #[test]
@@ -200,7 +207,7 @@ fn extremes_do_not_saturate() {
                 let mut acts = Activations::new();
                 kernels.quantise(&vec![127.0 * sign; 256 * m], 256, &mut acts).unwrap();
                 let mut out = vec![0.0; 16 * m];
-                kernels.matmul(&matrix, &acts, None, &mut out, 16).unwrap();
+                kernels.matmul(&matrix, &acts, None, &mut out, 16, &Pool::default()).unwrap();
                 for (out, row) in out.iter().zip(rows.iter().cycle()) {
                     let sum: f64 = row_values(format, row).iter().sum();
                     let want = sum * 127.0 * f64::from(sign);
@@ -213,21 +220,26 @@ fn extremes_do_not_saturate() {
 }
 
 #[test]
-fn tiles_can_be_multiplied_one_by_one() {
-    let rows = random_rows(Format::Q4, 40, 96, 5);
-    let bytes = pack(Format::Q4, &rows);
-    let matrix = Matrix::new(Format::Q4, 40, 96, &bytes).unwrap();
-    for kernels in Kernels::available() {
-        let mut acts = Activations::new();
-        kernels.quantise(&random_activations(3, 96, &mut Random(2)), 96, &mut acts).unwrap();
-        let (mut whole, mut parts) = ([0.0; 120], [0.0; 120]);
-        kernels.matmul(&matrix, &acts, None, &mut whole, 40).unwrap();
-        let out = Output::new(&matrix, 3, None, &mut parts, 40).unwrap();
-        for tile in (0..matrix.tiles()).rev() {
-            // SAFETY: one thread, one call at a time.
-            unsafe { kernels.matmul_tiles(&matrix, &acts, tile..tile + 1, &out).unwrap() };
+fn threads_do_not_change_a_bit() {
+    let (n, cols) = (300, 1024);
+    let mut random = Random(2);
+    for format in Format::ALL {
+        let bytes = pack(format, &random_rows(format, n, cols, 5));
+        let matrix = Matrix::new(format, n, cols, &bytes).unwrap();
+        let x = random_activations(19, cols, &mut random);
+        for (threads, rows) in [(2, 1), (3, 1), (4, 2), (5, 19)] {
+            let pool = Pool::new(threads).unwrap();
+            for kernels in Kernels::available() {
+                let mut acts = Activations::new();
+                kernels.quantise(&x[..rows * cols], cols, &mut acts).unwrap();
+                let multiply = |pool: &Pool| {
+                    let mut out = vec![0.0; rows * n];
+                    kernels.matmul(&matrix, &acts, None, &mut out, n, pool).unwrap();
+                    out
+                };
+                assert_eq!(multiply(&pool), multiply(&Pool::default()), "{format:?} {threads}");
+            }
         }
-        assert_eq!(whole, parts);
     }
 }
 
@@ -241,13 +253,13 @@ fn operands_that_do_not_fit_are_errors() {
     assert!(kernels.quantise(&[0.0; 65], 64, &mut acts).is_err());
     kernels.quantise(&[0.0; 128], 64, &mut acts).unwrap();
     let run = |bias: Option<&[f32]>, len: usize, stride: usize| {
-        kernels.matmul(&matrix, &acts, bias, &mut vec![0.0; len], stride).is_ok()
+        kernels.matmul(&matrix, &acts, bias, &mut vec![0.0; len], stride, &Pool::default()).is_ok()
     };
     assert!(run(None, 40, 20) && run(Some(&[0.0; 20]), 41, 21));
     assert!(!run(None, 39, 20) && !run(None, 40, 19) && !run(None, 40, usize::MAX));
     assert!(!run(Some(&[0.0; 19]), 40, 20));
     kernels.quantise(&[0.0; 96], 96, &mut acts).unwrap();
-    assert!(kernels.matmul(&matrix, &acts, None, &mut [0.0; 40], 20).is_err());
+    assert!(kernels.matmul(&matrix, &acts, None, &mut [0.0; 40], 20, &Pool::default()).is_err());
     assert!(kernels.rms_norm(&[1.0; 6], &[1.0; 4], 1e-5, &mut [0.0; 6]).is_err());
     assert!(kernels.rms_norm(&[1.0; 4], &[], 1e-5, &mut [0.0; 4]).is_err());
     assert!(kernels.swiglu(&[1.0; 9], 4, &mut [0.0; 4]).is_err());

@@ -6,6 +6,7 @@ use memmap2::Mmap;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::{ToDim, bail};
 
+use super::kernels::Pool;
 use super::{Dimensions, in_graph, proto};
 use crate::error::{Error, Result};
 
@@ -19,18 +20,25 @@ use weights::Weights;
 /// A packed graph, bound to its weights and planned.
 pub struct PackedSlm {
     plan: Arc<TypedSimplePlan>,
+    pool: Arc<Pool>,
 }
 
 impl PackedSlm {
-    /// `graph`: the bytes of `graph.onnx`; `weights`: the mapped `weights.bin`.
-    pub fn load(graph: &[u8], weights: Arc<Mmap>, dimensions: Dimensions) -> Result<PackedSlm> {
+    /// `graph`: the bytes of `graph.onnx`; `weights`: the mapped `weights.bin`; `threads`: see
+    /// [`Pool::new`].
+    pub fn load(
+        graph: &[u8],
+        weights: Arc<Mmap>,
+        dimensions: Dimensions,
+        threads: usize,
+    ) -> Result<PackedSlm> {
         let plan = plan(parse(graph, weights)?).map_err(in_graph)?;
         check(plan.model(), dimensions)?;
-        Ok(PackedSlm { plan })
+        Ok(PackedSlm { plan, pool: Arc::new(Pool::new(threads)?) })
     }
 
     pub fn spawn(&self, context: usize) -> Result<PackedRunner> {
-        PackedRunner::new(&self.plan, context)
+        PackedRunner::new(&self.plan, self.pool.clone(), context)
     }
 }
 

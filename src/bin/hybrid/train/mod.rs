@@ -21,11 +21,11 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::ArgMatches;
-use hybrid::bundle::{RewardInfo, Verify, sha256};
+use hybrid::bundle::{RewardInfo, sha256};
 use hybrid::cloud::Cloud;
 use hybrid::consult::Consult;
 use hybrid::reward::{Head, statistics};
-use hybrid::session::Model;
+use hybrid::session::{Model, ModelOptions};
 use serde_json::json;
 
 use crate::progress::Steps;
@@ -42,7 +42,7 @@ use select::Trial;
 
 pub fn run(arguments: &ArgMatches) -> Result<()> {
     let options = Options::parse(arguments)?;
-    let model = Model::open(&options.bundle, Verify::All)?;
+    let model = Model::open(&options.bundle, ModelOptions::default())?;
     let prompts = prompts(&options, &model)?;
     let (train, validation) = collect(&options, &model, &prompts)?;
     for (name, data) in [("train", &train), ("validation", &validation)] {

@@ -10,17 +10,20 @@ use crate::slm::kernels::format::Format;
 use crate::slm::kernels::lanes::Lanes;
 use crate::slm::kernels::matrix::Matrix;
 use crate::slm::kernels::output::Output;
-use crate::slm::kernels::{Kernels, float};
+use crate::slm::kernels::{Kernels, Streams, float};
 
 use super::zmm::Zmm;
 
-pub(super) static KERNELS: Kernels = kernels!(
-    #[target_feature(enable = "avx512bw,avx512vnni")]
-    "avx512vnni",
-    available,
-    Zmm,
-    tiles
-);
+pub(super) static KERNELS: Kernels = Kernels {
+    streams: Some(Streams { count: STREAMS, columns }),
+    ..kernels!(
+        #[target_feature(enable = "avx512bw,avx512vnni")]
+        "avx512vnni",
+        available,
+        Zmm,
+        tiles
+    )
+};
 
 /// AVX-512 BW and VNNI, and what the compiler takes these to include.
 fn available() -> bool {
@@ -32,8 +35,7 @@ fn available() -> bool {
         && is_x86_feature_detected!("f16c")
 }
 
-/// A single row of activations is bound by memory, which delivers more from several places at once:
-/// so many tiles are read side by side, far from each other.
+/// Tiles that are read side by side for a single row of activations.
 const STREAMS: usize = 4;
 
 #[target_feature(enable = "avx512bw,avx512vnni")]
@@ -55,23 +57,9 @@ unsafe fn tiles(matrix: &Matrix, acts: &Activations, tiles: Range<usize>, out: &
 unsafe fn quantised<C: Code>(
     matrix: &Matrix,
     acts: &Activations,
-    mut tiles: Range<usize>,
+    tiles: Range<usize>,
     out: &Output,
 ) {
-    if acts.rows() == 1 {
-        let stream = tiles.len() / STREAMS;
-        for tile in tiles.start..tiles.start + stream {
-            let mut at = [tile; STREAMS];
-            for i in 0..STREAMS {
-                at[i] += i * stream;
-            }
-            for panel in acts.panels() {
-                // SAFETY: the caller's promise, passed on.
-                unsafe { multiply::<C, 1, STREAMS>(matrix, panel, at, out) };
-            }
-        }
-        tiles.start += STREAMS * stream;
-    }
     for tile in tiles {
         for panel in acts.panels() {
             // SAFETY: the caller's promise, passed on.
@@ -84,6 +72,41 @@ unsafe fn quantised<C: Code>(
                     _ => multiply::<C, 1, 1>(matrix, panel, [tile], out),
                 }
             }
+        }
+    }
+}
+
+#[target_feature(enable = "avx512bw,avx512vnni")]
+unsafe fn columns(matrix: &Matrix, acts: &Activations, columns: Range<usize>, out: &Output) {
+    // SAFETY: the caller's promise, passed on.
+    unsafe {
+        match matrix.format() {
+            Format::F32 | Format::F16 => unreachable!("float weights have no columns"),
+            Format::Q4 => side_by_side::<Q4>(matrix, acts, columns, out),
+            Format::Q4M => side_by_side::<Q4M>(matrix, acts, columns, out),
+            Format::Q5 => side_by_side::<Q5>(matrix, acts, columns, out),
+            Format::Q6 => side_by_side::<Q6>(matrix, acts, columns, out),
+            Format::Q8 => side_by_side::<Q8>(matrix, acts, columns, out),
+        }
+    }
+}
+
+#[target_feature(enable = "avx512bw,avx512vnni")]
+unsafe fn side_by_side<C: Code>(
+    matrix: &Matrix,
+    acts: &Activations,
+    columns: Range<usize>,
+    out: &Output,
+) {
+    let distance = matrix.tiles() / STREAMS;
+    for column in columns {
+        let mut tiles = [column; STREAMS];
+        for i in 0..STREAMS {
+            tiles[i] += i * distance;
+        }
+        for panel in acts.panels() {
+            // SAFETY: the caller's promise, passed on.
+            unsafe { multiply::<C, 1, STREAMS>(matrix, panel, tiles, out) };
         }
     }
 }

@@ -131,8 +131,9 @@ impl OpState for AttentionState {
             }
         };
         let out = filled(&[1, rows_of(qkv)?, self.shape.out_width()], |out| {
-            let mut scratch = scratch.attention.try_borrow_mut()?;
-            Ok(Kernels::best().attention(rope, floats(qkv)?, cache, &mut scratch, out)?)
+            let mut buffers = scratch.attention.try_borrow_mut()?;
+            let pool = &scratch.pool;
+            Ok(Kernels::best().attention(rope, floats(qkv)?, cache, &mut buffers, out, pool)?)
         })?;
         Ok(tvec!(out.into_tvalue()))
     }

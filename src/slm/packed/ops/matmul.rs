@@ -65,13 +65,14 @@ impl EvalOp for QuantMatMul {
                 return Ok(());
             }
             let kernels = Kernels::best();
-            let mut activations = scratch(context)?.activations.try_borrow_mut()?;
+            let scratch = scratch(context)?;
+            let mut activations = scratch.activations.try_borrow_mut()?;
             let cols = self.matrices.first().context("not bound to its matrices")?.cols;
             kernels.quantise(floats(x)?, cols, &mut activations)?;
             for (matrix, columns) in self.parts() {
                 let bias = bias.and_then(|bias| bias.get(columns.clone()));
                 let out = &mut out[columns.start..];
-                kernels.matmul(&matrix.view()?, &activations, bias, out, width)?;
+                kernels.matmul(&matrix.view()?, &activations, bias, out, width, &scratch.pool)?;
             }
             Ok(())
         })?;

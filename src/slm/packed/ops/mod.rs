@@ -12,7 +12,7 @@ use tract_onnx::tract_hir::internal::*;
 
 use super::weights::Weights;
 use crate::error::Error;
-use crate::slm::kernels::{Activations, AttentionScratch, Rope};
+use crate::slm::kernels::{Activations, AttentionScratch, Pool, Rope};
 
 mod attention;
 mod embedding;
@@ -70,13 +70,25 @@ pub fn count_attention(model: &TypedModel) -> usize {
     model.nodes().iter().filter(|node| node.op_is::<attention::Attention>()).count()
 }
 
-/// Buffers the ops of one sequence share, reused from node to node and run to run.
-#[derive(Default)]
+/// What the ops of one sequence share: the model's threads, and buffers reused from node to node and
+/// run to run.
 pub struct Scratch {
+    pool: Arc<Pool>,
     activations: RefCell<Activations>,
     attention: RefCell<AttentionScratch>,
     /// Layers with equal parameters share one table of angles.
     ropes: RefCell<Vec<(RopeKey, Arc<Rope>)>>,
+}
+
+impl Scratch {
+    pub fn new(pool: Arc<Pool>) -> Scratch {
+        Scratch {
+            pool,
+            activations: RefCell::default(),
+            attention: RefCell::default(),
+            ropes: RefCell::default(),
+        }
+    }
 }
 
 /// The sequence's buffers, which the runner has put into tract's shared resources.
