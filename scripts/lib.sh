@@ -176,32 +176,38 @@ build_cli() {
 }
 
 # build_archive PROFILE [TRIPLE] [VARIANT]: the static library, sealed, as $ARCHIVE. Profile `dist` is what ships;
-# variant `full` (the default) has the cloud, `min` has not.
+# variant `full` (the default) has the cloud; `min` has not, and ends the process where others report a panic.
 build_archive() {
-  local profile=$1 triple=${2:-$(host_triple)} variant=${3:-full} cargo=(cargo) tools='' folder=$TARGET/$1 features=()
+  local profile=$1 triple=${2:-$(host_triple)} variant=${3:-full} cargo=(cargo) tools='' folder=$TARGET features=()
   need_rust
   if [ "$triple" != "$(host_triple)" ]; then
     need_cross "$triple"
-    cargo=(cross_cargo) tools=$CROSS folder=$TARGET/$triple/$1
+    cargo=(cross_cargo) tools=$CROSS folder=$TARGET/$triple
   fi
   case $variant in
     full) ;;
-    min) features=(--no-default-features) ;;
+    min)
+      features=(--no-default-features)
+      [ "$profile" != dist ] || profile=dist-min
+      ;;
     *) die "there is no variant '$variant' of the archive; there are: full min" ;;
   esac
   (
     cd "$ROOT"
-    [ "$profile" != dist ] || hide_paths "$triple"
+    [[ $profile != dist* ]] || shipped_flags "$triple" "$profile"
     "${cargo[@]}" rustc --profile "$profile" --lib --crate-type staticlib "${features[@]}"
   ) >&2
+  folder=$folder/$profile
   ARCHIVE=$folder/sealed-$variant/libhybrid.a
   if [ ! "$ARCHIVE" -nt "$folder/libhybrid.a" ]; then seal "$folder/libhybrid.a" "$tools"; fi
 }
 
-# hide_paths TRIPLE: no path of this machine gets into what ships, so that it is equal wherever it is built. The sources
-# must be there before, since their folders are part of the flags.
-hide_paths() {
+# shipped_flags TRIPLE PROFILE: no path of this machine gets into what ships, so that it is equal wherever it is built.
+# The sources must be there before, since their folders are part of the flags. And no tables for panics that unwind
+# where none does.
+shipped_flags() {
   local folder map=(--remap-path-prefix="$ROOT"=/libhybrid)
+  [ "$2" = dist ] || map+=(-Cforce-unwind-tables=no)
   cargo fetch --quiet --locked --target "$1"
   for folder in "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*; do map+=(--remap-path-prefix="$folder"=/crates); done
   CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\x1f' && printf '%s' "${map[*]}")

@@ -15,6 +15,7 @@ pub mod cloud;
 pub mod consult;
 pub mod error;
 pub mod ffi;
+pub mod graph;
 pub mod policy;
 pub mod reward;
 pub mod sampler;

@@ -178,7 +178,7 @@ fn damaged_exports_are_errors_that_say_why() {
         (|g| g.initializer[0].external_data.clear(), "external data"),
         (|g| g.initializer[0].external_data[1].value = "99999999999".into(), "out of bounds"),
         (|g| g.initializer[0].external_data[0].value = "../weights.bin".into(), "inside the model"),
-        (|g| g.initializer.truncate(3), "without a source"),
+        (|g| g.initializer.truncate(3), "must be a constant"),
         (|g| g.node.truncate(g.node.len() / 2), "logits"),
         (|g| g.node.clear(), "logits"),
     ];

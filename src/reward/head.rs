@@ -8,6 +8,7 @@ use tract_onnx::prelude::*;
 use super::contract::{self, Input, MAX_BYTES};
 use super::{Features, statistics};
 use crate::error::{Error, Result};
+use crate::graph;
 
 /// A loaded head with its own reusable state: one per session.
 pub struct Head {
@@ -90,9 +91,10 @@ impl Head {
 
 /// Parses, checks and optimises the graph for fixed shapes.
 fn build(bytes: &[u8], hidden_size: usize) -> TractResult<(Vec<Input>, TypedSimpleState)> {
-    let onnx = tract_onnx::onnx();
-    let proto = onnx.proto_model_for_read(&mut &bytes[..]).context("it is not an ONNX model")?;
+    let onnx = graph::onnx();
+    let mut proto = graph::read(&onnx, bytes).context("it is not an ONNX model")?;
     let inputs = contract::check(&proto, hidden_size).map_err(TractError::msg)?;
+    graph::lower(&mut proto)?;
     let mut model = onnx.model_for_proto_model(&proto)?;
     for (index, input) in inputs.iter().enumerate() {
         model.set_input_fact(index, f32::fact([1, input.size(hidden_size)]).into())?;

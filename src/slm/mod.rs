@@ -11,13 +11,14 @@ use crate::error::{Error, Result};
 pub mod kernels;
 mod packed;
 mod perplexity;
+#[cfg(feature = "plain")]
 mod plain;
-mod proto;
 mod sequence;
 
 use kernels::Pool;
 use packed::PackedSlm;
 pub use perplexity::{Perplexity, perplexity};
+#[cfg(feature = "plain")]
 use plain::PlainSlm;
 use sequence::Sequence;
 
@@ -70,6 +71,7 @@ pub struct Slm {
 
 enum Graph {
     Packed(PackedSlm),
+    #[cfg(feature = "plain")]
     Plain(PlainSlm),
 }
 
@@ -77,7 +79,9 @@ enum Graph {
 #[derive(Debug, Clone, Copy)]
 struct Dimensions {
     layers: usize,
+    #[cfg(feature = "plain")]
     kv_heads: usize,
+    #[cfg(feature = "plain")]
     head_dim: usize,
     hidden_size: usize,
     vocabulary: usize,
@@ -125,6 +129,7 @@ impl Slm {
             Graph::Packed(slm) => {
                 Box::new(Sequence::new(slm.spawn(capacity)?, self.dimensions, capacity))
             }
+            #[cfg(feature = "plain")]
             Graph::Plain(slm) => Box::new(Sequence::new(slm.spawn()?, self.dimensions, capacity)),
         })
     }
@@ -149,7 +154,13 @@ fn load_graph(bundle: &Bundle, dimensions: Dimensions, threads: usize) -> Result
         GraphKind::Packed => {
             PackedSlm::load(&bytes, bundle.weights()?, dimensions, threads).map(Graph::Packed)
         }
+        #[cfg(feature = "plain")]
         GraphKind::Plain => PlainSlm::load(&bytes, bundle.dir(), dimensions).map(Graph::Plain),
+        #[cfg(not(feature = "plain"))]
+        GraphKind::Plain => Err(Error::Unsupported(
+            "a plain export: this library was built without them; pack the model's GGUF file"
+                .into(),
+        )),
     }
 }
 
@@ -172,7 +183,9 @@ impl Dimensions {
         }
         Ok(Dimensions {
             layers: model.layers,
+            #[cfg(feature = "plain")]
             kv_heads: model.kv_heads,
+            #[cfg(feature = "plain")]
             head_dim: model.head_dim,
             hidden_size: model.hidden_size,
             vocabulary: model.vocabulary,

@@ -7,8 +7,9 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::{ToDim, bail};
 
 use super::kernels::Pool;
-use super::{Dimensions, in_graph, proto};
+use super::{Dimensions, in_graph};
 use crate::error::{Error, Result};
+use crate::graph;
 
 mod ops;
 mod runner;
@@ -24,15 +25,15 @@ pub struct PackedSlm {
 }
 
 impl PackedSlm {
-    /// `graph`: the bytes of `graph.onnx`; `weights`: the mapped `weights.bin`; `threads`: see
+    /// `bytes`: those of `graph.onnx`; `weights`: the mapped `weights.bin`; `threads`: see
     /// [`Pool::new`].
     pub fn load(
-        graph: &[u8],
+        bytes: &[u8],
         weights: Arc<Mmap>,
         dimensions: Dimensions,
         threads: usize,
     ) -> Result<PackedSlm> {
-        let plan = plan(parse(graph, weights)?).map_err(in_graph)?;
+        let plan = plan(parse(bytes, weights)?).map_err(in_graph)?;
         check(plan.model(), dimensions)?;
         Ok(PackedSlm { plan, pool: Arc::new(Pool::new(threads)?) })
     }
@@ -43,10 +44,11 @@ impl PackedSlm {
 }
 
 /// The graph with its ops bound, before shape inference.
-fn parse(graph: &[u8], weights: Arc<Mmap>) -> Result<InferenceModel> {
-    let mut onnx = tract_onnx::onnx().with_ignore_value_info(true).with_ignore_output_shapes(true);
+fn parse(bytes: &[u8], weights: Arc<Mmap>) -> Result<InferenceModel> {
+    let mut onnx = graph::onnx().with_ignore_value_info(true).with_ignore_output_shapes(true);
     ops::register(&mut onnx);
-    let proto = proto::read(&onnx, graph).map_err(in_graph)?;
+    let mut proto = graph::read(&onnx, bytes).map_err(in_graph)?;
+    graph::lower(&mut proto).map_err(in_graph)?;
     let table = proto.metadata_props.iter().find(|entry| entry.key == "weights");
     let table = table.ok_or_else(|| Error::Bundle("graph.onnx has no table of weights".into()))?;
     let weights = Weights::new(&table.value, weights)?;

@@ -14,8 +14,9 @@ use tract_onnx::model::ParseResult;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::{ShapeFact, ToDim, TractErrorContext, bail, ensure};
 
-use super::{Dimensions, in_graph, proto};
+use super::{Dimensions, in_graph};
 use crate::error::{Error, Result};
+use crate::graph;
 
 mod hidden;
 mod runner;
@@ -40,9 +41,9 @@ pub struct PlainSlm {
 }
 
 impl PlainSlm {
-    /// `graph`: the bytes of `graph.onnx`; its external data lie in `dir`.
-    pub fn load(graph: &[u8], dir: &Path, dimensions: Dimensions) -> Result<PlainSlm> {
-        let parsed = parse(graph, dir).map_err(in_graph)?;
+    /// `bytes`: those of `graph.onnx`; its external data lie in `dir`.
+    pub fn load(bytes: &[u8], dir: &Path, dimensions: Dimensions) -> Result<PlainSlm> {
+        let parsed = parse(bytes, dir).map_err(in_graph)?;
         let inputs = inputs(&parsed.model, dimensions.layers)?;
         let plan = plan(parsed, &inputs, dimensions).map_err(in_graph)?;
         let slm = PlainSlm { plan, inputs, dimensions };
@@ -76,11 +77,12 @@ struct Parsed {
     hidden: String,
 }
 
-fn parse(graph: &[u8], dir: &Path) -> TractResult<Parsed> {
+fn parse(bytes: &[u8], dir: &Path) -> TractResult<Parsed> {
     // What the export says of shapes is less exact than what follows from one batch.
-    let onnx = tract_onnx::onnx().with_ignore_value_info(true).with_ignore_output_shapes(true);
-    let proto = proto::read(&onnx, graph)?;
-    let hidden = hidden::find(proto::graph(&proto)?)?.to_owned();
+    let onnx = graph::onnx().with_ignore_value_info(true).with_ignore_output_shapes(true);
+    let mut proto = graph::read(&onnx, bytes)?;
+    let hidden = hidden::find(graph::graph(&proto)?)?.to_owned();
+    graph::lower(&mut proto)?;
     let dir = dir.to_str().context("the bundle's path is not UTF-8, which external data need")?;
     let parsed = onnx.parse(&proto, Some(dir))?;
     let ParseResult { model, unresolved_inputs, outlets_by_name } = parsed;

@@ -42,22 +42,15 @@ pub fn check(graph: &GraphProto, config: &Config) -> Result<Option<usize>> {
     Ok(shape(logits).and_then(|shape| shape.last().copied().flatten()))
 }
 
-/// Every operator must be one that tract has, also inside loops and branches.
+/// Every operator must be one that the library on the board has, too.
 pub fn check_operators(graph: &GraphProto) -> Result<()> {
-    let known = tract_onnx::onnx().op_register.0;
-    let mut graphs = vec![graph];
-    while let Some(graph) = graphs.pop() {
-        for node in &graph.node {
-            ensure!(
-                known.contains_key(&node.op_type),
-                "operator {} of node {} is not supported",
-                node.op_type,
-                node.name
-            );
-            for attribute in &node.attribute {
-                graphs.extend(attribute.g.iter().chain(&attribute.graphs));
-            }
-        }
+    for node in &graph.node {
+        ensure!(
+            hybrid::graph::knows(&node.op_type),
+            "operator {} of node {} is not supported",
+            node.op_type,
+            node.name
+        );
     }
     Ok(())
 }
