@@ -2,7 +2,10 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use tokenizers::Tokenizer;
+use tokenizers::models::bpe::BPE;
+use tokenizers::{
+    DecoderWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper, TokenizerImpl,
+};
 
 use crate::bundle::{self, Bundle, FileRole, TokenInfo};
 use crate::error::{Error, Result};
@@ -24,6 +27,15 @@ pub const MAX_TEXT_BYTES: usize = 1 << 20;
 
 /// More usable tokens than this are a damaged manifest.
 const MAX_TOKENS: usize = 1 << 22;
+
+/// With BPE only, which all supported models use: the others would make the library larger.
+type Tokenizer = TokenizerImpl<
+    BPE,
+    NormalizerWrapper,
+    PreTokenizerWrapper,
+    PostProcessorWrapper,
+    DecoderWrapper,
+>;
 
 /// The vocabulary of a bundle. Shared between threads.
 pub struct Tokens {
@@ -50,10 +62,11 @@ impl Tokens {
 
     /// From the content of a `tokenizer.json`; `info.fingerprint` is not compared.
     pub fn new(json: &[u8], info: TokenInfo) -> Result<Tokens> {
-        let damaged = |e| Error::Bundle(format!("tokenizer.json: {e}"));
-        let mut tokenizer = Tokenizer::from_bytes(json).map_err(damaged)?;
+        let damaged = |reason: String| Error::Bundle(format!("tokenizer.json: {reason}"));
+        let mut tokenizer: Tokenizer =
+            serde_json::from_slice(json).map_err(|e| damaged(e.to_string()))?;
         tokenizer.with_padding(None);
-        tokenizer.with_truncation(None).map_err(damaged)?;
+        tokenizer.with_truncation(None).map_err(|e| damaged(e.to_string()))?;
         if info.usable > MAX_TOKENS {
             return Err(Error::Bundle(format!("tokens.usable is over {MAX_TOKENS}")));
         }

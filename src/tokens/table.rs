@@ -1,7 +1,6 @@
 //! The exact bytes of every token, in one block of memory.
 
-use tokenizers::Tokenizer;
-
+use super::Tokenizer;
 use crate::error::{Error, Result};
 
 /// Bytes by token id.
