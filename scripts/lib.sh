@@ -137,6 +137,21 @@ need_qemu() {
   fi
 }
 
+# use_containers: podman with the settings of cross/ and all it stores in $CACHE, for scripts/setup-cross --image
+# and what uses its image.
+CROSS_IMAGE=libhybrid-cross:bookworm
+use_containers() {
+  need podman=podman runc=runc
+  mkdir -p "$CACHE/cross"
+  cat >"$CACHE/cross/storage.conf" <<END
+[storage]
+driver = "overlay"
+graphroot = "$CACHE/cross/storage"
+runroot = "$CACHE/cross/run"
+END
+  export CONTAINERS_CONF=$ROOT/cross/containers.conf CONTAINERS_STORAGE_CONF=$CACHE/cross/storage.conf
+}
+
 # ---- What the scripts share ----------------------------------------------------------------------
 
 # version: of the library, as Cargo.toml has it.
