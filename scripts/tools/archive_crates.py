@@ -18,10 +18,10 @@ class Crate:
     version: str
     license: str  # an SPDX expression
     folder: Path  # its sources
-    authors: list[str]
     repository: str
     description: str
-    checksum: str | None  # SHA-256 of the .crate file; None for ourselves
+    checksum: str | None  # SHA-256 of the .crate file; None for what is in this repository
+    ours: bool  # in this repository, under its licence
     needs: list["Crate"] = field(default_factory=list)  # those of the archive that it uses
 
 
@@ -45,10 +45,10 @@ def load(target: str, features: list[str]) -> list[Crate]:
                 version=package["version"],
                 license=expression(package),
                 folder=Path(package["manifest_path"]).parent,
-                authors=package["authors"],
                 repository=package["repository"] or "",
                 description=" ".join((package["description"] or "").split()),
                 checksum=checksums[key],
+                ours=package["source"] is None,
             )
     if len(crates) != len(linked):
         raise SystemExit("cargo metadata and cargo tree do not name the same crates")

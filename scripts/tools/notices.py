@@ -17,7 +17,7 @@ RULE = "=" * 100
 
 def main() -> None:
     target, out, *features = sys.argv[1:]
-    crates = load(target, features)[1:]
+    crates = [crate for crate in load(target, features) if not crate.ours]
     texts = {}  # text -> where it is from; equal texts are given once
     for crate in crates:
         for path in licence_files(crate, crates):

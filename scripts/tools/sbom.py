@@ -31,7 +31,7 @@ def main() -> None:
     digest = hashlib.sha256(Path(archive).read_bytes()).hexdigest()
     root = component(ours, digest)
     bom = Bom(
-        serial_number=uuid.uuid5(uuid.NAMESPACE_URL, f"{root.purl}?target={target}#{digest}"),
+        serial_number=uuid.uuid5(uuid.NAMESPACE_URL, f"{root.bom_ref.value}?target={target}#{digest}"),
         metadata=BomMetaData(
             component=root,
             timestamp=datetime.fromtimestamp(int(os.environ["SOURCE_DATE_EPOCH"]), UTC),
@@ -53,7 +53,8 @@ def main() -> None:
 
 def component(crate: Crate, sha256: str | None) -> Component:
     """`sha256`: of what is distributed, so of the .crate file, or of our archive."""
-    purl = PackageURL("cargo", name=crate.name, version=crate.version)
+    # A package URL would say that it is the registry's crate of that name.
+    purl = None if crate.ours else PackageURL("cargo", name=crate.name, version=crate.version)
     links = [(ExternalReferenceType.VCS, crate.repository)] if crate.repository else []
     return Component(
         type=ComponentType.LIBRARY,
@@ -64,7 +65,7 @@ def component(crate: Crate, sha256: str | None) -> Component:
         hashes=[HashType(alg=HashAlgorithm.SHA_256, content=sha256)] if sha256 else [],
         external_references=[ExternalReference(type=kind, url=XsUri(url)) for kind, url in links],
         purl=purl,
-        bom_ref=str(purl),
+        bom_ref=str(purl or f"{crate.name}@{crate.version}"),
     )
 
 
