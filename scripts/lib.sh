@@ -214,7 +214,7 @@ build_archive() {
   ) >&2
   folder=$folder/$profile
   ARCHIVE=$folder/sealed-$variant/libhybrid.a
-  if [ ! "$ARCHIVE" -nt "$folder/libhybrid.a" ]; then seal "$folder/libhybrid.a" "$tools"; fi
+  if [ ! "$ARCHIVE" -nt "$folder/libhybrid.a" ]; then seal "$folder/libhybrid.a" "$tools" "$profile"; fi
 }
 
 # shipped_flags TRIPLE PROFILE: no path of this machine gets into what ships, so that it is equal wherever it is built.
@@ -232,17 +232,19 @@ shipped_flags() {
 # For ar and nm of a sealed archive: LLVM's plugin of the binutils, where there is one, gives up on so many sections.
 NO_PLUGIN=(--plugin /dev/null)
 
-# seal FILE TOOLS: makes $ARCHIVE of a Rust archive: one object, so that a linker takes all of tract's kernels or
+# seal FILE TOOLS PROFILE: makes $ARCHIVE of a Rust archive: one object, so that a linker takes all of tract's kernels or
 # nothing (they register themselves, and nothing refers to them); in it only hybrid_* is visible, and nothing is
 # shared with other Rust code in the same program, such as a section group.
 seal() {
-  local object
+  local object drop=()
+  # Where no panic unwinds, the tables for it are a seventh of a program.
+  [ "$3" != dist-min ] || drop=(--remove-section .eh_frame --remove-section '.gcc_except_table*')
   mkdir -p "$(dirname "$ARCHIVE")"
   object=$(dirname "$ARCHIVE")/hybrid.o
   rm -f "$ARCHIVE"
   # An assembly file in it forgets to say that it needs no executable stack.
   "$2ld" -r -z noexecstack --force-group-allocation --whole-archive "$1" -o "$object"
-  "$2objcopy" --strip-debug --wildcard --keep-global-symbol 'hybrid_*' "$object"
+  "$2objcopy" --strip-debug --wildcard --keep-global-symbol 'hybrid_*' "${drop[@]}" "$object"
   "$2ar" "${NO_PLUGIN[@]}" rcsD "$ARCHIVE" "$object"
   rm "$object"
 }
