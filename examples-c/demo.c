@@ -23,6 +23,7 @@ static const char USAGE[] =
     "  --burst N          tokens taken from one consult at most (default: 1)\n"
     "  --deadline-ms N    the whole consult must end within this time (default: 2000)\n"
     "  --max-tokens N     (default: 200)\n"
+    "  --threads N        threads that compute, 0 to 64 (default: 0, this one alone)\n"
     "  --local            never ask the cloud\n"
     "  --raw              the prompt is given as it is, without the chat template\n";
 
@@ -30,7 +31,7 @@ typedef struct settings {
   const char *bundle, *prompt, *token_file;
   example_server server;
   float threshold;
-  uint32_t burst, deadline_ms;
+  uint32_t burst, deadline_ms, threads;
   size_t max_tokens;
   bool local, raw;
 } settings;
@@ -63,9 +64,9 @@ static settings parse(int argc, char **argv) {
       {"kind", required_argument, NULL, 'k'},      {"model", required_argument, NULL, 'm'},
       {"token-file", required_argument, NULL, 'f'}, {"threshold", required_argument, NULL, 't'},
       {"burst", required_argument, NULL, 'n'},     {"deadline-ms", required_argument, NULL, 'd'},
-      {"max-tokens", required_argument, NULL, 'x'}, {"local", no_argument, NULL, 'l'},
-      {"raw", no_argument, NULL, 'r'},             {"help", no_argument, NULL, 'h'},
-      {NULL, 0, NULL, 0}};
+      {"max-tokens", required_argument, NULL, 'x'}, {"threads", required_argument, NULL, 'j'},
+      {"local", no_argument, NULL, 'l'},           {"raw", no_argument, NULL, 'r'},
+      {"help", no_argument, NULL, 'h'},            {NULL, 0, NULL, 0}};
   settings s = {.threshold = (float)HYBRID_THRESHOLD_DEFAULT,
                 .burst = 1,
                 .deadline_ms = 2000,
@@ -83,6 +84,7 @@ static settings parse(int argc, char **argv) {
       case 'n': s.burst = (uint32_t)number("--burst: ", optarg, 1, 1000); break;
       case 'd': s.deadline_ms = (uint32_t)number("--deadline-ms: ", optarg, 1, 600000); break;
       case 'x': s.max_tokens = (size_t)number("--max-tokens: ", optarg, 1, 1e6); break;
+      case 'j': s.threads = (uint32_t)number("--threads: ", optarg, 0, 64); break;
       case 'l': s.local = true; break;
       case 'r': s.raw = true; break;
       case 'h': fputs(USAGE, stdout); exit(0);
@@ -206,7 +208,10 @@ int main(int argc, char **argv) {
   hybrid_session *session = NULL;
   bool ids = false;
 
-  hybrid_status status = hybrid_model_open(s.bundle, NULL, &model);
+  hybrid_model_options options;
+  hybrid_model_options_init(&options, sizeof options);
+  options.threads = s.threads;
+  hybrid_status status = hybrid_model_open(s.bundle, &options, &model);
   bool ok = status == HYBRID_OK || complain(s.bundle, status);
   if (ok && s.server.url != NULL && !s.local) ok = connect_cloud(&s.server, model, &cloud, &ids);
   ok = ok && introduce(model, cloud, ids) && make_session(model, cloud, &s, &session) &&

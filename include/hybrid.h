@@ -179,7 +179,8 @@ typedef struct hybrid_model_options {
   // Default: HYBRID_VERIFY_ALL.
   hybrid_verify verify;
   // How many threads compute, the caller's included, 0 to 64; see chapter *Threads* above. 0 and
-  // 1: the caller's alone. As many as the board has fast cores is a good choice. Default: 0.
+  // 1: the caller's alone. As many as the board has fast cores is a good choice. A plain ONNX export
+  // uses one in any case. Default: 0.
   uint32_t threads;
 } hybrid_model_options;
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs `hybrid bench` and llama.cpp in turns and prints the ratios; see scripts/compare-speed.
 
-    compare_speed.py ROUNDS HYBRID BUNDLE PYTHON_WITH_LLAMA_CPP MODEL.gguf
+    compare_speed.py ROUNDS THREADS HYBRID BUNDLE PYTHON_WITH_LLAMA_CPP MODEL.gguf
 """
 
 import json
@@ -16,12 +16,13 @@ PROMPT, TOKENS = 128, 64
 
 
 def main() -> None:
-    rounds, hybrid, bundle, python, gguf = sys.argv[1:]
+    rounds, threads, hybrid, bundle, python, gguf = sys.argv[1:]
     reference = Path(__file__).with_name("llama_reference.py")
-    sizes = ["--prompt-tokens", str(PROMPT), "--tokens", str(TOKENS)]
+    sizes = ["--prompt-tokens", str(PROMPT), "--tokens", str(TOKENS), "--threads", threads]
     ours = [hybrid, "bench", bundle, *sizes]
-    theirs = [python, reference, "speed", gguf, *sizes, "--threads", "1"]
-    print(f"{Path(gguf).name}, 1 thread, {cpu()}, load {os.getloadavg()[0]:.1f} at the start")
+    theirs = [python, reference, "speed", gguf, *sizes]
+    count = "1 thread" if threads == "1" else f"{threads} threads"
+    print(f"{Path(gguf).name}, {count}, {cpu()}, load {os.getloadavg()[0]:.1f} at the start")
     results = {"prefill_tok_s": [], "decode_tok_s": []}
     for number in range(int(rounds)):
         # Every other round in the other order, so that neither always has the warmer machine.

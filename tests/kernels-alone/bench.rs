@@ -43,9 +43,9 @@ fn matmul(kernels: &Kernels, format: &str, rows: usize, repeats: usize) -> usize
     let format = Format::ALL.into_iter().find(|f| f.name() == format).expect("a format");
     let bytes = weights(format);
     let matrix = Matrix::new(format, WIDTH, WIDTH, &bytes).unwrap();
-    let mut activations = Activations::new();
-    kernels.quantise(&floats(rows * WIDTH), WIDTH, &mut activations).unwrap();
-    let (mut out, alone) = (vec![0.0; rows * WIDTH], Pool::default());
+    let (mut activations, alone) = (Activations::new(), Pool::default());
+    kernels.quantise(&floats(rows * WIDTH), WIDTH, &mut activations, &alone).unwrap();
+    let mut out = vec![0.0; rows * WIDTH];
     for _ in 0..repeats {
         let activations = black_box(&activations);
         kernels.matmul(&matrix, activations, None, &mut out, WIDTH, &alone).unwrap();
@@ -94,14 +94,14 @@ fn attention(kernels: &Kernels, context: usize, repeats: usize) -> usize {
 fn elementwise(kernels: &Kernels, kernel: &str, repeats: usize) -> usize {
     let (x, gamma) = (floats(2 * WIDTH), floats(WIDTH));
     let (mut out, mut sum) = (vec![0.0; WIDTH], vec![0.0; WIDTH]);
-    let mut activations = Activations::new();
+    let (mut activations, alone) = (Activations::new(), Pool::default());
     for _ in 0..repeats {
         let x = black_box(&x);
         let one = &x[..WIDTH];
         match kernel {
-            "quantise" => kernels.quantise(one, WIDTH, &mut activations),
+            "quantise" => kernels.quantise(one, WIDTH, &mut activations, &alone),
             "norm" => kernels.skip_rms_norm(one, one, &gamma, 1e-5, &mut out, &mut sum),
-            "swiglu" => kernels.swiglu(x, WIDTH, &mut out),
+            "swiglu" => kernels.swiglu(x, WIDTH, &mut out, &alone),
             "exp" => {
                 black_box(kernels.exp_sums(one, 1.0));
                 Ok(())

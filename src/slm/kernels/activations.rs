@@ -1,7 +1,10 @@
 //! The right-hand side of a matmul: rows of activations, as floats and as 8-bit blocks.
 
+use std::ops::Range;
+
 use super::format::{BLOCK, GROUP};
 use super::lanes::{LANES, Lanes};
+use super::parts::Parts;
 use crate::error::{Error, Result};
 
 /// Most rows that a kernel multiplies with one pass over a tile.
@@ -38,6 +41,21 @@ pub struct Activations {
     blocks_per_row: usize,
     values: Vec<f32>,
     blocks: Vec<ActBlock>,
+}
+
+/// The float rows alone, with the sizes of the 8-bit form.
+pub(super) struct Floats<'a> {
+    rows: usize,
+    pub cols: usize,
+    blocks_per_row: usize,
+    values: &'a [f32],
+}
+
+impl Floats<'_> {
+    /// Runs of 16 rows, which quantising can be split into; the last one may be short.
+    pub fn runs(&self) -> usize {
+        self.rows.div_ceil(PANEL_ROWS)
+    }
 }
 
 /// Up to 16 rows.
@@ -78,6 +96,17 @@ impl Activations {
         })
     }
 
+    /// What is quantised, and where to.
+    pub(super) fn split(&mut self) -> (Floats<'_>, Parts<'_, ActBlock>) {
+        let floats = Floats {
+            rows: self.rows,
+            cols: self.cols,
+            blocks_per_row: self.blocks_per_row,
+            values: &self.values,
+        };
+        (floats, Parts::new(&mut self.blocks))
+    }
+
     /// Sizes the buffers for `x` and keeps a copy of it.
     pub(super) fn resize(&mut self, x: &[f32], cols: usize) -> Result<()> {
         if cols == 0 || x.is_empty() || !x.len().is_multiple_of(cols) {
@@ -101,17 +130,23 @@ fn panel_rows(left: usize) -> Option<usize> {
     Some(PANEL_ROWS.min(1 << left.checked_ilog2()?))
 }
 
-/// Fills the 8-bit form from the float rows.
+/// Makes the 8-bit form of some runs of 16 rows.
+///
+/// # Safety
+/// No other call uses the same runs of `out` at the same time.
 #[inline(always)]
-pub(super) fn quantise<L: Lanes>(acts: &mut Activations) {
-    let (cols, blocks) = (acts.cols, acts.blocks_per_row);
-    let mut first = 0;
-    while let Some(rows) = panel_rows(acts.rows - first) {
+pub(super) unsafe fn quantise<L: Lanes>(x: &Floats, runs: Range<usize>, out: &Parts<ActBlock>) {
+    let (cols, blocks) = (x.cols, x.blocks_per_row);
+    let end = x.rows.min(runs.end * PANEL_ROWS);
+    let mut first = runs.start * PANEL_ROWS;
+    while let Some(rows) = panel_rows(end - first) {
+        // SAFETY: the caller gave these rows to this call alone.
+        let panel = unsafe { out.get(first * blocks..(first + rows) * blocks) };
         for row in 0..rows {
-            let values = &acts.values[(first + row) * cols..][..cols];
+            let values = &x.values[(first + row) * cols..][..cols];
             for block in 0..blocks {
                 let rest = values.get(block * BLOCK..).unwrap_or(&[]);
-                acts.blocks[first * blocks + block * rows + row] = quantise_block::<L>(rest);
+                panel[block * rows + row] = quantise_block::<L>(rest);
             }
         }
         first += rows;

@@ -171,7 +171,7 @@ proptest! {
         let x: Vec<f32> = (0..2 * rows * width).map(|_| 30.0 * random.signed()).collect();
         for kernels in Kernels::available() {
             let mut out = vec![0.0; rows * width];
-            kernels.swiglu(&x, width, &mut out).unwrap();
+            kernels.swiglu(&x, width, &mut out, &Pool::default()).unwrap();
             for i in 0..rows * width {
                 let at = i / width * 2 * width + i % width;
                 let (gate, up) = (f64::from(x[at]), f64::from(x[at + width]));
@@ -221,11 +221,11 @@ fn silu_is_finite_and_right_at_the_ends() {
         let mut row = gates.to_vec();
         row.extend([1.0; 7]);
         let mut out = [f32::NAN; 7];
-        kernels.swiglu(&row, 7, &mut out).unwrap();
+        kernels.swiglu(&row, 7, &mut out, &Pool::default()).unwrap();
         assert!(out[..3].iter().all(|x| x.abs() < 1e-8), "{out:?}");
         assert_eq!(out[3..], [-0.0, 90.0, 1e4, f32::MAX]);
         row[2] = f32::NAN;
-        kernels.swiglu(&row, 7, &mut out).unwrap();
+        kernels.swiglu(&row, 7, &mut out, &Pool::default()).unwrap();
         assert!(out[2].is_nan());
     }
 }

@@ -11,6 +11,7 @@
 use std::ops::Range;
 
 use crate::error::{Error, Result};
+use activations::PANEL_ROWS;
 use output::Output;
 use parts::Parts;
 
@@ -22,11 +23,16 @@ macro_rules! kernels {
 
         use crate::slm::kernels::parts::Parts;
         use crate::slm::kernels::{
-            Activations, AttentionScratch, Kernels, KvCache, activations, attention, elementwise,
+            AttentionScratch, Kernels, KvCache, activations, attention, elementwise,
         };
         $(#[$feature])*
-        fn quantise(acts: &mut Activations) {
-            activations::quantise::<$lanes>(acts)
+        unsafe fn quantise(
+            x: &activations::Floats,
+            runs: Range<usize>,
+            out: &Parts<activations::ActBlock>,
+        ) {
+            // SAFETY: the caller's promise, passed on.
+            unsafe { activations::quantise::<$lanes>(x, runs, out) }
         }
         $(#[$feature])*
         fn append(job: &attention::Job, cache: &mut KvCache, scratch: &mut AttentionScratch) {
@@ -139,6 +145,12 @@ struct Streams {
     columns: Tiles,
 }
 
+/// Quantises runs of 16 rows.
+///
+/// # Safety
+/// The CPU has the table's instructions; no other call uses the same runs at the same time.
+type Quantise = unsafe fn(&activations::Floats, Range<usize>, &Parts<activations::ActBlock>);
+
 type Append = unsafe fn(&attention::Job, &mut KvCache, &mut AttentionScratch);
 
 /// Writes what a range of blocks attends to.
@@ -162,7 +174,7 @@ pub struct Kernels {
     available: fn() -> bool,
     tiles: Tiles,
     streams: Option<Streams>,
-    quantise: unsafe fn(&mut Activations),
+    quantise: Quantise,
     append: Append,
     attend: Attend,
     rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
@@ -174,8 +186,10 @@ pub struct Kernels {
 /// The least work worth handing to another thread, some microseconds of a slow core: bytes of weights
 /// for one to four rows of activations...
 const MATMUL_GRAIN: usize = 32 << 10;
-/// ... and multiplications of attention.
+/// ... multiplications of attention...
 const ATTENTION_GRAIN: usize = 32 << 10;
+/// ... and values to quantise or activate.
+const ELEMENTWISE_GRAIN: usize = 4 << 10;
 
 static PORTABLE: Kernels = kernels!("portable", || true, lanes::Array, portable::tiles);
 
@@ -210,10 +224,21 @@ impl Kernels {
     }
 
     /// Loads rows of `cols` activations and quantises them. Fails when `x` is not whole rows.
-    pub fn quantise(&self, x: &[f32], cols: usize, into: &mut Activations) -> Result<()> {
+    pub fn quantise(
+        &self,
+        x: &[f32],
+        cols: usize,
+        into: &mut Activations,
+        pool: &Pool,
+    ) -> Result<()> {
         into.resize(x, cols)?;
-        // SAFETY: a table is only handed out on a CPU that has its instructions.
-        unsafe { (self.quantise)(into) };
+        let (x, out) = into.split();
+        let grain = ELEMENTWISE_GRAIN.div_ceil(PANEL_ROWS * cols);
+        pool.run(x.runs(), grain, &|_, runs| {
+            // SAFETY: a table is only handed out on a CPU that has its instructions; the ranges of a
+            // run are disjoint.
+            unsafe { (self.quantise)(&x, runs, &out) }
+        });
         Ok(())
     }
 
@@ -326,10 +351,22 @@ impl Kernels {
     }
 
     /// `out = silu(gate) · up` for rows of `width` gates followed by `width` ups.
-    pub fn swiglu(&self, gate_up: &[f32], width: usize, out: &mut [f32]) -> Result<()> {
+    pub fn swiglu(
+        &self,
+        gate_up: &[f32],
+        width: usize,
+        out: &mut [f32],
+        pool: &Pool,
+    ) -> Result<()> {
         check_rows("swiglu", out.len(), width, &[gate_up.len() / 2, gate_up.len().div_ceil(2)])?;
-        // SAFETY: a table is only handed out on a CPU that has its instructions.
-        unsafe { (self.swiglu)(gate_up, width, out) };
+        let (rows, out) = (out.len() / width, Parts::new(out));
+        pool.run(rows, ELEMENTWISE_GRAIN.div_ceil(width), &|_, rows: Range<usize>| {
+            let gate_up = &gate_up[2 * width * rows.start..2 * width * rows.end];
+            // SAFETY: the ranges of a run are disjoint.
+            let out = unsafe { out.get(width * rows.start..width * rows.end) };
+            // SAFETY: a table is only handed out on a CPU that has its instructions.
+            unsafe { (self.swiglu)(gate_up, width, out) }
+        });
         Ok(())
     }
 

@@ -23,8 +23,8 @@ use crate::error::{Error, Result};
 /// How often a thread looks before it sleeps: for about 100 microseconds, longer than the gaps between
 /// the kernels of a token. Counted and not timed, since on a busy machine most of the time is others'.
 const SPINS: usize = 2500;
-/// What waking workers and waiting for them costs on a quiet machine, at most.
-const USUAL_LOSS: Duration = Duration::from_micros(50);
+/// What waking workers and waiting for them costs on a quiet machine at most, also on slow cores.
+const USUAL_LOSS: Duration = Duration::from_micros(100);
 /// A busy machine costs about this fraction at most, compared with one thread.
 const TOLERATED: u32 = 8;
 /// A part is this fraction of a thread's share of what is left, but not less than a grain.

@@ -47,7 +47,7 @@ fn check_matmul(format: Format, rows: &[RowBuffer], m: usize, with_bias: bool, s
     let stride = n + 3;
     for kernels in Kernels::available() {
         let mut acts = Activations::new();
-        kernels.quantise(&x, cols, &mut acts).unwrap();
+        kernels.quantise(&x, cols, &mut acts, &Pool::default()).unwrap();
         let mut out = vec![7.0; m * stride];
         let bias = with_bias.then_some(bias.as_slice());
         kernels.matmul(&matrix, &acts, bias, &mut out, stride, &Pool::default()).unwrap();
@@ -99,11 +99,11 @@ fn every_result(
     let bytes = pack(format, weights);
     let matrix = Matrix::new(format, weights.len(), cols, &bytes).unwrap();
     let mut acts = Activations::new();
-    kernels.quantise(x, cols, &mut acts).unwrap();
+    kernels.quantise(x, cols, &mut acts, &Pool::default()).unwrap();
     kernels.matmul(&matrix, &acts, None, outs[0], weights.len(), &Pool::default()).unwrap();
     let [_, norm, sum, gated, attended] = &mut outs;
     kernels.skip_rms_norm(x, y, gamma, 1e-5, norm, sum).unwrap();
-    kernels.swiglu(x, cols / 2, gated).unwrap();
+    kernels.swiglu(x, cols / 2, gated, &Pool::default()).unwrap();
     let shape = AttentionShape::new(2, 1, cols / 4).unwrap();
     let mut cache = KvCache::new(shape, m).unwrap();
     let (rope, mut scratch) = (Rope::new(8, 1e4, None).unwrap(), AttentionScratch::default());
@@ -143,7 +143,7 @@ proptest! {
         let x = random_activations(m, cols, &mut Random(seed));
         for kernels in Kernels::available() {
             let mut acts = Activations::new();
-            kernels.quantise(&x, cols, &mut acts).unwrap();
+            kernels.quantise(&x, cols, &mut acts, &Pool::default()).unwrap();
             let seen = effective(&acts, true);
             for (x, seen) in x.chunks(cols).zip(&seen) {
                 for (x, seen) in x.chunks(32).zip(seen.chunks(32)) {
@@ -182,7 +182,7 @@ proptest! {
         let x = random_activations(m, cols, &mut Random(seed));
         let codes = |kernels: &Kernels| {
             let mut acts = Activations::new();
-            kernels.quantise(&x, cols, &mut acts).unwrap();
+            kernels.quantise(&x, cols, &mut acts, &Pool::default()).unwrap();
             acts.panels().flat_map(|panel| panel.blocks).flat_map(|block| block.codes).collect()
         };
         let reference: Vec<i8> = codes(&PORTABLE);
@@ -205,7 +205,9 @@ fn extremes_do_not_saturate() {
             let matrix = Matrix::new(format, 16, 256, &bytes).unwrap();
             for (kernels, m) in Kernels::available().flat_map(|k| [(k, 1), (k, 16)]) {
                 let mut acts = Activations::new();
-                kernels.quantise(&vec![127.0 * sign; 256 * m], 256, &mut acts).unwrap();
+                kernels
+                    .quantise(&vec![127.0 * sign; 256 * m], 256, &mut acts, &Pool::default())
+                    .unwrap();
                 let mut out = vec![0.0; 16 * m];
                 kernels.matmul(&matrix, &acts, None, &mut out, 16, &Pool::default()).unwrap();
                 for (out, row) in out.iter().zip(rows.iter().cycle()) {
@@ -226,18 +228,20 @@ fn threads_do_not_change_a_bit() {
     for format in Format::ALL {
         let bytes = pack(format, &random_rows(format, n, cols, 5));
         let matrix = Matrix::new(format, n, cols, &bytes).unwrap();
-        let x = random_activations(19, cols, &mut random);
-        for (threads, rows) in [(2, 1), (3, 1), (4, 2), (5, 19)] {
+        let x = random_activations(35, cols, &mut random);
+        for (threads, rows) in [(2, 1), (3, 1), (4, 2), (5, 35)] {
             let pool = Pool::new(threads).unwrap();
             for kernels in Kernels::available() {
-                let mut acts = Activations::new();
-                kernels.quantise(&x[..rows * cols], cols, &mut acts).unwrap();
-                let multiply = |pool: &Pool| {
-                    let mut out = vec![0.0; rows * n];
+                let x = &x[..rows * cols];
+                let run = |pool: &Pool| {
+                    let mut acts = Activations::new();
+                    kernels.quantise(x, cols, &mut acts, pool).unwrap();
+                    let (mut out, mut gated) = (vec![0.0; rows * n], vec![0.0; x.len() / 2]);
                     kernels.matmul(&matrix, &acts, None, &mut out, n, pool).unwrap();
-                    out
+                    kernels.swiglu(x, cols / 2, &mut gated, pool).unwrap();
+                    [out, gated]
                 };
-                assert_eq!(multiply(&pool), multiply(&Pool::default()), "{format:?} {threads}");
+                assert_eq!(run(&pool), run(&Pool::default()), "{format:?} {threads}");
             }
         }
     }
@@ -249,21 +253,21 @@ fn operands_that_do_not_fit_are_errors() {
     let matrix = Matrix::new(Format::Q4, 20, 64, &bytes).unwrap();
     let kernels = Kernels::best();
     let mut acts = Activations::new();
-    assert!(kernels.quantise(&[], 64, &mut acts).is_err());
-    assert!(kernels.quantise(&[0.0; 65], 64, &mut acts).is_err());
-    kernels.quantise(&[0.0; 128], 64, &mut acts).unwrap();
+    assert!(kernels.quantise(&[], 64, &mut acts, &Pool::default()).is_err());
+    assert!(kernels.quantise(&[0.0; 65], 64, &mut acts, &Pool::default()).is_err());
+    kernels.quantise(&[0.0; 128], 64, &mut acts, &Pool::default()).unwrap();
     let run = |bias: Option<&[f32]>, len: usize, stride: usize| {
         kernels.matmul(&matrix, &acts, bias, &mut vec![0.0; len], stride, &Pool::default()).is_ok()
     };
     assert!(run(None, 40, 20) && run(Some(&[0.0; 20]), 41, 21));
     assert!(!run(None, 39, 20) && !run(None, 40, 19) && !run(None, 40, usize::MAX));
     assert!(!run(Some(&[0.0; 19]), 40, 20));
-    kernels.quantise(&[0.0; 96], 96, &mut acts).unwrap();
+    kernels.quantise(&[0.0; 96], 96, &mut acts, &Pool::default()).unwrap();
     assert!(kernels.matmul(&matrix, &acts, None, &mut [0.0; 40], 20, &Pool::default()).is_err());
     assert!(kernels.rms_norm(&[1.0; 6], &[1.0; 4], 1e-5, &mut [0.0; 6]).is_err());
     assert!(kernels.rms_norm(&[1.0; 4], &[], 1e-5, &mut [0.0; 4]).is_err());
-    assert!(kernels.swiglu(&[1.0; 9], 4, &mut [0.0; 4]).is_err());
-    assert!(kernels.swiglu(&[1.0; 8], 4, &mut [0.0; 5]).is_err());
+    assert!(kernels.swiglu(&[1.0; 9], 4, &mut [0.0; 4], &Pool::default()).is_err());
+    assert!(kernels.swiglu(&[1.0; 8], 4, &mut [0.0; 5], &Pool::default()).is_err());
 }
 
 #[test]

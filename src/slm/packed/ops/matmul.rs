@@ -68,7 +68,7 @@ impl EvalOp for QuantMatMul {
             let scratch = scratch(context)?;
             let mut activations = scratch.activations.try_borrow_mut()?;
             let cols = self.matrices.first().context("not bound to its matrices")?.cols;
-            kernels.quantise(floats(x)?, cols, &mut activations)?;
+            kernels.quantise(floats(x)?, cols, &mut activations, &scratch.pool)?;
             for (matrix, columns) in self.parts() {
                 let bias = bias.and_then(|bias| bias.get(columns.clone()));
                 let out = &mut out[columns.start..];
