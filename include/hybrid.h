@@ -182,6 +182,9 @@ typedef struct hybrid_model_options {
   // 1: the caller's alone. As many as the board has fast cores is a good choice. A plain ONNX export
   // uses one in any case. Default: 0.
   uint32_t threads;
+  // The kernels to compute with, for tests: one of those that hybrid_build_info lists. NULL: the
+  // first of them, the best for this CPU. Default: NULL.
+  const char *kernels;
 } hybrid_model_options;
 
 // What a model is. Strings are borrowed until hybrid_model_free.
@@ -704,8 +707,9 @@ hybrid_status hybrid_set_log(hybrid_log_level level, hybrid_log_callback callbac
 // fit the header.
 int32_t hybrid_abi_version(void);
 
-// One line of `key=value` words: version, abi, features of this build, target, and the compute
-// kernel chosen on this CPU. Static; never NULL.
+// One line of `key=value` words: version, abi, features of this build, target, the compute kernels
+// that this CPU can use (best first, with commas between), and the one that it uses. Static; never
+// NULL.
 const char *hybrid_build_info(void);
 
 #ifdef __cplusplus

@@ -4,6 +4,7 @@ use std::thread;
 use std::time::Duration;
 
 use hybrid::bundle::{Bundle, FileRole, Manifest};
+use hybrid::slm::kernels::Kernels;
 use hybrid::slm::{Output, Rows, Slm, SlmState, perplexity};
 use hybrid::{Cancel, Error};
 use prost::Message;
@@ -163,6 +164,25 @@ fn threads_do_not_change_a_bit() {
                 assert_eq!(output.hidden, alone.hidden, "type {kind} on {threads} threads");
             }
         }
+    }
+}
+
+#[test]
+fn every_kernel_gives_the_same_logits() {
+    let ids = prompt(40);
+    for kind in gguf::TYPES.map(|t| t.0) {
+        let mut slm = open(gguf::Model { kind, ..gguf::Model::new("qwen2") });
+        let run = |slm: &Slm| feed(&mut *slm.spawn(0).unwrap(), &ids, Rows::All);
+        let best = run(&slm);
+        for kernels in Kernels::available() {
+            slm.set_kernels(kernels);
+            let output = run(&slm);
+            let what = format!("type {kind} with {kernels:?}");
+            assert_close(&output.logits, &best.logits, 5e-2, &what);
+        }
+        // The last one, portable, rounds products by themselves: the others were not it.
+        let differ = run(&slm).logits != best.logits;
+        assert!(differ || Kernels::available().count() == 1, "type {kind}: one kernel for all");
     }
 }
 

@@ -27,7 +27,7 @@ macro_rules! lines {
 
 fn ours() -> Vec<String> {
     lines! {
-        hybrid_model_options { struct_size, verify, threads }
+        hybrid_model_options { struct_size, verify, threads, kernels }
         hybrid_model_info {
             struct_size, name, architecture, reward_cloud_model, parameters, vocabulary, context, layers,
             hidden_size, has_reward, has_chat_template, default_threshold, reserved

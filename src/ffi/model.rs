@@ -13,6 +13,7 @@ use super::sized::{self, SizedStruct, end_of};
 use super::status::hybrid_status;
 use crate::bundle::Verify;
 use crate::session::{Model, ModelOptions};
+use crate::slm::kernels::Kernels;
 
 /// How much of a bundle is hashed when it is opened. Sizes are always checked.
 pub type hybrid_verify = i32;
@@ -33,17 +34,21 @@ pub struct hybrid_model_options {
     /// 1: the caller's alone. As many as the board has fast cores is a good choice. A plain ONNX export
     /// uses one in any case. Default: 0.
     pub threads: u32,
+    /// The kernels to compute with, for tests: one of those that hybrid_build_info lists. NULL: the
+    /// first of them, the best for this CPU. Default: NULL.
+    pub kernels: *const c_char,
 }
 
-// SAFETY: C layout, plain numbers.
+// SAFETY: C layout, plain numbers and pointers.
 unsafe impl SizedStruct for hybrid_model_options {
     const NAME: &'static str = "hybrid_model_options";
-    const FIRST: usize = end_of!(Self, threads);
+    const FIRST: usize = end_of!(Self, kernels);
     fn neutral() -> Self {
         hybrid_model_options {
             struct_size: size_of::<Self>(),
             verify: HYBRID_VERIFY_ALL,
             threads: 0,
+            kernels: std::ptr::null(),
         }
     }
 }
@@ -125,7 +130,9 @@ pub unsafe extern "C" fn hybrid_model_open(
         let path = unsafe { pointers::path(path, "path") }?;
         // SAFETY: header rule *Structs that grow*.
         let options = unsafe { sized::read(options, "options") }?;
-        let model = Model::open(&path, options.parse()?)?;
+        // SAFETY: header rule *Strings*.
+        let kernels = unsafe { pointers::optional_string(options.kernels, "options.kernels") }?;
+        let model = Model::open(&path, options.parse(kernels)?)?;
         *out = objects::give(hybrid_model::new(model));
         Ok(())
     })
@@ -193,8 +200,12 @@ fn c_string(text: &str) -> CString {
 
 impl hybrid_model_options {
     /// The checked form of the core, which checks the number of threads.
-    fn parse(&self) -> Result<ModelOptions> {
-        Ok(ModelOptions { verify: verify(self.verify)?, threads: self.threads as usize })
+    fn parse(&self, kernels: Option<&str>) -> Result<ModelOptions> {
+        Ok(ModelOptions {
+            verify: verify(self.verify)?,
+            threads: self.threads as usize,
+            kernels: kernels.map(Kernels::by_name).transpose()?,
+        })
     }
 }
 

@@ -25,6 +25,7 @@ use crate::error::{Error, Result};
 use crate::policy::{Mode, Policy};
 use crate::reward::{ScoreKind, Scorer};
 use crate::sampler::Sampler;
+use crate::slm::kernels::Kernels;
 use crate::slm::{Slm, SlmState};
 use crate::tokens::{ChatTemplate, Message, Tokens, to_text, whole_len};
 
@@ -64,6 +65,8 @@ pub struct ModelOptions {
     /// How many threads compute, the caller's included; 0 and 1: the caller's alone. See
     /// [`Slm::open`].
     pub threads: usize,
+    /// See [`Slm::set_kernels`]; `None`: the best for this CPU.
+    pub kernels: Option<&'static Kernels>,
 }
 
 /// A bundle loaded for use: shared by sessions and threads.
@@ -78,7 +81,12 @@ impl Model {
     /// Opens the bundle in `dir`; the errors are those of [`Bundle::open`] and
     /// [`Model::from_bundle`].
     pub fn open(dir: &std::path::Path, options: ModelOptions) -> Result<Model> {
-        Model::from_bundle(Bundle::open(dir, options.verify)?, options.threads)
+        let bundle = Bundle::open(dir, options.verify)?;
+        let mut model = Model::from_bundle(bundle, options.threads)?;
+        if let Some(kernels) = options.kernels {
+            model.slm.set_kernels(kernels);
+        }
+        Ok(model)
     }
 
     /// Loads what an opened bundle holds. `threads`: see [`Slm::open`], whose errors this has, besides

@@ -15,7 +15,7 @@ mod perplexity;
 mod plain;
 mod sequence;
 
-use kernels::Pool;
+use kernels::{Kernels, Pool};
 use packed::PackedSlm;
 pub use perplexity::{Perplexity, perplexity};
 #[cfg(feature = "plain")]
@@ -111,6 +111,14 @@ impl Slm {
                 Err(Error::Bundle("graph.onnx: the graph makes tract panic".into()))
             })?;
         Ok(Slm { graph, dimensions })
+    }
+
+    /// Makes states that are spawned from now on compute with these kernels instead of the best ones,
+    /// so that tests can try every kernel. A plain graph runs on tract's own.
+    pub fn set_kernels(&mut self, kernels: &'static Kernels) {
+        if let Graph::Packed(slm) = &mut self.graph {
+            slm.set_kernels(kernels);
+        }
     }
 
     /// `context`: tokens the state can hold; 0 means the model's own limit. A packed graph's cache

@@ -37,6 +37,13 @@ static void bundles(const char *bundle, const char *folder) {
   o.threads = 65;
   CHECK_ERROR(HYBRID_ERR_INVALID_ARGUMENT, "threads is 65", hybrid_model_open(bundle, &o, &model));
   o.threads = 0;
+  o.kernels = "abacus";
+  CHECK_ERROR(HYBRID_ERR_INVALID_ARGUMENT, "portable", hybrid_model_open(bundle, &o, &model));
+  o.kernels = "portable";
+  CHECK_OK(hybrid_model_open(bundle, &o, &model));
+  hybrid_model_free(model);
+  model = NULL;
+  o.kernels = NULL;
   o.verify = 9;
   CHECK_ERROR(HYBRID_ERR_INVALID_ARGUMENT, "verify is 9", hybrid_model_open(bundle, &o, &model));
   CHECK(model == NULL);
@@ -178,6 +185,7 @@ static void names(void) {
   CHECK(hybrid_abi_version() == HYBRID_ABI_VERSION);
   CHECK(strncmp(hybrid_build_info(), "version=", 8) == 0);
   CHECK(strstr(hybrid_build_info(), " kernel=") != NULL);
+  CHECK(strstr(hybrid_build_info(), "portable kernel=") != NULL);
   CHECK(strcmp(hybrid_status_name(HYBRID_ERR_PANIC), "HYBRID_ERR_PANIC") == 0);
   CHECK(strcmp(hybrid_status_name(12345), "unknown status") == 0);
   CHECK(strcmp(hybrid_reason_name(-5), "unknown") == 0);

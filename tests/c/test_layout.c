@@ -9,10 +9,11 @@
                    sizeof(((const type *)0)->field) == (size),               \
                  "offset and size of " #type "." #field)
 
-SIZE(hybrid_model_options, 16);
+SIZE(hybrid_model_options, 24);
 FIELD(hybrid_model_options, struct_size, 0, 8);
 FIELD(hybrid_model_options, verify, 8, 4);
 FIELD(hybrid_model_options, threads, 12, 4);
+FIELD(hybrid_model_options, kernels, 16, 8);
 
 SIZE(hybrid_model_info, 80);
 FIELD(hybrid_model_info, struct_size, 0, 8);

@@ -48,7 +48,8 @@ pub fn open(name: &str) -> Arc<Model> {
 }
 
 pub fn open_with_threads(name: &str, threads: usize) -> Arc<Model> {
-    let options = ModelOptions { verify: Verify::AllButWeights, threads };
+    let options =
+        ModelOptions { verify: Verify::AllButWeights, threads, ..ModelOptions::default() };
     Arc::new(Model::open(&bundle(name), options).unwrap())
 }
 

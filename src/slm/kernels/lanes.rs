@@ -49,11 +49,16 @@ pub unsafe trait Lanes: Copy {
     fn sum(self) -> f32;
     fn largest(self) -> f32;
 
+    /// Within `low..=high`; NaN stays NaN.
+    #[inline(always)]
+    fn limit(self, low: f32, high: f32) -> Self {
+        Self::splat(high).min(Self::splat(low).max(self))
+    }
+
     /// As f16 bits, values beyond its range saturated.
     #[inline(always)]
     fn to_half_saturated(self) -> [u16; LANES] {
-        let limited = Self::splat(HALF_MAX).min(Self::splat(-HALF_MAX).max(self));
-        limited.to_half_array()
+        self.limit(-HALF_MAX, HALF_MAX).to_half_array()
     }
 
     /// Loads up to 16 values, the missing ones as `fill`.
@@ -72,7 +77,7 @@ pub unsafe trait Lanes: Copy {
         const LN2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
         /// Taylor coefficients of e^r: with |r| ≤ ln 2 / 2 the next term is below 1.3e-7.
         const TERMS: [f32; 6] = [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0];
-        let x = Self::splat(88.3).min(Self::splat(-87.3).max(self));
+        let x = self.limit(-87.3, 88.3);
         let shifted = x.mul_add(Self::splat(std::f32::consts::LOG2_E), Self::splat(SHIFT));
         let n = shifted.sub(Self::splat(SHIFT));
         let r = n.mul_add(Self::splat(-LN2[0]), x);

@@ -213,9 +213,17 @@ impl Kernels {
         BEST.get_or_init(|| Self::available().next().unwrap_or(&PORTABLE))
     }
 
-    /// A table by its name; none when this CPU cannot run it.
-    pub fn by_name(name: &str) -> Option<&'static Kernels> {
-        Self::available().find(|table| table.name == name)
+    /// A table by its name. Fails when this CPU cannot run it or there is none.
+    pub fn by_name(name: &str) -> Result<&'static Kernels> {
+        Self::available().find(|table| table.name == name).ok_or_else(|| {
+            let names = Self::names(", ");
+            Error::InvalidArgument(format!("kernels {name:?}; this CPU can use: {names}"))
+        })
+    }
+
+    /// The names of the tables that this CPU can run, best first.
+    pub fn names(separator: &str) -> String {
+        Self::available().map(Kernels::name).collect::<Vec<_>>().join(separator)
     }
 
     /// `portable`; `avx2`, `avx512vnni`; `neon`, `neon-dotprod`, `neon-i8mm`.
@@ -375,6 +383,12 @@ impl Kernels {
     pub fn exp_sums(&self, values: &[f32], max: f32) -> (f64, f64) {
         // SAFETY: a table is only handed out on a CPU that has its instructions.
         unsafe { (self.exp_sums)(values, max) }
+    }
+}
+
+impl std::fmt::Debug for Kernels {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Kernels({})", self.name)
     }
 }
 

@@ -6,7 +6,7 @@ use memmap2::Mmap;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::{ToDim, bail};
 
-use super::kernels::Pool;
+use super::kernels::{Kernels, Pool};
 use super::{Dimensions, in_graph};
 use crate::error::{Error, Result};
 use crate::graph;
@@ -15,12 +15,14 @@ mod ops;
 mod runner;
 mod weights;
 
+use ops::Scratch;
 use runner::PackedRunner;
 use weights::Weights;
 
 /// A packed graph, bound to its weights and planned.
 pub struct PackedSlm {
     plan: Arc<TypedSimplePlan>,
+    kernels: &'static Kernels,
     pool: Arc<Pool>,
 }
 
@@ -35,11 +37,15 @@ impl PackedSlm {
     ) -> Result<PackedSlm> {
         let plan = plan(parse(bytes, weights)?).map_err(in_graph)?;
         check(plan.model(), dimensions)?;
-        Ok(PackedSlm { plan, pool: Arc::new(Pool::new(threads)?) })
+        Ok(PackedSlm { plan, kernels: Kernels::best(), pool: Arc::new(Pool::new(threads)?) })
+    }
+
+    pub fn set_kernels(&mut self, kernels: &'static Kernels) {
+        self.kernels = kernels;
     }
 
     pub fn spawn(&self, context: usize) -> Result<PackedRunner> {
-        PackedRunner::new(&self.plan, self.pool.clone(), context)
+        PackedRunner::new(&self.plan, Scratch::new(self.kernels, self.pool.clone()), context)
     }
 }
 

@@ -9,7 +9,6 @@ use tract_onnx::tract_core::plan::eval;
 use super::ops::{AttentionState, Scratch};
 use crate::cancel::Cancel;
 use crate::error::Result;
-use crate::slm::kernels::Pool;
 use crate::slm::sequence::Runner;
 use crate::slm::{Output, in_run};
 
@@ -22,11 +21,11 @@ impl PackedRunner {
     /// `capacity`: tokens every cache can hold; memory is used only as they come.
     pub fn new(
         plan: &Arc<TypedSimplePlan>,
-        pool: Arc<Pool>,
+        scratch: Scratch,
         capacity: usize,
     ) -> Result<PackedRunner> {
         let mut state = plan.spawn().map_err(in_run)?;
-        state.turn_state.shared.insert(Scratch::new(pool));
+        state.turn_state.shared.insert(scratch);
         let mut runner = PackedRunner { state };
         for cache in runner.caches() {
             cache.allocate(capacity)?;

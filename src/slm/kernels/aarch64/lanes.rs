@@ -185,6 +185,11 @@ unsafe impl Lanes for Neon {
     }
 
     #[inline(always)]
+    fn limit(self, low: f32, high: f32) -> Self {
+        self.zip(Self::splat(low), vmaxq_f32).zip(Self::splat(high), vminq_f32)
+    }
+
+    #[inline(always)]
     fn abs(self) -> Self {
         self.map(vabsq_f32)
     }

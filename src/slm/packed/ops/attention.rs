@@ -4,7 +4,7 @@ use tract_onnx::tract_hir::internal::*;
 use super::{
     PackedOp, Scratch, expect_inputs, expect_vector, filled, floats, rows_of, scratch, width_of,
 };
-use crate::slm::kernels::{AttentionShape, Kernels, KvCache, Rope};
+use crate::slm::kernels::{AttentionShape, KvCache, Rope};
 
 /// `Attention(qkv [1,S,(H+2·Hkv)·Dh], rope_factors [rope_dim/2]?) -> [1,S,H·Dh]`: causal attention
 /// with RoPE. Stateful: it appends to the KV cache, whose length is the position of the first row.
@@ -132,8 +132,8 @@ impl OpState for AttentionState {
         };
         let out = filled(&[1, rows_of(qkv)?, self.shape.out_width()], |out| {
             let mut buffers = scratch.attention.try_borrow_mut()?;
-            let pool = &scratch.pool;
-            Ok(Kernels::best().attention(rope, floats(qkv)?, cache, &mut buffers, out, pool)?)
+            let (kernels, pool) = (scratch.kernels, &scratch.pool);
+            Ok(kernels.attention(rope, floats(qkv)?, cache, &mut buffers, out, pool)?)
         })?;
         Ok(tvec!(out.into_tvalue()))
     }

@@ -4,7 +4,6 @@ use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
 use super::{PackedOp, expect_inputs, expect_vector, filled, floats, rows_of, scratch, width_of};
-use crate::slm::kernels::Kernels;
 use crate::slm::packed::weights::{MappedMatrix, Weights};
 
 /// `QuantMatMul(x [1,S,K], bias [N]?) -> [1,S,N]`: matrices of K columns, their rows one after the
@@ -64,15 +63,15 @@ impl EvalOp for QuantMatMul {
             if rows == 0 {
                 return Ok(());
             }
-            let kernels = Kernels::best();
             let scratch = scratch(context)?;
             let mut activations = scratch.activations.try_borrow_mut()?;
             let cols = self.matrices.first().context("not bound to its matrices")?.cols;
-            kernels.quantise(floats(x)?, cols, &mut activations, &scratch.pool)?;
+            scratch.kernels.quantise(floats(x)?, cols, &mut activations, &scratch.pool)?;
             for (matrix, columns) in self.parts() {
                 let bias = bias.and_then(|bias| bias.get(columns.clone()));
                 let out = &mut out[columns.start..];
-                kernels.matmul(&matrix.view()?, &activations, bias, out, width, &scratch.pool)?;
+                let (matrix, pool) = (matrix.view()?, &scratch.pool);
+                scratch.kernels.matmul(&matrix, &activations, bias, out, width, pool)?;
             }
             Ok(())
         })?;

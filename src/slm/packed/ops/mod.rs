@@ -12,7 +12,7 @@ use tract_onnx::tract_hir::internal::*;
 
 use super::weights::Weights;
 use crate::error::Error;
-use crate::slm::kernels::{Activations, AttentionScratch, Pool, Rope};
+use crate::slm::kernels::{Activations, AttentionScratch, Kernels, Pool, Rope};
 
 mod attention;
 mod embedding;
@@ -70,9 +70,10 @@ pub fn count_attention(model: &TypedModel) -> usize {
     model.nodes().iter().filter(|node| node.op_is::<attention::Attention>()).count()
 }
 
-/// What the ops of one sequence share: the model's threads, and buffers reused from node to node and
-/// run to run.
+/// What the ops of one sequence share: the model's kernels and threads, and buffers reused from node
+/// to node and run to run.
 pub struct Scratch {
+    kernels: &'static Kernels,
     pool: Arc<Pool>,
     activations: RefCell<Activations>,
     attention: RefCell<AttentionScratch>,
@@ -81,8 +82,9 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    pub fn new(pool: Arc<Pool>) -> Scratch {
+    pub fn new(kernels: &'static Kernels, pool: Arc<Pool>) -> Scratch {
         Scratch {
+            kernels,
             pool,
             activations: RefCell::default(),
             attention: RefCell::default(),

@@ -1,8 +1,7 @@
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
-use super::{PackedOp, expect_inputs, expect_vector, filled, floats, width_of};
-use crate::slm::kernels::Kernels;
+use super::{PackedOp, expect_inputs, expect_vector, filled, floats, scratch, width_of};
 
 /// `RmsNorm(x [1,S,D], gamma [D]) -> [1,S,D]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,10 +62,11 @@ impl Op for SkipRmsNorm {
 impl EvalOp for RmsNorm {
     not_out_of_plan!();
 
-    fn eval(&self, _: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
+    fn eval(&self, context: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
+        let kernels = scratch(context)?.kernels;
         let (x, gamma) = args_2!(inputs);
         let out = filled(x.shape(), |out| {
-            Ok(Kernels::best().rms_norm(floats(&x)?, floats(&gamma)?, self.0.get(), out)?)
+            Ok(kernels.rms_norm(floats(&x)?, floats(&gamma)?, self.0.get(), out)?)
         })?;
         Ok(tvec!(out.into_tvalue()))
     }
@@ -75,14 +75,15 @@ impl EvalOp for RmsNorm {
 impl EvalOp for SkipRmsNorm {
     not_out_of_plan!();
 
-    fn eval(&self, _: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
+    fn eval(&self, context: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
+        let kernels = scratch(context)?.kernels;
         let (x, skip, gamma) = args_3!(inputs);
         let mut sum = Tensor::zero::<f32>(x.shape())?;
         let out = filled(x.shape(), |out| {
             let mut sum = sum.try_as_plain_ram_mut()?;
             let sum = sum.as_slice_mut()?;
             let (x, skip, gamma) = (floats(&x)?, floats(&skip)?, floats(&gamma)?);
-            Ok(Kernels::best().skip_rms_norm(x, skip, gamma, self.0.get(), out, sum)?)
+            Ok(kernels.skip_rms_norm(x, skip, gamma, self.0.get(), out, sum)?)
         })?;
         Ok(tvec!(out.into_tvalue(), sum.into_tvalue()))
     }

@@ -1,7 +1,6 @@
 use tract_onnx::tract_hir::internal::*;
 
 use super::{PackedOp, expect_inputs, filled, floats, rows_of, scratch, width_of};
-use crate::slm::kernels::Kernels;
 
 /// `SwiGlu(gate_up [1,S,2F]) -> [1,S,F]`: silu(gate) · up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,12 +20,12 @@ impl EvalOp for SwiGlu {
     not_out_of_plan!();
 
     fn eval(&self, context: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
+        let scratch = scratch(context)?;
         let gate_up = args_1!(inputs);
         let rows = rows_of(&gate_up)?;
         let width = gate_up.shape()[2] / 2;
         let out = filled(&[1, rows, width], |out| {
-            let pool = &scratch(context)?.pool;
-            Ok(Kernels::best().swiglu(floats(&gate_up)?, width, out, pool)?)
+            Ok(scratch.kernels.swiglu(floats(&gate_up)?, width, out, &scratch.pool)?)
         })?;
         Ok(tvec!(out.into_tvalue()))
     }
