@@ -167,6 +167,15 @@ fn threads_do_not_change_a_bit() {
     }
 }
 
+/// The length of the difference, as a share of the length of `b`; logits of tokens that are no tokens are
+/// minus infinity in both.
+fn distance(a: &[f32], b: &[f32]) -> f32 {
+    let pairs = || a.iter().zip(b).filter(|(a, b)| a.is_finite() || b.is_finite());
+    let difference: f32 = pairs().map(|(a, b)| (a - b).powi(2)).sum();
+    let length: f32 = pairs().map(|(_, b)| b.powi(2)).sum();
+    (difference / length).sqrt()
+}
+
 #[test]
 fn every_kernel_gives_the_same_logits() {
     let ids = prompt(40);
@@ -177,8 +186,9 @@ fn every_kernel_gives_the_same_logits() {
         for kernels in Kernels::available() {
             slm.set_kernels(kernels);
             let output = run(&slm);
-            let what = format!("type {kind} with {kernels:?}");
-            assert_close(&output.logits, &best.logits, 5e-2, &what);
+            // Where an activation is rounded to the next int8, single logits move by more.
+            let distance = distance(&output.logits, &best.logits);
+            assert!(distance < 0.02, "type {kind} with {kernels:?}: {distance} apart");
         }
         // The last one, portable, rounds products by themselves: the others were not it.
         let differ = run(&slm).logits != best.logits;
