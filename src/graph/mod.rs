@@ -2,7 +2,7 @@
 //!
 //! tract registers over 150 operators, and with each comes its code: two thirds of what a program on
 //! the board would carry. Here are those that language models and heads are made of. Some are put
-//! together from others before tract sees them ([`lower`]), heads and packed graphs need
+//! together from others before tract sees them ([`mod@lower`]), heads and packed graphs need
 //! [`operators`], plain exports [`exports`] too.
 
 use std::collections::HashSet;

@@ -116,8 +116,10 @@ impl Slm {
     /// Makes states that are spawned from now on compute with these kernels instead of the best ones,
     /// so that tests can try every kernel. A plain graph runs on tract's own.
     pub fn set_kernels(&mut self, kernels: &'static Kernels) {
-        if let Graph::Packed(slm) = &mut self.graph {
-            slm.set_kernels(kernels);
+        match &mut self.graph {
+            Graph::Packed(slm) => slm.set_kernels(kernels),
+            #[cfg(feature = "plain")]
+            Graph::Plain(_) => {}
         }
     }
 
