@@ -1,7 +1,7 @@
 //! Reading ONNX: one fixed set of operators, for the SLM's graph as for the reward head.
 //!
-//! tract registers over 150 operators, and with each comes its code: two thirds of what a program on
-//! the board would carry. Here are those that language models and heads are made of. Some are put
+//! tract registers over 150 operators, and with each comes its code: megabytes in a program on
+//! the board. Here are those that language models and heads are made of. Some are put
 //! together from others before tract sees them ([`mod@lower`]), heads and packed graphs need
 //! [`operators`], plain exports [`exports`] too.
 
