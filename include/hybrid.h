@@ -15,9 +15,11 @@
 //   A function that can fail returns hybrid_status: HYBRID_OK, which is 0, or a negative code.
 //   hybrid_last_error has the text of the thread's last failed call. Every out-value is set on every
 //   path: to its neutral value (NULL, 0, "") when the call fails, so it may be read or freed without
-//   a check. The library never ends the process, prints, or reads the environment. It starts no
-//   threads but those that hybrid_model_options.threads asks for, and a helper that opens a cloud's
-//   new connection and ends by itself.
+//   a check. The library does not end the process, but where memory cannot be allocated; the variant
+//   without a cloud, `min`, also where `full` returns HYBRID_ERR_PANIC. It does not print. It reads no
+//   environment variables but the TRACT_* ones of the tract runtime, which are for debugging. It
+//   starts no threads but those that hybrid_model_options.threads asks for, and a helper that opens a
+//   cloud's new connection and ends by itself.
 //
 // Pointers
 //   NULL is checked everywhere: where it has no documented meaning the call returns

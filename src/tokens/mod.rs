@@ -2,10 +2,8 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use tokenizers::TokenizerImpl;
 use tokenizers::models::bpe::BPE;
-use tokenizers::{
-    DecoderWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper, TokenizerImpl,
-};
 
 use crate::bundle::{self, Bundle, FileRole, TokenInfo};
 use crate::error::{Error, Result};
@@ -13,12 +11,14 @@ use crate::error::{Error, Result};
 mod chat;
 #[cfg(test)]
 pub(crate) mod example;
+mod steps;
 mod table;
 mod utf8;
 
 pub use chat::{ChatTemplate, Message};
 pub use utf8::{to_text, whole_len};
 
+use steps::{AnyPostProcessor, DecoderDescription, NormalizerStep, PreTokenizerStep};
 use table::Table;
 
 /// The longest text encoded in one call. The time of a tokeniser is not linear for every text, so an
@@ -28,14 +28,10 @@ pub const MAX_TEXT_BYTES: usize = 1 << 20;
 /// More usable tokens than this are a damaged manifest.
 const MAX_TOKENS: usize = 1 << 22;
 
-/// With BPE only, which all supported models use: the others would make the library larger.
-type Tokenizer = TokenizerImpl<
-    BPE,
-    NormalizerWrapper,
-    PreTokenizerWrapper,
-    PostProcessorWrapper,
-    DecoderWrapper,
->;
+/// With BPE, which all supported models use, and the steps around it that they need: all others would make the
+/// library larger.
+type Tokenizer =
+    TokenizerImpl<BPE, NormalizerStep, PreTokenizerStep, AnyPostProcessor, DecoderDescription>;
 
 /// The vocabulary of a bundle. Shared between threads.
 pub struct Tokens {

@@ -2,6 +2,13 @@
 //   test_errors BUNDLE FOLDER_OF_BROKEN_BUNDLES
 #include "check.h"
 
+/* The kernels that every CPU of this kind can use. */
+#ifdef __aarch64__
+#define BASELINE "neon"
+#else
+#define BASELINE "portable"
+#endif
+
 static const char *inside(const char *folder, const char *name) {
   static char path[4096];
   snprintf(path, sizeof path, "%s/%s", folder, name);
@@ -38,8 +45,8 @@ static void bundles(const char *bundle, const char *folder) {
   CHECK_ERROR(HYBRID_ERR_INVALID_ARGUMENT, "threads is 65", hybrid_model_open(bundle, &o, &model));
   o.threads = 0;
   o.kernels = "abacus";
-  CHECK_ERROR(HYBRID_ERR_INVALID_ARGUMENT, "portable", hybrid_model_open(bundle, &o, &model));
-  o.kernels = "portable";
+  CHECK_ERROR(HYBRID_ERR_INVALID_ARGUMENT, BASELINE, hybrid_model_open(bundle, &o, &model));
+  o.kernels = BASELINE;
   CHECK_OK(hybrid_model_open(bundle, &o, &model));
   hybrid_model_free(model);
   model = NULL;
@@ -185,7 +192,7 @@ static void names(void) {
   CHECK(hybrid_abi_version() == HYBRID_ABI_VERSION);
   CHECK(strncmp(hybrid_build_info(), "version=", 8) == 0);
   CHECK(strstr(hybrid_build_info(), " kernel=") != NULL);
-  CHECK(strstr(hybrid_build_info(), "portable kernel=") != NULL);
+  CHECK(strstr(hybrid_build_info(), BASELINE " kernel=") != NULL);
   CHECK(strcmp(hybrid_status_name(HYBRID_ERR_PANIC), "HYBRID_ERR_PANIC") == 0);
   CHECK(strcmp(hybrid_status_name(12345), "unknown status") == 0);
   CHECK(strcmp(hybrid_reason_name(-5), "unknown") == 0);

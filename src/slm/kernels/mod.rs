@@ -191,26 +191,33 @@ const ATTENTION_GRAIN: usize = 32 << 10;
 /// ... and values to quantise or activate.
 const ELEMENTWISE_GRAIN: usize = 4 << 10;
 
+/// On aarch64 it is the tests' reference only, and no code of it ships.
+#[cfg_attr(target_arch = "aarch64", allow(dead_code))]
 static PORTABLE: Kernels = kernels!("portable", || true, lanes::Array, portable::tiles);
 
-/// Every table with special instructions, best first.
+// TABLES are those that not every CPU can run, best first; BASELINE is the one that each can.
+#[cfg(not(any(target_arch = "aarch64", target_arch = "x86_64")))]
+use PORTABLE as BASELINE;
 #[cfg(target_arch = "aarch64")]
-use aarch64::TABLES;
+use aarch64::{NEON as BASELINE, TABLES};
 #[cfg(target_arch = "x86_64")]
-use x86_64::TABLES;
+use {PORTABLE as BASELINE, x86_64::TABLES};
 #[cfg(not(any(target_arch = "aarch64", target_arch = "x86_64")))]
 static TABLES: [&Kernels; 0] = [];
 
 impl Kernels {
     /// The tables that this CPU can run, best first.
     pub fn available() -> impl Iterator<Item = &'static Kernels> {
-        TABLES.into_iter().chain([&PORTABLE]).filter(|table| (table.available)())
+        let tables = TABLES.into_iter().filter(|table| (table.available)()).chain([&BASELINE]);
+        #[cfg(all(test, target_arch = "aarch64"))]
+        let tables = tables.chain([&PORTABLE]);
+        tables
     }
 
     /// The fastest table that this CPU can run.
     pub fn best() -> &'static Kernels {
         static BEST: std::sync::OnceLock<&Kernels> = std::sync::OnceLock::new();
-        BEST.get_or_init(|| Self::available().next().unwrap_or(&PORTABLE))
+        BEST.get_or_init(|| Self::available().next().unwrap_or(&BASELINE))
     }
 
     /// A table by its name. Fails when this CPU cannot run it or there is none.

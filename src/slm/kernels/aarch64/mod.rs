@@ -14,8 +14,8 @@ use dot::{DotProduct, MatrixProduct, Widening};
 use lanes::Neon;
 use tiles::tiles;
 
-/// Best first.
-pub(super) static TABLES: [&Kernels; 3] = [&I8MM, &DOTPROD, &NEON];
+/// Best first; [`NEON`] is for all others.
+pub(super) static TABLES: [&Kernels; 2] = [&I8MM, &DOTPROD];
 
 /// Cortex-A510 and later, Neoverse V1 and later.
 static I8MM: Kernels = kernels!(
@@ -30,5 +30,4 @@ static DOTPROD: Kernels =
     kernels!("neon-dotprod", || is_aarch64_feature_detected!("dotprod"), Neon, tiles::<DotProduct>);
 
 /// Cortex-A53, A57, A72.
-static NEON: Kernels =
-    kernels!("neon", || is_aarch64_feature_detected!("neon"), Neon, tiles::<Widening>);
+pub(super) static NEON: Kernels = kernels!("neon", || true, Neon, tiles::<Widening>);
