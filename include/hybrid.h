@@ -309,6 +309,19 @@ typedef struct hybrid_session_options {
   uint32_t repetition_window;
   // 0.
   uint32_t reserved;
+  // In place of `threshold`: the one under which this share of the tokens of the bundle's
+  // calibration scores, over 0 to 1. HYBRID_ERR_UNSUPPORTED where the score in use has no
+  // calibration. 0: not asked for. Default: 0.
+  float target_share;
+  // In place of `threshold`: the lowest one with which at most this share of the tokens is another
+  // than the cloud LLM's in the same place, as far as every consult is answered. Between 0 and 1;
+  // HYBRID_ERR_INVALID_ARGUMENT, with the best that can be had, where the calibration is too
+  // small for it; HYBRID_ERR_UNSUPPORTED where there is none. 0: not asked for. Default: 0.
+  float guaranteed_risk;
+  // Of the guarantee, between 0 and 1; 0: it holds on average over prompts. Default: 0.95.
+  float confidence;
+  // 0.
+  uint32_t reserved2;
 } hybrid_session_options;
 
 // Sets the defaults. `struct_size` is `sizeof(hybrid_session_options)`.

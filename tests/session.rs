@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use hybrid::cloud::{Cloud, CloudOptions};
 use hybrid::policy::{Mode, Reason};
-use hybrid::reward::ScoreKind;
+use hybrid::reward::{ScoreKind, Threshold};
 use hybrid::sampler::SamplerOptions;
 use hybrid::session::{End, Session, SessionOptions, Source};
 use hybrid::tokens::{MAX_TEXT_BYTES, Message};
@@ -164,7 +164,7 @@ fn the_cloud_is_unplugged() {
         CloudOptions { url: server.url(), roots: server.roots(), ..CloudOptions::default() };
     let cloud = Arc::new(Cloud::new(options).unwrap());
     let options = SessionOptions {
-        threshold: Some(2.0),
+        threshold: Threshold::At(2.0),
         consult_deadline: Duration::from_secs(20),
         ..Default::default()
     };

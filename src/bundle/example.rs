@@ -38,12 +38,23 @@ pub(super) fn manifest() -> Manifest {
 }
 
 pub(super) fn reward() -> RewardInfo {
-    let point = |threshold, share, recall| CalibrationPoint { threshold, share, recall };
+    let point = |threshold, share, recall, risk| CalibrationPoint {
+        threshold,
+        share,
+        recall,
+        risk: Some(risk),
+    };
     RewardInfo {
         after: true,
         cloud_model: "cloud".into(),
         provenance: "example".into(),
         default_threshold: 0.5,
-        calibration: vec![point(0.25, 0.1, 0.5), point(0.5, 0.2, 0.75)],
+        calibration: vec![point(0.25, 0.1, 0.5, 0.05), point(0.5, 0.2, 0.75, 0.025)],
+        measured: Some(Measured {
+            prompts: 20,
+            tokens: 1000,
+            disagreements: 100,
+            design_effect: 2.0,
+        }),
     }
 }

@@ -115,6 +115,9 @@ pub struct RewardInfo {
     pub default_threshold: f32,
     /// Threshold and expected share of cloud tokens on the calibration data, thresholds ascending.
     pub calibration: Vec<CalibrationPoint>,
+    /// How much data the table stands on; without it nothing can be guaranteed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub measured: Option<Measured>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -125,4 +128,21 @@ pub struct CalibrationPoint {
     pub share: f32,
     /// Expected share of the cloud's disagreements that are among them, 0..=1.
     pub recall: f32,
+    /// Share of a prompt's tokens that are kept and not the cloud LLM's, mean over the prompts, 0..=1;
+    /// given with [`RewardInfo::measured`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub risk: Option<f32>,
+}
+
+/// The calibration data.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Measured {
+    pub prompts: u32,
+    pub tokens: u32,
+    /// Tokens where the cloud LLM disagrees.
+    pub disagreements: u32,
+    /// By how much the errors of one prompt come together: the tokens count as this many times fewer
+    /// independent ones, 1 or more.
+    pub design_effect: f32,
 }

@@ -19,6 +19,8 @@ const MAX_VOCABULARY: usize = 1 << 22;
 const MAX_CONTEXT: usize = 1 << 24;
 const MAX_STOP_TOKENS: usize = 1 << 10;
 const MAX_CALIBRATION_POINTS: usize = 1 << 12;
+/// Counts up to here are exact as f32 too.
+const MAX_CALIBRATION_TOKENS: u32 = 1 << 22;
 const MAX_TEXT_BYTES: usize = 1 << 20;
 
 impl FileRole {
@@ -193,9 +195,37 @@ impl RewardInfo {
             check_unit("a reward.calibration threshold", point.threshold)?;
             check_unit("a reward.calibration share", point.share)?;
             check_unit("a reward.calibration recall", point.recall)?;
+            check_unit("a reward.calibration risk", point.risk.unwrap_or(0.0))?;
+            ensure(point.risk.is_some() == self.measured.is_some(), || {
+                "reward.measured and the risks of reward.calibration must be given together".into()
+            })?;
         }
-        ensure(self.calibration.is_sorted_by(|a, b| a.threshold < b.threshold), || {
-            "the thresholds of reward.calibration are not ascending".into()
+        ensure(self.calibration.is_sorted_by(CalibrationPoint::is_before), || {
+            "the rows of reward.calibration are not ascending".into()
+        })?;
+        self.measured.as_ref().map_or(Ok(()), Measured::check)
+    }
+}
+
+impl CalibrationPoint {
+    /// A higher threshold asks for more tokens, catches more disagreements and leaves fewer.
+    fn is_before(&self, next: &CalibrationPoint) -> bool {
+        self.threshold < next.threshold
+            && self.share <= next.share
+            && self.recall <= next.recall
+            && self.risk >= next.risk
+    }
+}
+
+impl Measured {
+    fn check(&self) -> Checked {
+        let counts = (1..=MAX_CALIBRATION_TOKENS).contains(&self.tokens)
+            && (1..=self.tokens).contains(&self.prompts)
+            && self.disagreements <= self.tokens;
+        ensure(counts, || "the counts of reward.measured do not fit together".into())?;
+        let effect = self.design_effect;
+        ensure((1.0..=self.tokens as f32).contains(&effect), || {
+            format!("reward.measured.design_effect is {effect}, expected 1 to the number of tokens")
         })
     }
 }
@@ -250,6 +280,18 @@ mod tests {
             (|m| rewarded(m).default_threshold = -0.1, "default_threshold"),
             (|m| rewarded(m).calibration[0].share = 2.0, "share"),
             (|m| rewarded(m).calibration.reverse(), "ascending"),
+            (|m| rewarded(m).calibration[0].share = 0.3, "ascending"),
+            (|m| rewarded(m).calibration[0].recall = 0.8, "ascending"),
+            (|m| rewarded(m).calibration[0].risk = Some(0.01), "ascending"),
+            (|m| rewarded(m).calibration[1].risk = Some(-0.1), "risk"),
+            (|m| rewarded(m).calibration[1].risk = None, "together"),
+            (|m| rewarded(m).measured = None, "together"),
+            (|m| measured(m).tokens = 0, "counts"),
+            (|m| measured(m).tokens = u32::MAX, "counts"),
+            (|m| measured(m).prompts = 0, "counts"),
+            (|m| measured(m).disagreements = 1001, "counts"),
+            (|m| measured(m).design_effect = 0.9, "design_effect"),
+            (|m| measured(m).design_effect = 1001.0, "design_effect"),
         ];
         for (change, expected) in cases {
             let mut manifest = example::manifest();
@@ -269,6 +311,10 @@ mod tests {
         let file = FileEntry { name: "reward.onnx".into(), ..entry(m).clone() };
         m.files.insert(FileRole::Reward, file);
         m.reward.insert(example::reward())
+    }
+
+    fn measured(m: &mut Manifest) -> &mut Measured {
+        rewarded(m).measured.as_mut().unwrap()
     }
 
     #[test]

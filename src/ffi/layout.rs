@@ -35,7 +35,8 @@ fn ours() -> Vec<String> {
         hybrid_session_options {
             struct_size, stop_strings, stop_string_count, context, mode, score, threshold, burst,
             consult_deadline_ms, temperature, budget_calls, budget_tokens, budget_bytes, seed, top_k,
-            top_p, min_p, repetition_penalty, repetition_window, reserved
+            top_p, min_p, repetition_penalty, repetition_window, reserved, target_share, guaranteed_risk,
+            confidence, reserved2
         }
         hybrid_message { role, content }
         hybrid_step_result {

@@ -10,7 +10,7 @@ use super::pointers::{self, bad};
 use super::sized::{self, SizedStruct, end_of};
 use super::status::hybrid_status;
 use crate::policy::{Budget, Mode};
-use crate::reward::ScoreKind;
+use crate::reward::{Guarantee, ScoreKind, Threshold};
 use crate::sampler::SamplerOptions;
 use crate::session::SessionOptions;
 
@@ -91,6 +91,19 @@ pub struct hybrid_session_options {
     pub repetition_window: u32,
     /// 0.
     pub reserved: u32,
+    /// In place of `threshold`: the one under which this share of the tokens of the bundle's
+    /// calibration scores, over 0 to 1. HYBRID_ERR_UNSUPPORTED where the score in use has no
+    /// calibration. 0: not asked for. Default: 0.
+    pub target_share: f32,
+    /// In place of `threshold`: the lowest one with which at most this share of the tokens is another
+    /// than the cloud LLM's in the same place, as far as every consult is answered. Between 0 and 1;
+    /// HYBRID_ERR_INVALID_ARGUMENT, with the best that can be had, where the calibration is too
+    /// small for it; HYBRID_ERR_UNSUPPORTED where there is none. 0: not asked for. Default: 0.
+    pub guaranteed_risk: f32,
+    /// Of the guarantee, between 0 and 1; 0: it holds on average over prompts. Default: 0.95.
+    pub confidence: f32,
+    /// 0.
+    pub reserved2: u32,
 }
 
 // SAFETY: C layout, plain numbers and pointers.
@@ -119,6 +132,10 @@ unsafe impl SizedStruct for hybrid_session_options {
             repetition_penalty: 1.0,
             repetition_window: 64,
             reserved: 0,
+            target_share: 0.0,
+            guaranteed_risk: 0.0,
+            confidence: 0.95,
+            reserved2: 0,
         }
     }
 }
@@ -144,7 +161,7 @@ impl hybrid_session_options {
         let strings = unsafe { pointers::slice(strings, count, "options.stop_strings") }?;
         Ok(SessionOptions {
             mode: mode(self.mode)?,
-            threshold: threshold(self.threshold)?,
+            threshold: self.chosen_threshold()?,
             budget: Budget {
                 calls: limit(self.budget_calls),
                 tokens: limit(self.budget_tokens),
@@ -171,6 +188,23 @@ impl hybrid_session_options {
                 .collect::<Result<_>>()?,
         })
     }
+
+    /// The core checks the ranges.
+    fn chosen_threshold(&self) -> Result<Threshold> {
+        let (share, risk) = (self.target_share, self.guaranteed_risk);
+        match (self.threshold != HYBRID_THRESHOLD_DEFAULT, share != 0.0, risk != 0.0) {
+            (false, false, false) => Ok(Threshold::Default),
+            (true, false, false) => Ok(Threshold::At(self.threshold)),
+            (false, true, false) => Ok(Threshold::Share(share)),
+            (false, false, true) => Ok(Threshold::Guarantee(match self.confidence {
+                0.0 => Guarantee::OnAverage { risk },
+                confidence => Guarantee::Confident { risk, confidence },
+            })),
+            _ => Err(bad(
+                "only one of options.threshold, target_share and guaranteed_risk may be set".into(),
+            )),
+        }
+    }
 }
 
 fn mode(value: hybrid_mode) -> Result<Mode> {
@@ -192,11 +226,6 @@ fn score(value: hybrid_score) -> Result<ScoreKind> {
         HYBRID_SCORE_RANDOM => Ok(ScoreKind::Random),
         other => Err(bad(format!("options.score is {other}; it is one of HYBRID_SCORE_"))),
     }
-}
-
-/// -1 is the model's; the core refuses other negative numbers and NaN.
-fn threshold(value: f32) -> Result<Option<f32>> {
-    Ok((value != HYBRID_THRESHOLD_DEFAULT).then_some(value))
 }
 
 fn limit(value: u64) -> Option<u64> {
@@ -236,10 +265,42 @@ mod tests {
         .unwrap();
         assert_eq!(got.stop_strings, ["END", "\n"]);
         assert_eq!((got.mode, got.score), (Mode::CloudFirst, ScoreKind::Margin));
-        assert_eq!(got.threshold, Some(0.25));
+        assert_eq!(got.threshold, Threshold::At(0.25));
         assert_eq!(got.budget, Budget { calls: Some(3), tokens: None, bytes: None });
         assert_eq!(got.consult_deadline, Duration::from_millis(1500));
         assert_eq!(got.sampler, SamplerOptions { top_p: 0.5, ..Default::default() });
+    }
+
+    #[test]
+    fn one_way_to_a_threshold() {
+        type Change = fn(&mut hybrid_session_options);
+        let risk = 0.05;
+        let guarantee = Threshold::Guarantee;
+        let rows: [(Change, Threshold); 5] = [
+            (|o| o.threshold = 0.0, Threshold::At(0.0)),
+            (|o| o.target_share = 0.2, Threshold::Share(0.2)),
+            (
+                |o| o.guaranteed_risk = 0.05,
+                guarantee(Guarantee::Confident { risk, confidence: 0.95 }),
+            ),
+            (
+                |o| (o.guaranteed_risk, o.confidence) = (0.05, 0.0),
+                guarantee(Guarantee::OnAverage { risk }),
+            ),
+            (|o| o.confidence = 0.5, Threshold::Default),
+        ];
+        for (change, want) in rows {
+            assert_eq!(parse(change).unwrap().threshold, want);
+        }
+        let two: [Change; 3] = [
+            |o| (o.threshold, o.target_share) = (0.0, 0.2),
+            |o| (o.threshold, o.guaranteed_risk) = (0.5, 0.2),
+            |o| (o.target_share, o.guaranteed_risk) = (0.1, 0.2),
+        ];
+        for change in two {
+            let text = parse(change).unwrap_err().to_string();
+            assert!(text.contains("only one of"), "{text}");
+        }
     }
 
     #[test]

@@ -10,10 +10,12 @@ use crate::error::{Error, Result};
 use crate::sampler::LogitStats;
 
 pub mod builtin;
+mod calibration;
 mod contract;
 mod head;
 pub mod statistics;
 
+pub use calibration::{Guarantee, Threshold};
 pub use contract::{HIDDEN, HIDDEN_AFTER, MAX_BYTES, OUTPUT, STATS};
 pub use head::Head;
 

@@ -18,7 +18,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 use crate::breaker::Breaker;
-use crate::bundle::{Bundle, Verify};
+use crate::bundle::{Bundle, RewardInfo, Verify};
 use crate::cancel::Cancel;
 use crate::consult::Consult;
 use crate::error::{Error, Result};
@@ -48,15 +48,6 @@ use context::Context;
 use proposer::{Proposer, Score};
 use text::TextOut;
 use turns::{Reply, Turns};
-
-/// The threshold where a bundle has none for the score in use.
-const DEFAULT_THRESHOLD: f32 = 0.5;
-
-/// A bundle's threshold is calibrated for its head and means nothing for another score.
-fn default_threshold(bundle: &Bundle, score: Option<ScoreKind>) -> f32 {
-    let reward = bundle.manifest().reward.as_ref().filter(|_| score == Some(ScoreKind::Head));
-    reward.map_or(DEFAULT_THRESHOLD, |reward| reward.default_threshold)
-}
 
 /// How a model is opened.
 #[derive(Debug, Clone, Copy, Default)]
@@ -123,13 +114,14 @@ pub struct Session {
 }
 
 /// What a session is made of: tests put scripts in the place of the SLM, the score and the clock.
-struct Parts {
+struct Parts<'a> {
     tokens: Arc<Tokens>,
     chat_template: Option<Arc<ChatTemplate>>,
     slm: Box<dyn SlmState>,
     scorer: Option<Box<dyn Score>>,
     score_kind: Option<ScoreKind>,
-    default_threshold: f32,
+    /// The calibration of the score.
+    reward: Option<&'a RewardInfo>,
     clock: Clock,
 }
 
@@ -160,7 +152,7 @@ impl Session {
     /// `cloud`: `None` for a session that never leaves the device.
     ///
     /// Errors: [`Error::InvalidArgument`] for an option out of its range, and those of
-    /// [`Slm::spawn`] and [`Scorer::open`].
+    /// [`Slm::spawn`], [`Scorer::open`] and [`crate::reward::Threshold::resolve`].
     pub fn new(
         model: Arc<Model>,
         cloud: Option<Arc<dyn Consult>>,
@@ -171,13 +163,15 @@ impl Session {
             Mode::LocalOnly | Mode::CloudFirst => None,
         };
         let score_kind = scorer.as_ref().map(Scorer::kind);
+        let reward = model.bundle.manifest().reward.as_ref();
         let parts = Parts {
             tokens: model.tokens.clone(),
             chat_template: model.chat_template.clone(),
             slm: model.slm.spawn(options.context)?,
             scorer: scorer.map(|scorer| Box::new(scorer) as Box<dyn Score>),
             score_kind,
-            default_threshold: default_threshold(&model.bundle, score_kind),
+            // A bundle is calibrated for its head; that means nothing for another score.
+            reward: reward.filter(|_| score_kind == Some(ScoreKind::Head)),
             clock: Clock::real(),
         };
         Session::from_parts(parts, cloud, &options)
@@ -188,7 +182,7 @@ impl Session {
         cloud: Option<Arc<dyn Consult>>,
         options: &SessionOptions,
     ) -> Result<Session> {
-        let policy = options.policy(parts.default_threshold)?;
+        let policy = options.policy(parts.reward)?;
         let sampler = Sampler::new(options.sampler)?;
         Ok(Session {
             tokens: parts.tokens,

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use crate::bundle::RewardInfo;
 use crate::error::{Error, Result};
 use crate::policy::{Budget, Mode, Policy};
-use crate::reward::ScoreKind;
+use crate::reward::{ScoreKind, Threshold};
 use crate::sampler::SamplerOptions;
 
 const MAX_BURST: u32 = 1024;
@@ -16,9 +17,8 @@ const MAX_STOP_STRING_BYTES: usize = 1024;
 #[derive(Debug, Clone)]
 pub struct SessionOptions {
     pub mode: Mode,
-    /// Candidates that score under it are weak; 0 or more, see [`Policy::threshold`]. `None`: the
-    /// default of the bundle's reward head; 0.5 for another score.
-    pub threshold: Option<f32>,
+    /// Candidates that score under it are weak. A share or a guarantee is for hybrid mode only.
+    pub threshold: Threshold,
     /// Once spent, candidates are kept, marked as fallback. A consult that has begun may overshoot it.
     pub budget: Budget,
     /// Tokens taken from one consult at most, 1 to 1024.
@@ -39,7 +39,7 @@ impl Default for SessionOptions {
     fn default() -> Self {
         SessionOptions {
             mode: Mode::default(),
-            threshold: None,
+            threshold: Threshold::Default,
             budget: Budget::default(),
             burst: 1,
             consult_deadline: Duration::from_secs(2),
@@ -53,11 +53,13 @@ impl Default for SessionOptions {
 
 impl SessionOptions {
     /// The policy, once every option is in its range; `Err(InvalidArgument)` names the one that is not.
-    pub(super) fn policy(&self, default_threshold: f32) -> Result<Policy> {
-        let threshold = self.threshold.unwrap_or(default_threshold);
-        // Also false for NaN.
-        let is_threshold = threshold >= 0.0;
-        ensure(is_threshold, || format!("threshold is {threshold}, but must be 0 or more"))?;
+    /// `reward`: the calibration of the score in use. Other errors: those of [`Threshold::resolve`].
+    pub(super) fn policy(&self, reward: Option<&RewardInfo>) -> Result<Policy> {
+        let promises = matches!(self.threshold, Threshold::Share(_) | Threshold::Guarantee(_));
+        ensure(!promises || self.mode == Mode::Hybrid, || {
+            "a share or a guarantee is for the mode hybrid; no other mode compares scores".into()
+        })?;
+        let threshold = self.threshold.resolve(reward)?;
         ensure((1..=MAX_BURST).contains(&self.burst), || {
             format!("burst is {}, but must be 1 to {MAX_BURST}", self.burst)
         })?;
@@ -91,11 +93,13 @@ mod tests {
         let with = |change: Change| {
             let mut options = SessionOptions::default();
             change(&mut options);
-            options.policy(0.25).map_err(|e| e.to_string())
+            options.policy(None).map_err(|e| e.to_string())
         };
         let bad: &[(&str, Change)] = &[
-            ("threshold", |o| o.threshold = Some(f32::NAN)),
-            ("threshold", |o| o.threshold = Some(-0.01)),
+            ("threshold", |o| o.threshold = Threshold::At(f32::NAN)),
+            ("mode hybrid", |o| {
+                (o.mode, o.threshold) = (Mode::LocalOnly, Threshold::Share(0.2));
+            }),
             ("burst", |o| o.burst = 0),
             ("burst", |o| o.burst = 1025),
             ("consult_deadline", |o| o.consult_deadline = Duration::ZERO),
@@ -108,7 +112,7 @@ mod tests {
             let error = with(*change).unwrap_err();
             assert!(error.contains(name), "{error}");
         }
-        assert_eq!(with(|_| ()).unwrap().threshold, 0.25);
-        assert_eq!(with(|o| o.threshold = Some(1.5)).unwrap().threshold, 1.5);
+        assert_eq!(with(|_| ()).unwrap().threshold, 0.5);
+        assert_eq!(with(|o| o.threshold = Threshold::At(1.5)).unwrap().threshold, 1.5);
     }
 }

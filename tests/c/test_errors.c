@@ -85,17 +85,24 @@ static void clouds(const char *bundle, const char *folder) {
 static void sizes(const hybrid_model *model) {
   hybrid_session *session = NULL;
   hybrid_session_options o;
-  const size_t whole = sizeof o;
+  // The first release ended before this field.
+  const size_t first = offsetof(hybrid_session_options, target_share), whole = sizeof o;
   CHECK_ERROR(HYBRID_ERR_INVALID_ARGUMENT, "sizeof(hybrid_session_options)",
               hybrid_session_options_init(&o, sizeof(void *)));
   REQUIRE_OK(hybrid_session_options_init(&o, sizeof o));
-  const size_t wrong[] = {0, 4, sizeof(void *), whole - 8, whole - 1, whole + 1, (size_t)-1};
+  const size_t wrong[] = {0, 4, sizeof(void *), first - 8, whole - 1, whole + 1, (size_t)-1};
   for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
     o.struct_size = wrong[i];
     CHECK_ERROR(HYBRID_ERR_INVALID_ARGUMENT, "struct_size of options",
                 hybrid_session_new(model, NULL, &o, &session));
     CHECK(session == NULL);
   }
+
+  // A program built with the first header: what comes behind its struct is not looked at.
+  REQUIRE_OK(hybrid_session_options_init(&o, first));
+  o.target_share = 7;
+  CHECK_OK(hybrid_session_new(model, NULL, &o, &session));
+  hybrid_session_free(session);
 
   // A program built with a header of the future: fine as long as it uses nothing we do not know.
   struct {
@@ -134,11 +141,21 @@ static void options(const hybrid_model *model) {
   CHECK_OPTION(o.score = -1, "score");
   CHECK_OPTION(o.threshold = -0.5f, "threshold");
   CHECK_OPTION(o.threshold = (float)strtod("nan", NULL), "threshold");
+  CHECK_OPTION((o.threshold = 0.5f, o.target_share = 0.2f), "only one of");
+  CHECK_OPTION((o.mode = HYBRID_MODE_LOCAL_ONLY, o.target_share = 0.2f), "mode hybrid");
+  CHECK_OPTION(o.target_share = 1.5f, "share of cloud tokens is 1.5");
   CHECK_OPTION(o.burst = 0, "burst");
   CHECK_OPTION(o.consult_deadline_ms = 0, "deadline");
   CHECK_OPTION(o.temperature = -1, "temperature");
   CHECK_OPTION(o.top_p = 0, "top_p");
   CHECK_OPTION(o.repetition_penalty = 0, "repetition_penalty");
+  // The model has no head, so no calibration.
+  REQUIRE_OK(hybrid_session_options_init(&o, sizeof o));
+  o.target_share = 0.2f;
+  CHECK_ERROR(HYBRID_ERR_UNSUPPORTED, "calibration", hybrid_session_new(model, NULL, &o, &session));
+  o.target_share = 0;
+  o.guaranteed_risk = 0.05f;
+  CHECK_ERROR(HYBRID_ERR_UNSUPPORTED, "calibration", hybrid_session_new(model, NULL, &o, &session));
   const char *const empty[] = {""};
   CHECK_OPTION((o.stop_strings = empty, o.stop_string_count = 1), "stop string");
   const char *const bad[] = {"\xff"};

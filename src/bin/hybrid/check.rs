@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Arg, ArgMatches, Command, value_parser};
-use hybrid::bundle::{Bundle, FileRole, GraphKind, Manifest, Verify};
+use hybrid::bundle::{Bundle, CalibrationPoint, FileRole, GraphKind, Manifest, Verify};
 
 use crate::printable;
 use crate::progress::Bytes;
@@ -58,7 +58,7 @@ fn describe(manifest: &Manifest) -> String {
         ("reward head", describe_reward(manifest)),
     ];
     let mut text: String = facts.iter().map(|(name, fact)| line(name, fact)).collect();
-    for point in manifest.reward.iter().flat_map(|reward| &reward.calibration) {
+    for point in rows(manifest) {
         text += &format!(
             "{:14}threshold {:.3}: {:.1} % cloud tokens, {:.1} % of disagreements caught\n",
             "calibration",
@@ -72,6 +72,13 @@ fn describe(manifest: &Manifest) -> String {
 
 fn line(name: &str, fact: &str) -> String {
     format!("{name:14}{}\n", printable(fact).replace('\n', " "))
+}
+
+/// A table of many points is shown in part, about twenty rows of it.
+fn rows(manifest: &Manifest) -> impl Iterator<Item = &CalibrationPoint> {
+    let points = manifest.reward.as_ref().map_or(&[][..], |reward| &reward.calibration);
+    let step = points.len().div_ceil(20).max(1);
+    points.iter().skip(step - 1).step_by(step)
 }
 
 /// Of the file that holds the weights: for a plain export without external data that is the graph.

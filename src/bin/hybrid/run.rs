@@ -11,7 +11,7 @@ use hybrid::bundle::{Bundle, Verify};
 use hybrid::cloud::{Cloud, CloudOptions, Roots, ServerKind};
 use hybrid::consult::Consult;
 use hybrid::policy::{Budget, Mode};
-use hybrid::reward::ScoreKind;
+use hybrid::reward::{Guarantee, ScoreKind, Threshold};
 use hybrid::sampler::SamplerOptions;
 use hybrid::session::{Model, Session, SessionOptions, Source, Stats, Step};
 use hybrid::tokens::Message;
@@ -71,6 +71,10 @@ pub fn command() -> Command {
         .next_help_heading("When to ask the cloud")
         .arg(choice("mode", MODES, "Who may write").default_value("hybrid"))
         .arg(real("threshold", "Ask for candidates that score under it (the bundle's own)"))
+        .arg(real("share", "Threshold for this share of tokens, by the bundle's calibration"))
+        .arg(real("guarantee", "Threshold for at most this share of tokens unlike the cloud LLM's"))
+        .group(ArgGroup::new("by").args(["threshold", "share", "guarantee"]))
+        .arg(real("confidence", "Of the guarantee; 0: on average").default_value("0.95"))
         .arg(choice("score", SCORES, "What scores candidates").default_value("auto"))
         .arg(small("burst", "Tokens taken from one consult at most").default_value("1"))
         .arg(number("deadline-ms", "Time for one whole consult").default_value("2000"))
@@ -220,7 +224,7 @@ fn session_options(arguments: &ArgMatches) -> Result<SessionOptions> {
     let limit = |name| arguments.get_one::<u64>(name).copied();
     Ok(SessionOptions {
         mode: chosen(arguments, "mode", MODES)?,
-        threshold: arguments.get_one("threshold").copied(),
+        threshold: threshold(arguments)?,
         budget: Budget {
             calls: limit("budget-calls"),
             tokens: limit("budget-tokens"),
@@ -241,6 +245,23 @@ fn session_options(arguments: &ArgMatches) -> Result<SessionOptions> {
         context: usize::try_from(get::<u64>(arguments, "context")?)?,
         stop_strings: arguments.get_many("stop").into_iter().flatten().cloned().collect(),
     })
+}
+
+/// clap lets one of them through.
+fn threshold(arguments: &ArgMatches) -> Result<Threshold> {
+    let given = |name| arguments.get_one::<f32>(name).copied();
+    if let Some(threshold) = given("threshold") {
+        return Ok(Threshold::At(threshold));
+    }
+    if let Some(share) = given("share") {
+        return Ok(Threshold::Share(share));
+    }
+    let Some(risk) = given("guarantee") else { return Ok(Threshold::Default) };
+    let confidence = get(arguments, "confidence")?;
+    Ok(Threshold::Guarantee(match confidence {
+        0.0 => Guarantee::OnAverage { risk },
+        _ => Guarantee::Confident { risk, confidence },
+    }))
 }
 
 /// An option that is one of a few names.
@@ -288,11 +309,19 @@ mod tests {
                     --seed 7 --context 99 --stop A --stop B";
         let options = session_options(&parse(line).unwrap()).unwrap();
         assert_eq!((options.mode, options.score), (Mode::CloudFirst, ScoreKind::Margin));
-        assert_eq!((options.threshold, options.burst), (Some(-1.0), 3));
+        assert_eq!((options.threshold, options.burst), (Threshold::At(-1.0), 3));
         assert_eq!(options.budget, Budget { calls: Some(1), tokens: None, bytes: Some(9) });
         assert_eq!((options.sampler.temperature, options.sampler.top_k), (0.5, 4));
         assert_eq!((options.context, options.stop_strings.len()), (99, 2));
         assert_eq!(options.consult_deadline, Duration::from_millis(50));
+        let by =
+            |line: &str| threshold(&parse(&format!("run b --chat hi {line}")).unwrap()).unwrap();
+        assert_eq!(by("--share 0.2"), Threshold::Share(0.2));
+        let guarantee = Guarantee::Confident { risk: 0.1, confidence: 0.95 };
+        assert_eq!(by("--guarantee 0.1"), Threshold::Guarantee(guarantee));
+        let guarantee = Guarantee::OnAverage { risk: 0.1 };
+        assert_eq!(by("--guarantee 0.1 --confidence 0"), Threshold::Guarantee(guarantee));
+        assert!(parse("run b --chat hi --share 0.2 --threshold 0.5").is_err());
         let bad = ["run b", "run b --prompt x --chat y", "run b --prompt x --mode no"];
         for line in bad.into_iter().chain(["run b --prompt x --system s", "run --prompt x"]) {
             assert!(parse(line).is_err(), "{line}");

@@ -204,7 +204,7 @@ impl Bench {
             }),
             scorer: scored.then(|| Box::new(score) as Box<dyn Score>),
             score_kind: None,
-            default_threshold: 0.5,
+            reward: None,
             clock: Clock {
                 elapsed: Box::new(move || Duration::from_millis(millis.load(Relaxed))),
                 is_set: Box::new(move || clock_set.load(Relaxed)),

@@ -1,13 +1,8 @@
 //! How well scores find the positions where the cloud LLM disagrees.
 
-use hybrid::bundle::CalibrationPoint;
 use hybrid::reward::builtin::Uniform;
 
 use super::dataset::Dataset;
-
-/// Shares of cloud tokens that a calibration table lists.
-const SHARES: [f64; 16] =
-    [0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.125, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.65, 0.8, 1.0];
 
 /// Bins of the calibration error, of equal size.
 const BINS: usize = 10;
@@ -15,7 +10,7 @@ const BINS: usize = 10;
 const RESAMPLES: usize = 1000;
 
 /// Row numbers by ascending score; equal scores in a fixed order that knows nothing of the labels.
-fn ascending(scores: &[f64]) -> Vec<usize> {
+pub fn ascending(scores: &[f64]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..scores.len()).collect();
     let shuffled = |row: usize| (row as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     order.sort_by(|&a, &b| scores[a].total_cmp(&scores[b]).then(shuffled(a).cmp(&shuffled(b))));
@@ -35,7 +30,8 @@ pub fn auc(scores: &[f64], agrees: &[f64]) -> f64 {
     wins / (below * (agrees.len() as f64 - below))
 }
 
-fn count(share: f64, rows: usize) -> usize {
+/// So many of the rows are this share of them.
+pub fn count(share: f64, rows: usize) -> usize {
     (share * rows as f64).round() as usize
 }
 
@@ -68,37 +64,6 @@ pub fn calibration_error(scores: &[f64], agrees: &[f64]) -> f64 {
         (sum(scores) - sum(agrees)).abs()
     });
     errors.sum::<f64>() / order.len().max(1) as f64
-}
-
-/// The threshold under which `share` of the scores lie, as nearly as they allow.
-pub fn threshold(scores: &[f64], share: f64) -> f32 {
-    let order = ascending(scores);
-    let at = count(share, order.len());
-    match (at.checked_sub(1).and_then(|i| order.get(i)), order.get(at)) {
-        (_, None) => 1.0,
-        (None, Some(&first)) => scores[first] as f32,
-        (Some(&below), Some(&above)) => ((scores[below] + scores[above]) / 2.0) as f32,
-    }
-}
-
-/// Thresholds with what they mean on these rows, ascending.
-pub fn table(scores: &[f64], agrees: &[f64]) -> Vec<CalibrationPoint> {
-    let disagreements = agrees.iter().filter(|&&a| a == 0.0).count().max(1) as f32;
-    let mut points: Vec<CalibrationPoint> = Vec::new();
-    for share in SHARES {
-        let threshold = threshold(scores, share);
-        let under = |&row: &usize| (scores[row] as f32) < threshold;
-        let rows: Vec<usize> = (0..scores.len()).filter(under).collect();
-        let caught = rows.iter().filter(|&&row| agrees[row] == 0.0).count() as f32;
-        if points.last().is_none_or(|last| last.threshold < threshold) {
-            points.push(CalibrationPoint {
-                threshold,
-                share: rows.len() as f32 / scores.len().max(1) as f32,
-                recall: caught / disagreements,
-            });
-        }
-    }
-    points
 }
 
 /// The middle 95 % of a figure over resampled prompts. Prompts are resampled, not rows, because the rows
@@ -148,29 +113,13 @@ mod tests {
     }
 
     #[test]
-    fn tables_are_monotone_and_mean_what_they_say() {
+    fn calibration_errors() {
         let data = testing::dataset(3000, 2, 9);
         let scores: Vec<f64> =
             testing::truth(2).log_odds_of_rows(&data).into_iter().map(sigmoid).collect();
-        let points = super::table(&scores, &data.agrees);
-        assert!(points.len() > 10);
-        assert!(points.is_sorted_by(|a, b| a.threshold < b.threshold));
-        assert!(points.is_sorted_by(|a, b| a.share < b.share && a.recall <= b.recall));
-        for (point, share) in points.iter().zip(SHARES) {
-            let under = scores.iter().filter(|&&s| (s as f32) < point.threshold).count();
-            assert!((under as f32 / 3000.0 - point.share).abs() < 1e-6);
-            assert!((f64::from(point.share) - share).abs() < 0.002, "{point:?} {share}");
-        }
         assert!(calibration_error(&scores, &data.agrees) < 0.04);
         let moved: Vec<f64> = scores.iter().map(|s| s * 0.5).collect();
         assert!(calibration_error(&moved, &data.agrees) > 0.1);
-    }
-
-    #[test]
-    fn equal_scores_make_one_point() {
-        let points = super::table(&[0.5; 20], &[0.0; 20]);
-        assert!(points.is_sorted_by(|a, b| a.threshold < b.threshold), "{points:?}");
-        assert_eq!(points.last().map(|p| p.share), Some(1.0));
     }
 
     #[test]

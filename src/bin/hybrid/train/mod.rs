@@ -3,6 +3,7 @@
 
 mod answers;
 mod arguments;
+mod calibration;
 mod dataset;
 mod features;
 mod fit;
@@ -161,7 +162,7 @@ fn finish(
 
     let onnx = onnx::write(head, validation.hidden_size);
     let microseconds = measure(&onnx, head, validation)?;
-    let table = metrics::table(&scores, &validation.agrees);
+    let (table, measured) = calibration::calibration(&scores, validation);
     print!("{}", report::table(&figures));
     if let Some(gain) = &gain {
         let [auc, recall] =
@@ -169,7 +170,7 @@ fn finish(
         println!("95 % of resamples gain over {}: AUC {auc}, at 20 % {recall}", gain.over);
     }
     println!("threshold  cloud tokens  disagreements caught");
-    for point in &table {
+    for point in table.iter().skip(4).step_by(5) {
         println!(
             "{:9.4}{:13.1} %{:20.1} %",
             point.threshold,
@@ -193,8 +194,9 @@ fn finish(
             describe(train),
             describe(validation)
         ),
-        default_threshold: metrics::threshold(&scores, options.share),
+        default_threshold: calibration::threshold(&scores, options.share),
         calibration: table,
+        measured: Some(measured),
     };
     let training = json!({
         "data": options.sources()?,
