@@ -158,6 +158,20 @@ impl Session {
         cloud: Option<Arc<dyn Consult>>,
         options: SessionOptions,
     ) -> Result<Session> {
+        let slm = model.slm.spawn(options.context)?;
+        Session::with_state(model, slm, cloud, options)
+    }
+
+    /// The same on an SLM's state of the caller's, which holds no token yet and takes the place of one
+    /// with [`SessionOptions::context`] tokens: an evaluation has one that computes no row twice.
+    ///
+    /// Errors: as [`Session::new`], but for those of [`Slm::spawn`].
+    pub fn with_state(
+        model: Arc<Model>,
+        slm: Box<dyn SlmState>,
+        cloud: Option<Arc<dyn Consult>>,
+        options: SessionOptions,
+    ) -> Result<Session> {
         let scorer = match options.mode {
             Mode::Hybrid => Some(Scorer::open(&model.bundle, options.score, options.sampler.seed)?),
             Mode::LocalOnly | Mode::CloudFirst => None,
@@ -167,7 +181,7 @@ impl Session {
         let parts = Parts {
             tokens: model.tokens.clone(),
             chat_template: model.chat_template.clone(),
-            slm: model.slm.spawn(options.context)?,
+            slm,
             scorer: scorer.map(|scorer| Box::new(scorer) as Box<dyn Score>),
             score_kind,
             // A bundle is calibrated for its head; that means nothing for another score.
