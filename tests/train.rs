@@ -195,7 +195,11 @@ fn what_cannot_be_trained_is_said() {
     for (lines, text_of_error) in [
         ("", "there are 0 and 0"),
         ("{}", "prompts.jsonl:1: missing field"),
-        (r#"{"id":"a","messages":[],"split":"test"}"#, "prompts.jsonl:1: unknown variant `test`"),
+        (
+            r#"{"id":"a","messages":[{"role":"user","content":"a"}],"split":"test"}"#,
+            "there are 0 and 0",
+        ),
+        (r#"{"id":"a","messages":[],"split":"all"}"#, "prompts.jsonl:1: unknown variant `all`"),
     ] {
         fs::write(&file, lines).unwrap();
         let (status, _, err) = with(&["--prompts", text(&file)]);

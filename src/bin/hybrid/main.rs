@@ -8,6 +8,8 @@ use clap::{Arg, ArgMatches, Command, value_parser};
 
 mod bench;
 mod check;
+mod cloud;
+mod eval;
 mod pack;
 mod perplexity;
 mod progress;
@@ -29,6 +31,7 @@ const SUBCOMMANDS: &[Subcommand] = &[
     Subcommand { command: bench::command, run: bench::run },
     Subcommand { command: reward::command, run: reward::run },
     Subcommand { command: train::command, run: train::run },
+    Subcommand { command: eval::command, run: eval::run },
 ];
 
 /// Exit status: 0 done, 1 failed (the reason is on stderr), 2 wrong usage.

@@ -24,7 +24,8 @@ const TOKEN_VARIABLE: &str = "HYBRID_CLOUD_TOKEN";
 const MODES: &[(&str, Mode)] =
     &[("local", Mode::LocalOnly), ("hybrid", Mode::Hybrid), ("cloud-first", Mode::CloudFirst)];
 
-const SCORES: &[(&str, ScoreKind)] = &[
+/// Scores by their names.
+pub const SCORES: &[(&str, ScoreKind)] = &[
     ("auto", ScoreKind::Auto),
     ("head", ScoreKind::Head),
     ("max-probability", ScoreKind::MaxProbability),

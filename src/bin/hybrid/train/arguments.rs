@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::{Arg, ArgGroup, ArgMatches, Command, builder::PossibleValuesParser, value_parser};
-use hybrid::cloud::{CloudOptions, Roots, ServerKind};
+use hybrid::cloud::CloudOptions;
+
+use crate::cloud::{cache, cloud, cloud_arguments};
 
 pub fn command() -> Command {
     Command::new("train")
@@ -18,19 +20,7 @@ pub fn command() -> Command {
         .arg(path("prompts", "FILE", "Prompts, one JSON object a line (docs/reward-head.md)"))
         .arg(path("data", "FILE", "MBPP's mbpp.jsonl, made into prompts"))
         .group(ArgGroup::new("source").args(["prompts", "data"]).multiple(true).required(true))
-        .arg(text(
-            "cloud-url",
-            "URL",
-            "https://host[:port] of the cloud LLM; not needed when every answer is cached",
-        ))
-        .arg(text("cloud-model", "NAME", "The cloud LLM's name").required(true))
-        .arg(
-            text("server", "KIND", "The server's wire format")
-                .value_parser(PossibleValuesParser::new(["openai", "llama-cpp"]))
-                .default_value("openai"),
-        )
-        .arg(path("ca", "PEM", "Trust this CA instead of the system's"))
-        .arg(path("token-file", "FILE", "File with the bearer token"))
+        .args(cloud_arguments())
         .arg(path(
             "cache",
             "DIR",
@@ -86,9 +76,9 @@ impl Options {
             bundle: path("BUNDLE").expect("required by clap"),
             prompts: path("prompts"),
             data: path("data"),
-            cloud: text("cloud-url").map(|url| cloud(url, arguments)).transpose()?,
+            cloud: cloud(arguments)?,
             cloud_model: text("cloud-model").expect("required by clap"),
-            cache: path("cache").map_or_else(default_cache, Ok)?,
+            cache: cache(arguments)?,
             out: path("out"),
             limit: arguments.get_one::<u32>("limit").map(|&limit| limit as usize),
             share,
@@ -104,31 +94,4 @@ impl Options {
     pub fn sources(&self) -> Result<Vec<serde_json::Value>> {
         [&self.data, &self.prompts].into_iter().flatten().map(|path| super::source(path)).collect()
     }
-}
-
-fn cloud(url: String, arguments: &ArgMatches) -> Result<CloudOptions> {
-    let path = |name: &str| arguments.get_one::<PathBuf>(name).cloned();
-    let token = path("token-file")
-        .map(|file| std::fs::read_to_string(&file).with_context(|| file.display().to_string()))
-        .transpose()?
-        .map(|token| token.trim().to_owned())
-        .filter(|token| !token.is_empty());
-    let kind = match arguments.get_one::<String>("server").map(String::as_str) {
-        Some("llama-cpp") => ServerKind::LlamaCpp,
-        _ => ServerKind::OpenAi,
-    };
-    Ok(CloudOptions {
-        url,
-        kind,
-        model: arguments.get_one::<String>("cloud-model").cloned().unwrap_or_default(),
-        token,
-        roots: path("ca").map_or(Roots::System, Roots::PemFile),
-    })
-}
-
-fn default_cache() -> Result<PathBuf> {
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
-    let cache = cache.filter(|path| path.is_absolute()).or_else(home);
-    Ok(cache.context("HOME is not set: give --cache")?.join("libhybrid/train"))
 }

@@ -22,7 +22,7 @@ struct Problem {
     test_list: Vec<String>,
 }
 
-/// The train and validation problems of the file; those for testing are never read into a prompt.
+/// The prompts of the file's problems, but for those that its authors prompt with.
 pub fn read(path: &Path, template: Option<&ChatTemplate>) -> Result<Vec<Prompt>> {
     let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
     let mut prompts = Vec::new();
@@ -36,10 +36,11 @@ pub fn read(path: &Path, template: Option<&ChatTemplate>) -> Result<Vec<Prompt>>
     Ok(prompts)
 }
 
-/// As the data's authors split it; `None` for problems that are kept aside.
+/// As the data's authors split it; `None` for problems of no split.
 fn split_of(task_id: u32) -> Option<Split> {
     match task_id {
         id if DROPPED.contains(&id) => None,
+        11..=510 => Some(Split::Test),
         511..=600 => Some(Split::Validation),
         601..=974 => Some(Split::Train),
         _ => None,
@@ -119,11 +120,13 @@ mod tests {
     }
 
     #[test]
-    fn test_problems_are_kept_aside() {
-        for id in [1, 10, 11, 12, 510, 914, 975] {
+    fn the_splits_are_the_authors() {
+        for id in [1, 10, 12, 914, 975] {
             assert_eq!(split_of(id), None, "{id}");
         }
         for (id, split) in [
+            (11, Split::Test),
+            (510, Split::Test),
             (511, Split::Validation),
             (600, Split::Validation),
             (601, Split::Train),

@@ -3,16 +3,16 @@
 
 mod answers;
 mod arguments;
-mod calibration;
-mod dataset;
+pub mod calibration;
+pub mod dataset;
 mod features;
 mod fit;
 mod head_file;
-mod mbpp;
+pub mod mbpp;
 mod metrics;
 mod onnx;
-mod prompts;
-mod report;
+pub mod prompts;
+pub mod report;
 mod select;
 #[cfg(test)]
 mod testing;
@@ -20,15 +20,15 @@ mod testing;
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::ArgMatches;
 use hybrid::bundle::{RewardInfo, sha256};
-use hybrid::cloud::Cloud;
 use hybrid::consult::Consult;
 use hybrid::reward::{Head, statistics};
 use hybrid::session::{Model, ModelOptions};
 use serde_json::json;
 
+use crate::cloud::connect;
 use crate::progress::Steps;
 use answers::Answers;
 use arguments::Options;
@@ -70,14 +70,14 @@ fn prompts(options: &Options, model: &Model) -> Result<Vec<Prompt>> {
         prompts.extend(mbpp::read(path, template)?);
     }
     if let Some(path) = &options.prompts {
-        prompts.extend(prompts::read(path, template)?);
+        prompts.extend(prompts::read(path, template, Split::Train)?);
     }
     prompts::select(prompts, options.limit)
 }
 
 /// Answers and features of every prompt, for training and for validation.
 fn collect(options: &Options, model: &Model, prompts: &[Prompt]) -> Result<(Dataset, Dataset)> {
-    let cloud = connect(options, model)?;
+    let cloud = connect(&options.cloud, model)?;
     let folder = |name: &str| -> Result<_> {
         let dir = options.cache.join(name);
         std::fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
@@ -94,6 +94,11 @@ fn collect(options: &Options, model: &Model, prompts: &[Prompt]) -> Result<(Data
     let (mut train, mut validation) = (Dataset::new(size), Dataset::new(size));
     let bar = Steps::new("prompts", prompts.len() as u64);
     for prompt in prompts {
+        let data = match prompt.split {
+            Split::Train => &mut train,
+            Split::Validation => &mut validation,
+            Split::Test => continue,
+        };
         let ids = model.tokens.encode_prompt(&prompt.text, true)?;
         let room = collector.room(&ids);
         ensure!(
@@ -105,25 +110,10 @@ fn collect(options: &Options, model: &Model, prompts: &[Prompt]) -> Result<(Data
         let answer = answers.get(&prompt.id, &ids, prompt.stop, room)?;
         let positions =
             collector.get(&ids, &answer).with_context(|| format!("prompt {}", prompt.id))?;
-        match prompt.split {
-            Split::Train => train.push(&positions),
-            Split::Validation => validation.push(&positions),
-        }
+        data.push(&positions);
         bar.add(1);
     }
     Ok((train, validation))
-}
-
-/// The client of the cloud LLM, whose vocabulary must be the SLM's.
-fn connect(options: &Options, model: &Model) -> Result<Option<Cloud>> {
-    let Some(cloud) = &options.cloud else { return Ok(None) };
-    let cloud = Cloud::new(cloud.clone())?;
-    if !cloud.probe_vocabulary(&*model.tokens)? {
-        bail!(
-            "the cloud LLM's vocabulary is not the SLM's; a head is trained on token ids, so both must be of one family"
-        );
-    }
-    Ok(Some(cloud))
 }
 
 fn describe(data: &Dataset) -> String {
@@ -248,7 +238,7 @@ fn measure(onnx: &[u8], head: &Linear, data: &Dataset) -> Result<f64> {
 }
 
 /// Writes a file whole or not at all.
-fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     let write = || {
         let temporary = path.with_extension("new");
         std::fs::write(&temporary, bytes)?;

@@ -22,6 +22,8 @@ pub struct Prompt {
 pub enum Split {
     Train,
     Validation,
+    /// Only `hybrid eval` reads these.
+    Test,
 }
 
 /// Where an answer ends, besides the cloud LLM's own end.
@@ -47,6 +49,19 @@ impl Stop {
             }
         }
     }
+
+    /// What an answer says, without the end by which it was noticed.
+    pub fn cut(self, answer: &[u8]) -> &[u8] {
+        let is_end = |at: usize| {
+            let starts_line = at == 0 || answer[at - 1] == b'\n';
+            answer[at..].starts_with(b"```") || (starts_line && !answer[at].is_ascii_whitespace())
+        };
+        let end = match self {
+            Stop::End => None,
+            Stop::PythonFunction => (0..answer.len()).find(|&at| is_end(at)),
+        };
+        &answer[..end.unwrap_or(answer.len())]
+    }
 }
 
 /// One line of a prompt file.
@@ -69,25 +84,27 @@ struct Turn {
     content: String,
 }
 
-/// Reads a file of prompts, one JSON object a line, as docs/reward-head.md describes it.
-pub fn read(path: &Path, template: Option<&ChatTemplate>) -> Result<Vec<Prompt>> {
+/// Reads a file of prompts, one JSON object a line, as docs/reward-head.md describes it. Of the lines that
+/// name no split every fifth validates; `others` is what the rest is for.
+pub fn read(path: &Path, template: Option<&ChatTemplate>, others: Split) -> Result<Vec<Prompt>> {
     let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     lines
         .map(|(number, line)| {
-            parse(line, template).with_context(|| format!("{}:{}", path.display(), number + 1))
+            parse(line, template, others)
+                .with_context(|| format!("{}:{}", path.display(), number + 1))
         })
         .collect()
 }
 
-fn parse(line: &str, template: Option<&ChatTemplate>) -> Result<Prompt> {
+fn parse(line: &str, template: Option<&ChatTemplate>, others: Split) -> Result<Prompt> {
     let line: Line = serde_json::from_str(line)?;
     let messages: Vec<Message> = line
         .messages
         .into_iter()
         .map(|turn| Message { role: turn.role, content: turn.content })
         .collect();
-    let split = line.split.unwrap_or_else(|| split_of(&line.id));
+    let split = line.split.unwrap_or_else(|| split_of(&line.id, others));
     let text = render(template, &messages, &line.prefill)?;
     Ok(Prompt { id: line.id, split, text, stop: line.stop })
 }
@@ -105,18 +122,24 @@ pub fn render(
 }
 
 /// Every fifth prompt validates, whatever the order of the file.
-fn split_of(id: &str) -> Split {
-    let hash = hybrid::bundle::sha256(id.as_bytes());
-    let digits = u32::from_str_radix(hash.get(..8).unwrap_or_default(), 16).unwrap_or_default();
-    if digits % 5 == 0 { Split::Validation } else { Split::Train }
+fn split_of(id: &str, others: Split) -> Split {
+    if number_of(id).is_multiple_of(5) { Split::Validation } else { others }
 }
 
-/// Keeps at most `limit` prompts (all when `None`), in turns from both splits so that a part is
-/// balanced as the whole is.
+/// A number that depends on a prompt's name alone.
+pub fn number_of(id: &str) -> u32 {
+    let hash = hybrid::bundle::sha256(id.as_bytes());
+    u32::from_str_radix(hash.get(..8).unwrap_or_default(), 16).unwrap_or_default()
+}
+
+/// Keeps at most `limit` prompts for training and validation (all when `None`), in turns from both splits
+/// so that a part is balanced as the whole is.
 pub fn select(prompts: Vec<Prompt>, limit: Option<usize>) -> Result<Vec<Prompt>> {
     let total = prompts.len();
-    let (train, validation): (Vec<_>, Vec<_>) =
-        prompts.into_iter().partition(|p| p.split == Split::Train);
+    let (train, validation): (Vec<_>, Vec<_>) = prompts
+        .into_iter()
+        .filter(|p| p.split != Split::Test)
+        .partition(|p| p.split == Split::Train);
     ensure!(
         !train.is_empty() && !validation.is_empty(),
         "there must be prompts for training and for validation; there are {} and {}",
@@ -155,6 +178,22 @@ mod tests {
     }
 
     #[test]
+    fn an_end_is_cut_off() {
+        let table = [
+            ("", ""),
+            ("    return a", "    return a"),
+            ("    return a\n\ndef g", "    return a\n\n"),
+            ("    return a\n```\nText", "    return a\n"),
+            ("    x = 1```", "    x = 1"),
+            ("print(1)", ""),
+        ];
+        for (text, want) in table {
+            assert_eq!(Stop::PythonFunction.cut(text.as_bytes()), want.as_bytes(), "{text:?}");
+            assert_eq!(Stop::End.cut(text.as_bytes()), text.as_bytes());
+        }
+    }
+
+    #[test]
     fn a_part_has_both_splits() {
         let prompt = |i: usize, split| Prompt {
             id: i.to_string(),
@@ -174,7 +213,7 @@ mod tests {
     #[test]
     fn bad_lines_are_errors() {
         for line in ["", "{}", "[1]", r#"{"id":"a","messages":[],"stop":"never"}"#, r#"{"id":1}"#] {
-            assert!(parse(line, None).is_err(), "{line}");
+            assert!(parse(line, None, Split::Train).is_err(), "{line}");
         }
     }
 }

@@ -1,0 +1,239 @@
+//! Sessions of one prompt under any gate, each through the library's own [`Session`].
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use hybrid::bundle::{FileRole, sha256};
+use hybrid::consult::Consult;
+use hybrid::policy::Mode;
+use hybrid::reward::{ScoreKind, Threshold};
+use hybrid::session::{Model, Session, SessionOptions, Step};
+use serde::{Deserialize, Serialize};
+
+use super::memory::Memory;
+use super::remember::{KnownCloud, Reader, SharedState, SlmRows};
+use crate::train::prompts::{Prompt, number_of};
+
+/// Prompt and answer together are shorter, as a rule; the KV cache is made for so many tokens.
+pub const CONTEXT: usize = 4096;
+/// Long: the server may have to read a whole prompt on a slow machine.
+const DEADLINE: Duration = Duration::from_secs(120);
+
+/// Longest answer.
+const MAX_TOKENS: usize = 256;
+/// Tokens of the cloud LLM's own answer that are asked for at a time: few enough that little is written
+/// past the stop.
+const ANSWER_BURST: u32 = 8;
+
+/// What the sessions of all prompts share.
+pub struct Bench {
+    model: Arc<Model>,
+    cloud: Option<Arc<dyn Consult>>,
+    rows: Arc<Mutex<SlmRows>>,
+    context: usize,
+    dir: PathBuf,
+    /// Stand for SLM, head and cloud LLM in the names of what is kept.
+    slm: String,
+    head: String,
+    llm: String,
+}
+
+/// One prompt and what is known of it.
+pub struct Case<'a> {
+    bench: &'a Bench,
+    pub prompt: &'a Prompt,
+    /// The cloud LLM's own text.
+    pub answer: String,
+    prompt_tokens: usize,
+    room: usize,
+    cloud: Arc<KnownCloud>,
+    memory: Arc<Memory>,
+}
+
+/// The candidate at one position of the cloud LLM's answer.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct Position {
+    pub score: f32,
+    /// It is the cloud LLM's token.
+    pub agrees: bool,
+}
+
+/// What a session wrote and used.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// Without the end by which the text was stopped.
+    pub text: String,
+    pub tokens: u64,
+    pub cloud: u64,
+    pub consults: u64,
+    /// Prompt tokens billed.
+    pub prompt_tokens: u64,
+    /// Bytes sent and received, and time of the steps; 0 where answers were remembered.
+    pub bytes: u64,
+    pub seconds: f64,
+}
+
+impl Bench {
+    /// `llm` names the cloud LLM, which need not be there where all its answers are in `dir`.
+    pub fn new(
+        model: Arc<Model>,
+        cloud: Option<Arc<dyn Consult>>,
+        llm: &str,
+        dir: PathBuf,
+    ) -> Result<Bench> {
+        let hash = |role| model.bundle.manifest().files.get(&role).map_or("", |file| &file.sha256);
+        let context = CONTEXT.min(model.slm.context_limit());
+        let reader = Reader::new(model.slm.spawn(context)?);
+        Ok(Bench {
+            cloud,
+            rows: Arc::new(Mutex::new(SlmRows::new(reader))),
+            context,
+            dir,
+            slm: [FileRole::Graph, FileRole::Weights].map(hash).join(" "),
+            head: hash(FileRole::Reward).into(),
+            llm: llm.into(),
+            model,
+        })
+    }
+
+    /// Begins with a prompt; the rows of the one before are forgotten.
+    pub fn case<'a>(&'a self, prompt: &'a Prompt) -> Result<Case<'a>> {
+        self.rows.lock().unwrap_or_else(PoisonError::into_inner).forget();
+        let prompt_tokens = self.model.tokens.encode_prompt(&prompt.text, true)?.len();
+        let room = self.context.saturating_sub(prompt_tokens).min(MAX_TOKENS);
+        ensure!(room > 0, "prompt {}: the SLM's context has no room for an answer", prompt.id);
+        let name = sha256(format!("{} {} {}", self.slm, self.llm, prompt.text).as_bytes());
+        let memory = Arc::new(Memory::open(&self.dir.join(format!("{name}.jsonl")))?);
+        let cloud = Arc::new(KnownCloud { cloud: self.cloud.clone(), memory: memory.clone() });
+        let answer = String::new();
+        let mut case = Case { bench: self, prompt, answer, prompt_tokens, room, cloud, memory };
+        let alone = SessionOptions { mode: Mode::CloudFirst, ..case.options(ScoreKind::Auto) };
+        case.answer = case.run(SessionOptions { burst: ANSWER_BURST, ..alone })?.text;
+        Ok(case)
+    }
+
+    fn text(&self, prompt: &Prompt, bytes: &[u8]) -> String {
+        String::from_utf8_lossy(prompt.stop.cut(bytes)).into_owned()
+    }
+}
+
+impl Case<'_> {
+    /// What `kind` says of the candidates along the cloud LLM's own answer.
+    pub fn positions(&self, kind: ScoreKind) -> Result<Vec<Position>> {
+        let options =
+            SessionOptions { threshold: Threshold::At(f32::INFINITY), ..self.options(kind) };
+        let key = self.key("positions", &options);
+        if let Some(positions) = self.memory.get(&key) {
+            return Ok(positions);
+        }
+        let is_stop = |id| self.bench.model.tokens.is_stop(id);
+        let mut positions = Vec::new();
+        self.generate(&mut self.session(options)?, &mut |step| {
+            let agrees =
+                step.candidate == step.token || (is_stop(step.candidate) && is_stop(step.token));
+            positions.push(Position { score: step.score, agrees });
+        })?;
+        self.memory.put(key, &positions)?;
+        Ok(positions)
+    }
+
+    /// The session in which the cloud is asked exactly where it disagrees.
+    pub fn oracle(&self) -> Result<Outcome> {
+        let positions = self.positions(ScoreKind::MaxProbability)?;
+        let asked = positions.iter().enumerate().filter(|(_, position)| !position.agrees);
+        let contexts = asked.map(|(at, _)| (self.prompt_tokens + at) as u64);
+        let consults = contexts.clone().count() as u64;
+        Ok(Outcome {
+            text: self.answer.clone(),
+            tokens: positions.len() as u64,
+            cloud: consults,
+            consults,
+            prompt_tokens: contexts.sum(),
+            ..Outcome::default()
+        })
+    }
+
+    /// A session with answers out of the memory as far as they are there.
+    pub fn run(&self, options: SessionOptions) -> Result<Outcome> {
+        let key = self.key("session", &options);
+        if let Some(outcome) = self.memory.get(&key) {
+            return Ok(outcome);
+        }
+        let outcome = self.outcome(self.session(options)?)?;
+        let outcome = Outcome { bytes: 0, seconds: 0.0, ..outcome };
+        self.memory.put(key, &outcome)?;
+        Ok(outcome)
+    }
+
+    /// A session that computes and asks everything.
+    pub fn run_live(&self, options: SessionOptions) -> Result<Outcome> {
+        let cloud = self.bench.cloud.clone();
+        let cloud = cloud.context("live sessions need a cloud: give --cloud-url")?;
+        let options = SessionOptions { context: self.bench.context, ..options };
+        self.outcome(Session::new(self.bench.model.clone(), Some(cloud), options)?)
+    }
+
+    /// A greedy session that `kind` gates. Random scores are other ones for every prompt.
+    pub fn options(&self, kind: ScoreKind) -> SessionOptions {
+        let mut options = SessionOptions {
+            mode: Mode::Hybrid,
+            score: kind,
+            consult_deadline: DEADLINE,
+            ..SessionOptions::default()
+        };
+        if kind == ScoreKind::Random {
+            options.sampler.seed = number_of(&self.prompt.id).into();
+        }
+        options
+    }
+
+    /// Names a fact by all that it depends on, besides prompt, SLM and cloud LLM.
+    fn key(&self, what: &str, options: &SessionOptions) -> String {
+        let uses_head = matches!(options.score, ScoreKind::Head | ScoreKind::Auto)
+            && options.mode == Mode::Hybrid;
+        let head = if uses_head { self.bench.head.as_str() } else { "" };
+        format!("{what} {}", sha256(format!("{options:?} {head}").as_bytes()))
+    }
+
+    fn session(&self, options: SessionOptions) -> Result<Session> {
+        let state = SharedState::new(self.bench.rows.clone());
+        let model = self.bench.model.clone();
+        Ok(Session::with_state(model, Box::new(state), Some(self.cloud.clone()), options)?)
+    }
+
+    fn outcome(&self, mut session: Session) -> Result<Outcome> {
+        let mut bytes = Vec::new();
+        self.generate(&mut session, &mut |step| bytes.extend_from_slice(&step.bytes))?;
+        let stats = session.stats();
+        Ok(Outcome {
+            text: self.bench.text(self.prompt, &bytes),
+            tokens: stats.tokens,
+            cloud: stats.cloud,
+            consults: stats.consults,
+            prompt_tokens: stats.cloud_prompt_tokens,
+            bytes: stats.bytes_sent + stats.bytes_received,
+            seconds: (stats.local_time + stats.cloud_time).as_secs_f64(),
+        })
+    }
+
+    /// Steps to where the cloud LLM's answer would end, too.
+    fn generate(&self, session: &mut Session, each: &mut dyn FnMut(&Step)) -> Result<()> {
+        session.prompt(&self.prompt.text)?;
+        let mut text = Vec::new();
+        let mut failure = None;
+        session.run(self.room, &mut |step| {
+            each(step);
+            failure = step.failure;
+            text.extend_from_slice(&step.bytes);
+            failure.is_none() && !self.prompt.stop.reached(&text)
+        })?;
+        let Some(failure) = failure else { return Ok(()) };
+        let why = match self.bench.cloud {
+            Some(_) => "the cloud LLM did not answer",
+            None => "what the cloud LLM says is not kept yet: give --cloud-url or --teacher",
+        };
+        Err(failure).with_context(|| format!("prompt {}: {why}", self.prompt.id))
+    }
+}

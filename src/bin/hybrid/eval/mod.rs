@@ -1,0 +1,183 @@
+//! `hybrid eval`: how near a bundle and its cloud come to the cloud LLM alone, on the user's prompts.
+//!
+//! Two pictures. *Along the LLM's text*: how well each gate's score tells where the SLM would have
+//! written another token. *Sessions*: what is written and used when the gate decides, at thresholds
+//! that were set on other prompts. `case` runs the sessions, `remember` and `memory` save them from
+//! computing anything twice.
+
+mod arguments;
+mod case;
+mod memory;
+mod remember;
+mod report;
+mod results;
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+use clap::ArgMatches;
+use hybrid::consult::Consult;
+use hybrid::policy::Mode;
+use hybrid::reward::Threshold;
+use hybrid::session::{Model, ModelOptions, SessionOptions};
+use serde_json::{Value, json};
+
+use crate::cloud::connect;
+use crate::progress::Steps;
+use crate::train::prompts::{Prompt, Split, number_of};
+use crate::train::{calibration, mbpp, prompts, replace};
+pub use arguments::command;
+use arguments::{Options, Points};
+use case::{Bench, Case};
+use remember::Teacher;
+use report::{Record, Way};
+use results::{Results, Scores};
+
+pub fn run(arguments: &ArgMatches) -> Result<()> {
+    let options = Options::parse(arguments)?;
+    let model = Arc::new(Model::open(&options.bundle, model_options(&options))?);
+    let (validation, test) = prompts(&options, &model)?;
+    let cloud = cloud(&options, &model)?;
+    let dir = options.cache.join("sessions");
+    std::fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
+    // A server's tokens and those of a bundle may differ where two are almost equally likely.
+    let here = if options.teacher.is_some() { "teacher " } else { "" };
+    let llm = format!("{here}{}", options.cloud_model);
+    let bench = Bench::new(model.clone(), cloud, &llm, dir)?;
+
+    let mut validated = Scores::default();
+    let bar = Steps::new("thresholds", validation.len() as u64);
+    for prompt in &validation {
+        validated.add(&options.gates, &bench.case(prompt)?)?;
+        bar.add(1);
+    }
+    drop(bar);
+    let ways = ways(&options, &validated)?;
+
+    let mut results = Results::default();
+    let bar = Steps::new("sessions", test.len() as u64);
+    for prompt in &test {
+        let case = bench.case(prompt)?;
+        results.scores.add(&options.gates, &case)?;
+        for way in &ways {
+            let outcome = outcome(&options, &case, way)?;
+            results.records.push(Record::new(&prompt.id, way, outcome, &case.answer));
+        }
+        results.answers.push(case.answer);
+        bar.add(1);
+    }
+    drop(bar);
+    results.sum_up(&options, &ways);
+    print!("{}", results.tables());
+    match &options.out {
+        Some(path) => {
+            let setup = setup(&options, &model, &validation);
+            replace(path, results.lines(setup, &test)?.as_bytes())
+        }
+        None => Ok(()),
+    }
+}
+
+/// The cloud LLM, whose vocabulary must be the SLM's.
+fn cloud(options: &Options, model: &Model) -> Result<Option<Arc<dyn Consult>>> {
+    let Some(teacher) = &options.teacher else {
+        let cloud = connect(&options.cloud, model)?;
+        return Ok(cloud.map(|cloud| Arc::new(cloud) as Arc<dyn Consult>));
+    };
+    let teacher = Model::open(teacher, model_options(options))?;
+    ensure!(
+        model.tokens.fingerprint() == teacher.tokens.fingerprint(),
+        "the teacher's vocabulary is not the SLM's: tokens are compared by their ids"
+    );
+    Ok(Some(Arc::new(Teacher::new(&teacher, case::CONTEXT)?)))
+}
+
+fn model_options(options: &Options) -> ModelOptions {
+    ModelOptions { threads: options.threads, ..ModelOptions::default() }
+}
+
+/// The prompts that set thresholds and those that are measured.
+fn prompts(options: &Options, model: &Model) -> Result<(Vec<Prompt>, Vec<Prompt>)> {
+    let template = model.chat_template.as_deref();
+    let mut all = Vec::new();
+    if let Some(path) = &options.data {
+        all.extend(mbpp::read(path, template)?);
+    }
+    if let Some(path) = &options.prompts {
+        all.extend(prompts::read(path, template, Split::Test)?);
+    }
+    // In an order that knows nothing of the prompts, so that the first ones are a fair sample.
+    all.sort_by_cached_key(|prompt| number_of(&prompt.id));
+    let (mut validation, mut test) = (Vec::new(), Vec::new());
+    for prompt in all {
+        match prompt.split {
+            Split::Validation => validation.push(prompt),
+            Split::Test => test.push(prompt),
+            Split::Train => {}
+        }
+    }
+    validation.truncate(options.calibrate.unwrap_or(usize::MAX));
+    test.truncate(options.sample.unwrap_or(usize::MAX));
+    ensure!(!test.is_empty(), "there is no prompt to measure, that is, with the split `test`");
+    Ok((validation, test))
+}
+
+/// What is measured: each model alone, the oracle, and every gate at every point.
+fn ways(options: &Options, scores: &Scores) -> Result<Vec<Way>> {
+    let alone = |gate, burst| Way { gate, share: None, threshold: None, burst };
+    let mut ways = vec![alone("slm", 1), alone("llm", 1), alone("oracle", 1)];
+    for &burst in &options.bursts {
+        for gate in &options.gates {
+            let way = |share, threshold| Way {
+                gate: gate.name,
+                share,
+                threshold: Some(threshold),
+                burst,
+            };
+            match &options.points {
+                Points::Thresholds(thresholds) => {
+                    ways.extend(thresholds.iter().map(|&threshold| way(None, threshold)));
+                }
+                Points::Shares(shares) => {
+                    let scores = scores.of(gate.name).context(
+                        "there is no prompt to set thresholds on, that is, with the split \
+                         `validation`; --thresholds needs none",
+                    )?;
+                    let threshold = |share: f64| calibration::threshold(scores, share);
+                    ways.extend(shares.iter().map(|&share| way(Some(share), threshold(share))));
+                }
+            }
+        }
+    }
+    Ok(ways)
+}
+
+fn outcome(options: &Options, case: &Case, way: &Way) -> Result<case::Outcome> {
+    let alone = |mode| SessionOptions { mode, ..case.options(Default::default()) };
+    let session = match way.gate {
+        "oracle" => return case.oracle(),
+        "slm" => alone(Mode::LocalOnly),
+        "llm" => alone(Mode::CloudFirst),
+        name => {
+            let gate = options.gates.iter().find(|gate| gate.name == name);
+            let kind = gate.context("a way has a gate")?.kind;
+            let threshold = way.threshold.map_or(Threshold::Default, Threshold::At);
+            SessionOptions { threshold, burst: way.burst, ..case.options(kind) }
+        }
+    };
+    if options.live { case.run_live(session) } else { case.run(session) }
+}
+
+/// What was measured on what.
+fn setup(options: &Options, model: &Model, validation: &[Prompt]) -> Value {
+    let place =
+        if options.teacher.is_some() { "as a bundle on this machine" } else { "at a server" };
+    json!({
+        "kind": "setup",
+        "slm": model.bundle.manifest().model.name,
+        "llm": format!("{}, {place}", options.cloud_model),
+        "head": model.bundle.manifest().reward.as_ref().map(|reward| &reward.provenance),
+        "validation_prompts": validation.len(),
+        "live": options.live,
+    })
+}

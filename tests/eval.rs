@@ -1,0 +1,219 @@
+//! `hybrid eval` as a person runs it: against a TLS server of our own whose LLM agrees with the SLM exactly
+//! where the SLM is sure, and with a bundle in the server's place.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use hybrid::Cancel;
+use hybrid::sampler::{Sampler, SamplerOptions, logit_stats};
+use hybrid::session::{Model, ModelOptions};
+use hybrid::slm::Rows;
+use serde_json::{Value, json};
+use temp_dir::TempDir;
+
+#[path = "support/gguf.rs"]
+#[allow(dead_code)]
+mod gguf;
+mod support;
+
+use support::{Identity, Reaction, Recorded, Server};
+
+/// Exit status, stdout, stderr.
+fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_hybrid")).args(arguments).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+fn pack(temp: &TempDir) -> PathBuf {
+    let (model, bundle) = (temp.child("model.gguf"), temp.child("bundle"));
+    let mut file = gguf::Model::new("qwen2").file();
+    let template = "{% for message in messages %}{{ message.content }}{% endfor %}";
+    file.set("tokenizer.chat_template", gguf::Value::Text(template.into()));
+    fs::write(&model, file.bytes()).unwrap();
+    let (status, _, err) = run(&["pack", text(&model), "-o", text(&bundle)]);
+    assert_eq!((status, err.as_str()), (Some(0), ""));
+    bundle
+}
+
+/// The SLM's token after `ids` and its log-probability.
+fn candidate(model: &Model, ids: &[u32]) -> (u32, f32) {
+    let mut state = model.slm.spawn(0).unwrap();
+    let logits = state.feed(ids, Rows::Last, &Cancel::new()).unwrap().logits;
+    let token = Sampler::new(SamplerOptions::default()).unwrap().sample(&logits, ids).unwrap();
+    (token, logit_stats(&logits, token).log_p)
+}
+
+/// The log-probability under which the LLM disagrees: a fifth of the texts'.
+fn limit(model: &Model) -> f32 {
+    let mut all: Vec<f32> = (0..50u32)
+        .map(|i| candidate(model, &[(i * 7) % 200 + 1, (i * 31) % 200 + 1, i + 1]).1)
+        .collect();
+    all.sort_by(f32::total_cmp);
+    all[10]
+}
+
+/// llama.cpp's server as far as a client needs it. Its LLM never ends.
+fn server(model: Arc<Model>) -> Server {
+    let limit = limit(&model);
+    Server::start(&Identity::good(), move |request: &Recorded| {
+        let body = request.json();
+        let ids = |value: &Value| serde_json::from_value::<Vec<u32>>(value.clone()).unwrap();
+        let answer = match request.path.as_str() {
+            "/tokenize" => {
+                let special = body["parse_special"] == true;
+                json!({ "tokens": model.tokens.encode(body["content"].as_str().unwrap(), special).unwrap() })
+            }
+            "/detokenize" => {
+                let bytes = model.tokens.bytes_of(&ids(&body["tokens"]));
+                json!({ "content": String::from_utf8(bytes).unwrap() })
+            }
+            "/completion" => complete(&model, limit, ids(&body["prompt"]), &body["n_predict"]),
+            path => panic!("{path}"),
+        };
+        Reaction::json(200, &answer.to_string())
+    })
+}
+
+fn complete(model: &Model, limit: f32, mut ids: Vec<u32>, burst: &Value) -> Value {
+    let mut tokens = Vec::new();
+    while tokens.len() < burst.as_u64().unwrap() as usize && ids.len() <= model.slm.context_limit()
+    {
+        let (token, log_p) = candidate(model, &ids);
+        let other = u32::from(if token == u32::from(b'x') { b'y' } else { b'x' });
+        let token = if log_p < limit || model.tokens.is_stop(token) { other } else { token };
+        tokens.push(token);
+        ids.push(token);
+    }
+    let content = String::from_utf8_lossy(&model.tokens.bytes_of(&tokens)).into_owned();
+    json!({ "content": content, "tokens": tokens, "stop_type": "limit" })
+}
+
+fn prompts(splits: &[&str]) -> String {
+    let line = |(i, split): (usize, &&str)| {
+        let content = format!("tell me {i} {}", "abcdefgh".chars().cycle().nth(i * 3).unwrap());
+        json!({ "id": format!("p{i}"), "split": split, "messages": [{ "role": "user", "content": content }] })
+            .to_string()
+    };
+    splits.iter().enumerate().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// The lines of one kind that `hybrid eval --out` wrote.
+fn lines(file: &Path, kind: &str) -> Vec<Value> {
+    let text = fs::read_to_string(file).unwrap();
+    let all = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    all.filter(|line| line["kind"] == kind).collect()
+}
+
+/// The sum of one gate, at one burst.
+fn sum(file: &Path, gate: &str, burst: u64) -> Value {
+    let sums = lines(file, "sum");
+    sums.into_iter().find(|sum| sum["gate"] == gate && sum["burst"] == burst).unwrap()
+}
+
+#[test]
+fn gates_are_measured_over_tls_and_remembered() {
+    let temp = TempDir::new().unwrap();
+    let bundle = pack(&temp);
+    let model = Arc::new(Model::open(&bundle, ModelOptions::default()).unwrap());
+    let (file, ca) = (temp.child("prompts.jsonl"), temp.child("ca.pem"));
+    let (cache, out) = (temp.child("cache"), temp.child("out.jsonl"));
+    fs::write(&file, prompts(&["test", "test", "validation", "test", "train"])).unwrap();
+    let server = server(model.clone());
+    fs::write(&ca, server.ca_pem()).unwrap();
+    let threshold = limit(&model).exp().to_string();
+
+    let common = ["eval", text(&bundle), "--prompts", text(&file), "--cloud-model", "toy"];
+    let common = [&common[..], &["--cache", text(&cache), "--out", text(&out)]].concat();
+    let common = [&common[..], &["--gates", "max-probability,random"]].concat();
+    let at = [&common[..], &["--thresholds", &threshold, "--bursts", "1,4"]].concat();
+    let url = server.url();
+    let online = ["--cloud-url", &url, "--ca", text(&ca), "--server", "llama-cpp"];
+    let (status, stdout, err) = run(&[&at[..], &online].concat());
+    assert_eq!((status, err.as_str()), (Some(0), ""), "{stdout}");
+
+    // The LLM's rule is this gate's: it asks where the oracle asks.
+    let [slm, llm, oracle] = ["slm", "llm", "oracle"].map(|gate| sum(&out, gate, 1));
+    let gate = sum(&out, "max-probability", 1);
+    assert_eq!(
+        (&slm["prompts"], &slm["consults"], &slm["obtained"]),
+        (&json!(3), &json!(0), &json!(0.0))
+    );
+    assert_eq!((&llm["identical"], &llm["obtained"]), (&json!(3), &json!(1.0)));
+    assert!(oracle["consults"].as_u64().unwrap() > 3, "{oracle}");
+    for same in ["tokens", "obtained", "identical", "consults", "prompt_tokens"] {
+        assert_eq!(gate[same], oracle[same], "{same}: {gate} {oracle}");
+    }
+    assert_eq!((&gate["identical"], &gate["agreement"]), (&json!(3), &json!(1.0)));
+    assert_ne!(sum(&out, "random", 1)["identical"], 3);
+    let burst = sum(&out, "max-probability", 4);
+    assert_eq!(burst["identical"], 3);
+    assert!(burst["obtained"].as_f64() > gate["obtained"].as_f64());
+    let figures = lines(&out, "along-answers");
+    assert_eq!(figures.iter().find(|row| row["score"] == "max-probability").unwrap()["auc"], 1.0);
+    assert_eq!(lines(&out, "session").len(), 3 * 7);
+
+    // All of it is remembered: the same again without the cloud, and no gate asks for what another got.
+    let first = fs::read(&out).unwrap();
+    let asked = server.requests().len();
+    assert_eq!(run(&at).0, Some(0));
+    assert_eq!(fs::read(&out).unwrap(), first);
+    let (status, stdout, err) = run(&[&common[..], &["--shares", "0.2"]].concat());
+    assert_eq!(status, Some(1), "random leaves the known ways: {stdout}");
+    assert!(err.contains("give --cloud-url or --teacher"), "{err}");
+    assert_eq!(server.requests().len(), asked);
+
+    // Without the memory the session is the same, and its bytes are real.
+    let live = [&at[..], &online, &["--live", "--sample", "1"]].concat();
+    let (status, stdout, err) = run(&live);
+    assert_eq!((status, err.as_str()), (Some(0), ""), "{stdout}");
+    let live = sum(&out, "max-probability", 1);
+    assert_eq!((&live["prompts"], &live["identical"]), (&json!(1), &json!(1)));
+    assert!(live["bytes"].as_u64() > Some(0) && live["seconds"].as_f64() > Some(0.0), "{live}");
+}
+
+#[test]
+fn a_bundle_is_the_cloud() {
+    let temp = TempDir::new().unwrap();
+    let bundle = pack(&temp);
+    let (file, out) = (temp.child("prompts.jsonl"), temp.child("out.jsonl"));
+    fs::write(&file, prompts(&["test", "test", "validation"])).unwrap();
+    let common = ["eval", text(&bundle), "--prompts", text(&file), "--cloud-model", "toy"];
+    let with = |more: &[&str]| {
+        run(&[&common[..], &["--cache", text(&temp.child("cache")), "--out", text(&out)], more]
+            .concat())
+    };
+    let own = ["--teacher", text(&bundle), "--gates", "margin", "--shares", "0.3"];
+    let (status, stdout, err) = with(&own);
+    assert_eq!((status, err.as_str()), (Some(0), ""), "{stdout}");
+    for gate in ["slm", "llm", "margin"] {
+        assert_eq!(sum(&out, gate, 1)["identical"], 2, "a model agrees with itself");
+    }
+    let margin = sum(&out, "margin", 1);
+    let consults = margin["consults"].as_u64().unwrap();
+    assert!(consults > 0);
+    let (status, stdout, _) = with(&[&own[..], &["--price-prompt", "1000000"]].concat());
+    assert_eq!(status, Some(0), "{stdout}");
+    assert_eq!(sum(&out, "margin", 1)["cost"].as_f64(), margin["prompt_tokens"].as_f64());
+
+    let (status, _, err) = with(&["--teacher", text(&bundle)]);
+    assert_eq!(status, Some(1));
+    assert!(err.contains("no reward head"), "{err}");
+    let (status, _, err) = with(&["--gates", "margin"]);
+    assert_eq!(status, Some(1));
+    assert!(err.contains("give --cloud-url or --teacher"), "{err}");
+    for (lines, text_of_error) in
+        [("train", "no prompt to measure"), ("test", "no prompt to set thresholds on")]
+    {
+        fs::write(&file, prompts(&[lines])).unwrap();
+        let (status, _, err) = with(&own);
+        assert_eq!(status, Some(1));
+        assert!(err.contains(text_of_error), "{err}");
+    }
+}
