@@ -1,0 +1,71 @@
+#!/usr/bin/env python3
+"""What the sandbox lets pass and what it ends."""
+
+import socket
+import tempfile
+import time
+import unittest
+from pathlib import Path
+
+import sandbox
+
+RIGHT = "def add(a, b):\n    return a + b\nassert add(1, 2) == 3\n"
+
+
+class Sandbox(unittest.TestCase):
+    def test_programs(self):
+        table = {
+            "right": (RIGHT, True),
+            "wrong": (RIGHT.replace("== 3", "== 4"), False),
+            "no Python": ("def add(a, b:\n", False),
+            "an exit before the asserts": (f"import sys\nsys.exit(0)\n{RIGHT}", False),
+            "memory": (f"x = bytearray({2 * sandbox.MEMORY_BYTES})", False),
+            "memory, little by little": ("x = []\nwhile True:\n    x.append(bytes(1 << 20))", False),
+            "a large file": (f"open('x', 'wb').write(bytes({2 * sandbox.FILE_BYTES}))", False),
+            "a small file": ("open('x', 'w').write('x')", True),
+            "much output": ("for _ in range(10 ** 6):\n    print('x' * 100)", False),
+            "a file elsewhere": (f"open({str(Path.home() / 'hybrid-sandbox-test')!r}, 'w')", False),
+            "many open files": ("x = [open('x', 'w') for _ in range(100)]", False),
+            "an environment": ("import os\nassert 'PATH' in os.environ", False),
+            "input": ("assert input()", False),
+        }
+        for name, (program, want) in table.items():
+            with self.subTest(name):
+                self.assertEqual(sandbox.passes(program), want)
+
+    def test_an_endless_loop_is_ended(self):
+        began = time.monotonic()
+        self.assertFalse(sandbox.passes("while True:\n    pass"))
+        self.assertLess(time.monotonic() - began, sandbox.WALL_SECONDS + 5)
+
+    def test_a_sleeper_is_ended(self):
+        self.assertFalse(sandbox.passes("import time\ntime.sleep(1000)"))
+
+    def test_children_end_with_the_program(self):
+        if not sandbox.isolation():
+            self.skipTest("no namespaces here")
+        with tempfile.TemporaryDirectory() as folder:
+            Path(folder).chmod(0o777)
+            mark = Path(folder) / "mark"
+            program = (
+                "import os, time\n"
+                "if os.fork() == 0:\n"
+                "    os.setsid()\n"
+                "    time.sleep(1)\n"
+                f"    open({str(mark)!r}, 'w')\n"
+                "    os._exit(0)\n"
+            )
+            self.assertTrue(sandbox.passes(program))
+            time.sleep(2)
+            self.assertFalse(mark.exists())
+
+    def test_there_is_no_network(self):
+        if not sandbox.isolation():
+            self.skipTest("no namespaces here")
+        program = "import socket\nsocket.create_connection(('127.0.0.1', {}), 2)"
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            self.assertFalse(sandbox.passes(program.format(server.getsockname()[1])))
+
+
+if __name__ == "__main__":
+    unittest.main()
