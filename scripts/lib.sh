@@ -218,11 +218,15 @@ build_archive() {
 }
 
 # shipped_flags TRIPLE PROFILE: no path of this machine gets into what ships, so that it is equal wherever it is built.
-# The sources must be there before, since their folders are part of the flags. And no tables for panics that unwind
-# where none does.
+# The sources must be there before, since their folders are part of the flags. No tables for panics that unwind where
+# none does. Where they do, each function has 28 to 40 bytes of them, and code that repeats moves into a function of
+# its own only if that saves more.
 shipped_flags() {
   local folder map=(--remap-path-prefix="$ROOT"=/libhybrid)
-  [ "$2" = dist ] || map+=(-Cforce-unwind-tables=no)
+  case $2 in
+    dist) map+=(-Cllvm-args=-outliner-benefit-threshold=32) ;;
+    *) map+=(-Cforce-unwind-tables=no) ;;
+  esac
   cargo fetch --quiet --locked --target "$1"
   for folder in "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*; do map+=(--remap-path-prefix="$folder"=/crates); done
   CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\x1f' && printf '%s' "${map[*]}")

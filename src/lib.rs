@@ -13,7 +13,6 @@ pub mod clock;
 #[cfg(feature = "cloud")]
 pub mod cloud;
 pub mod consult;
-pub mod error;
 pub mod ffi;
 pub mod graph;
 pub mod policy;
@@ -25,3 +24,4 @@ pub mod tokens;
 
 pub use cancel::Cancel;
 pub use error::{Error, Result};
+pub use hybrid_kernels::error;

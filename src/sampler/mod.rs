@@ -4,6 +4,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 use crate::error::{Error, Result};
+use crate::slm::kernels::logits::argmax;
 
 mod stats;
 pub use stats::{LogitStats, logit_stats};
@@ -117,6 +118,7 @@ impl Sampler {
         let (best, max) = argmax(logits).ok_or_else(|| {
             Error::Model("no token can follow: every logit is -inf or NaN".into())
         })?;
+        let best = best as u32;
         if self.options.temperature == 0.0 {
             return Ok(best);
         }
@@ -196,13 +198,6 @@ fn penalise(penalised: &mut [f32], logits: &[f32], recent: &[u32], penalty: f32)
             *out = if logit > 0.0 { logit / penalty } else { logit * penalty };
         }
     }
-}
-
-/// The largest logit that is not -inf or NaN, and its lowest id.
-fn argmax(logits: &[f32]) -> Option<(u32, f32)> {
-    let max = stats::max(logits);
-    let id = logits.iter().position(|&logit| logit == max)?;
-    (max > f32::NEG_INFINITY).then_some((id as u32, max))
 }
 
 #[cfg(test)]

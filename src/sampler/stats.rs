@@ -1,6 +1,7 @@
 //! What a logits vector says about a candidate, in two vectorised passes.
 
 use crate::slm::kernels::Kernels;
+use crate::slm::kernels::logits::{self, TOP};
 
 /// What the logits say about a candidate, at temperature 1 and before any filter. Log-probabilities
 /// under -30 are given as -30.
@@ -14,18 +15,13 @@ pub struct LogitStats {
     pub entropy: f32,
 }
 
-const TOP: usize = 8;
 /// The lowest log-probability told, and what a missing one counts as.
 const FLOOR: f32 = -30.0;
-/// Values worked on together, so that one comparison skips a chunk without a top logit.
-const CHUNK: usize = 64;
-/// Independent maxima, so that the comparisons do not wait for each other.
-const LANES: usize = 16;
 
 /// Statistics of one row of logits. NaN counts as minus infinity; with no finite logit at all every
 /// number is NaN, which scores as weak.
 pub fn logit_stats(logits: &[f32], candidate: u32) -> LogitStats {
-    let top = top_logits(logits);
+    let top = logits::top(logits);
     let max = top[0];
     if !max.is_finite() {
         return LogitStats { log_p: f32::NAN, top: [f32::NAN; TOP], entropy: f32::NAN };
@@ -38,40 +34,6 @@ pub fn logit_stats(logits: &[f32], candidate: u32) -> LogitStats {
         top: top.map(log_p),
         // -sum p ln p, with ln p = d - log_sum and d = logit - max.
         entropy: ((log_sum - weighted / sum) as f32).max(0.0),
-    }
-}
-
-/// The largest value, ignoring NaN; -inf for an empty slice.
-pub(super) fn max(values: &[f32]) -> f32 {
-    let (chunks, rest) = values.as_chunks::<LANES>();
-    let mut lanes = [f32::NEG_INFINITY; LANES];
-    for chunk in chunks {
-        for (lane, &value) in lanes.iter_mut().zip(chunk) {
-            // Not f32::max: this compiles to the one instruction, and a NaN never wins.
-            *lane = if value > *lane { value } else { *lane };
-        }
-    }
-    lanes.iter().chain(rest).fold(f32::NEG_INFINITY, |a, &b| if b > a { b } else { a })
-}
-
-/// The largest logits, descending, padded with -inf.
-fn top_logits(logits: &[f32]) -> [f32; TOP] {
-    let mut top = [f32::NEG_INFINITY; TOP];
-    for chunk in logits.chunks(CHUNK) {
-        if max(chunk) > top[TOP - 1] {
-            for &logit in chunk {
-                insert(&mut top, logit);
-            }
-        }
-    }
-    top
-}
-
-fn insert(top: &mut [f32; TOP], value: f32) {
-    if value > top[TOP - 1] {
-        let at = top.iter().position(|&t| value > t).unwrap_or(TOP - 1);
-        top[at..].rotate_right(1);
-        top[at] = value;
     }
 }
 

@@ -8,13 +8,13 @@ use crate::bundle::{Bundle, FileRole, GraphKind};
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 
-pub mod kernels;
 mod packed;
 mod perplexity;
 #[cfg(feature = "plain")]
 mod plain;
 mod sequence;
 
+pub use hybrid_kernels as kernels;
 use kernels::{Kernels, Pool};
 use packed::PackedSlm;
 pub use perplexity::{Perplexity, perplexity};

@@ -136,7 +136,7 @@ pub(super) fn code_at(format: Format, group: &[u8], row: usize, col: usize) -> u
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::slm::kernels::aligned::Aligned;
+    use crate::aligned::Aligned;
 
     #[test]
     fn wrong_lengths_alignments_and_rows_are_errors() {

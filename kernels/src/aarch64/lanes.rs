@@ -3,7 +3,7 @@
 use std::arch::aarch64::*;
 use std::arch::asm;
 
-use crate::slm::kernels::lanes::{LANES, Lanes};
+use crate::lanes::{LANES, Lanes};
 
 /// Sixteen f32 in four registers. Every aarch64 target of Rust's has NEON: the SAFETY of every
 /// instruction below.

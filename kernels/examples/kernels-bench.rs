@@ -9,10 +9,10 @@
 use std::hint::black_box;
 
 use half::f16;
-use kernels_alone::slm::kernels::aligned::Aligned;
-use kernels_alone::slm::kernels::{
-    Activations, AttentionScratch, AttentionShape, Format, Kernels, KvCache, Matrix, Pool,
-    Rope, RowBuffer, pack_matrix,
+use hybrid_kernels::aligned::Aligned;
+use hybrid_kernels::{
+    Activations, AttentionScratch, AttentionShape, Format, Kernels, KvCache, Matrix, Pool, Rope,
+    RowBuffer, pack_matrix,
 };
 
 /// Features and columns of the matrix, and the width of everything else.

@@ -146,8 +146,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::slm::kernels::testing::{self, pack, unpack_row};
-    use crate::slm::kernels::{aligned::Aligned, matrix::Matrix};
+    use crate::testing::{self, pack, unpack_row};
+    use crate::{aligned::Aligned, matrix::Matrix};
 
     proptest! {
         #[test]

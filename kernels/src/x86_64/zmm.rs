@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use crate::slm::kernels::lanes::{LANES, Lanes};
+use crate::lanes::{LANES, Lanes};
 
 /// Sixteen f32 in one register. Values of this type are only made inside functions compiled with
 /// the features of [`super::avx512`], which run on a CPU that has them: the SAFETY of every intrinsic

@@ -3,20 +3,20 @@
 use std::arch::aarch64::*;
 use std::ops::Range;
 
-use crate::slm::kernels::activations::{ActBlock, Activations, Panel};
-use crate::slm::kernels::code::{Code, Line, Q4, Q4M, Q5, Q6, Q8};
-use crate::slm::kernels::float;
-use crate::slm::kernels::format::Format;
-use crate::slm::kernels::lanes::Lanes;
-use crate::slm::kernels::matrix::Matrix;
-use crate::slm::kernels::output::Output;
+use crate::activations::{ActBlock, Activations, Panel};
+use crate::code::{Code, Line, Q4, Q4M, Q5, Q6, Q8};
+use crate::float;
+use crate::format::Format;
+use crate::lanes::Lanes;
+use crate::matrix::Matrix;
+use crate::output::Output;
 
 use super::dot::Dot;
 use super::lanes::{Neon, widen};
 use super::unpack::{Quad, largest, load, unpack, zero_point};
 
 /// # Safety
-/// As [`crate::slm::kernels::Tiles`].
+/// As [`crate::Tiles`].
 pub(super) unsafe fn tiles<D: Dot>(
     matrix: &Matrix,
     acts: &Activations,

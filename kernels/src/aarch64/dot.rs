@@ -3,7 +3,7 @@
 use std::arch::aarch64::*;
 use std::arch::asm;
 
-use crate::slm::kernels::activations::ActBlock;
+use crate::activations::ActBlock;
 
 use super::unpack::Quad;
 

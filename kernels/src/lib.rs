@@ -1,4 +1,4 @@
-//! Quantised matmul, attention and their helpers: the hot loops. Unsafe is allowed here only.
+//! Quantised matmul, attention and their helpers: the hot loops of libhybrid, which knows this crate as `slm::kernels`.
 //!
 //! [`Kernels`] is the way in: one table of functions per instruction set, picked at run time. What
 //! they work on is checked when it is made ([`Matrix`], [`Activations`], [`KvCache`], [`Rope`]) or
@@ -21,8 +21,8 @@ macro_rules! kernels {
     ($(#[$feature:meta])* $name:literal, $available:expr, $lanes:ty, $tiles:path) => {{
         use std::ops::Range;
 
-        use crate::slm::kernels::parts::Parts;
-        use crate::slm::kernels::{
+        use crate::parts::Parts;
+        use crate::{
             AttentionScratch, Kernels, KvCache, activations, attention, elementwise,
         };
         $(#[$feature])*
@@ -98,10 +98,12 @@ mod attention;
 mod attention_tests;
 mod code;
 mod elementwise;
+pub mod error;
 mod float;
 pub mod format;
 mod kv_cache;
 mod lanes;
+pub mod logits;
 mod matrix;
 mod output;
 mod pack;

@@ -4,13 +4,13 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use crate::slm::kernels::activations::{ActBlock, Activations, Panel};
-use crate::slm::kernels::code::{Code, Line, Q4, Q4M, Q5, Q6, Q8};
-use crate::slm::kernels::format::Format;
-use crate::slm::kernels::lanes::Lanes;
-use crate::slm::kernels::matrix::Matrix;
-use crate::slm::kernels::output::Output;
-use crate::slm::kernels::{Kernels, Streams, float};
+use crate::activations::{ActBlock, Activations, Panel};
+use crate::code::{Code, Line, Q4, Q4M, Q5, Q6, Q8};
+use crate::format::Format;
+use crate::lanes::Lanes;
+use crate::matrix::Matrix;
+use crate::output::Output;
+use crate::{Kernels, Streams, float};
 
 use super::zmm::Zmm;
 

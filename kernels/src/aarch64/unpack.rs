@@ -3,8 +3,8 @@
 use std::arch::aarch64::*;
 use std::arch::asm;
 
-use crate::slm::kernels::code::{Code, Line};
-use crate::slm::kernels::format::Format;
+use crate::code::{Code, Line};
+use crate::format::Format;
 
 /// One quad (four columns) of eight rows, four rows per register.
 pub(super) type Quad = [int8x16_t; 2];
