@@ -196,6 +196,10 @@ fn a_bundle_is_the_cloud() {
         assert_eq!(sum(&out, gate, 1)["identical"], 2, "a model agrees with itself");
     }
     let margin = sum(&out, "margin", 1);
+    assert_eq!(with(&[&own[..], &["--no-sessions"]].concat()).0, Some(0));
+    let way = lines(&out, "way").pop().unwrap();
+    assert_eq!(way["threshold"], margin["threshold"]);
+    assert_eq!((lines(&out, "sum").len(), lines(&out, "along-answers").len()), (0, 1));
     let consults = margin["consults"].as_u64().unwrap();
     assert!(consults > 0);
     let (status, stdout, _) = with(&[&own[..], &["--price-prompt", "1000000"]].concat());

@@ -83,6 +83,7 @@ class Evaluation:
             line["gate"]: Ranking(line["scores"], labels["agrees"], labels["prompts"]) for line in of("scores")
         }
         self.scores = {line["gate"]: line["scores"] for line in of("scores")}
+        self.thresholds = {way_of(line): line["threshold"] for line in of("way") if "share" in line}
         sessions = {}
         for line in of("session"):
             sessions.setdefault(way_of(line), []).append(line)
@@ -299,9 +300,8 @@ def step_times(live: Evaluation) -> tuple:
 
 def second_domain(mbpp: Evaluation, other: Evaluation) -> list:
     rows = []
-    thresholds = {way_of(sum_): sum_["threshold"] for sum_ in mbpp.sums if "share" in sum_}
-    own = {way_of(sum_): sum_["threshold"] for sum_ in other.sums if "share" in sum_}
-    for gate in other.gates():
+    thresholds, own = mbpp.thresholds, other.thresholds
+    for gate in GATES:
         for share in (0.1, 0.2):
             if (gate, share, 1) not in thresholds or (gate, share, 1) not in own or gate == "random":
                 continue

@@ -52,6 +52,12 @@ pub fn command() -> Command {
         .arg(text("thresholds", "LIST", "Use these instead").conflicts_with("shares"))
         .arg(text("bursts", "LIST", "Tokens taken from one consult at most").default_value("1"))
         .arg(
+            Arg::new("no-sessions")
+                .long("no-sessions")
+                .help("Only set thresholds and read along the cloud LLM's answers")
+                .action(ArgAction::SetTrue),
+        )
+        .arg(
             Arg::new("live")
                 .long("live")
                 .help("Remember no session: compute and ask everything, and measure bytes and seconds")
@@ -86,6 +92,7 @@ pub struct Options {
     pub gates: Vec<Gate>,
     pub points: Points,
     pub bursts: Vec<u32>,
+    pub sessions: bool,
     pub live: bool,
     pub prices: Prices,
 }
@@ -143,6 +150,7 @@ impl Options {
                 Points::Thresholds(thresholds)
             },
             bursts: list(arguments, "bursts")?,
+            sessions: !arguments.get_flag("no-sessions"),
             live: arguments.get_flag("live"),
             prices: Prices { prompt: price("price-prompt"), token: price("price-token") },
         })

@@ -59,7 +59,7 @@ pub fn run(arguments: &ArgMatches) -> Result<()> {
     for prompt in &test {
         let case = bench.case(prompt)?;
         results.scores.add(&options.gates, &case)?;
-        for way in &ways {
+        for way in ways.iter().filter(|_| options.sessions) {
             let outcome = outcome(&options, &case, way)?;
             results.records.push(Record::new(&prompt.id, way, outcome, &case.answer));
         }
@@ -67,7 +67,7 @@ pub fn run(arguments: &ArgMatches) -> Result<()> {
         bar.add(1);
     }
     drop(bar);
-    results.sum_up(&options, &ways);
+    results.sum_up(&options, ways);
     print!("{}", results.tables());
     match &options.out {
         Some(path) => {

@@ -57,27 +57,29 @@ pub struct Results {
     pub records: Vec<Record>,
     /// The cloud LLM's, one a prompt.
     pub answers: Vec<String>,
+    ways: Vec<Way>,
     sums: Vec<Sum>,
 }
 
 impl Results {
-    pub fn sum_up(&mut self, options: &Options, ways: &[Way]) {
+    pub fn sum_up(&mut self, options: &Options, ways: Vec<Way>) {
         let sum = |way: &Way| {
             let of_way: Vec<&Record> = self.records.iter().filter(|r| r.way == *way).collect();
             Sum::of(&of_way, options.prices)
         };
         self.sums = ways.iter().filter_map(sum).collect();
+        self.ways = ways;
     }
 
     pub fn tables(&self) -> String {
         let data = &self.scores.data;
+        let sessions = if self.sums.is_empty() { String::new() } else { report::table(&self.sums) };
         format!(
-            "{} prompts, {} tokens, the SLM disagrees on {:.1} %\n{}{}",
+            "{} prompts, {} tokens, the SLM disagrees on {:.1} %\n{}{sessions}",
             data.prompt_count(),
             data.rows(),
             100.0 * data.disagreements() as f64 / data.rows().max(1) as f64,
-            crate::train::report::table(&self.scores.figures()),
-            report::table(&self.sums)
+            crate::train::report::table(&self.scores.figures())
         )
     }
 
@@ -96,6 +98,9 @@ impl Results {
         }
         for figures in self.scores.figures() {
             lines.push(line("along-answers", &figures)?);
+        }
+        for way in &self.ways {
+            lines.push(line("way", way)?);
         }
         for sum in &self.sums {
             lines.push(line("sum", sum)?);
