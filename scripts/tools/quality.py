@@ -10,6 +10,7 @@ The last line on stdout: auc=F recall10=F recall20=F gap10=F gap20=F
 import argparse
 import hashlib
 import json
+import math
 from pathlib import Path
 
 import sandbox
@@ -98,9 +99,6 @@ class Evaluation:
     def gap(self, gate: str, share: float, weights: list) -> float:
         return gap(self.ways[SLM], self.ways[LLM], self.gated(gate), share, weights)
 
-    def shares(self) -> list:
-        return sorted({share for _, share, _ in self.ways if share is not None})
-
     def gates(self) -> list:
         return [gate for gate in GATES if any(name == gate for name, _, _ in self.ways)]
 
@@ -133,7 +131,7 @@ Made by `scripts/eval`; do not edit. How near the SLM with a part of the cloud L
 def ranking(evaluation: Evaluation, name: str) -> list:
     rows = [
         [row["score"], *(f"{value:.3f}" for value in [row["auc"], *row["recall"]]), f"{row['whole_prompts']:.2f}"]
-        for row in evaluation.rows
+        for row in sorted(evaluation.rows, key=lambda row: GATES.index(row["score"]))
     ]
     parts = [
         f"## Along the cloud LLM's answers: {name}\n\n{evaluation.tokens} tokens; the SLM would have written another one at "
@@ -152,7 +150,7 @@ def gains(evaluation: Evaluation) -> str:
     figures = [("AUC", lambda r, w: r.auc(w)), ("at 10 %", lambda r, w: r.recall(w, 0.1)), ("at 20 %", lambda r, w: r.recall(w, 0.2))]
     values = {
         gate: [[figure(evaluation.rankings[gate], w) for w in weights] for _, figure in figures]
-        for gate in evaluation.rankings if gate != "random"
+        for gate in GATES[:-1] if gate in evaluation.rankings
     }  # fmt: skip
     rows = []
     for gate in values:
@@ -191,7 +189,8 @@ def recovered(mbpp: Evaluation) -> str:
         cells = []
         for share in (0.1, 0.2):
             low, high = interval([mbpp.gap(gate, share, w) for w in weights])
-            cells.append(f"{percent(mbpp.gap(gate, share, mbpp.ones), 0)} ({100 * low:.0f} to {100 * high:.0f})")
+            made = mbpp.gap(gate, share, mbpp.ones)
+            cells.append("–" if math.isnan(made) else f"{percent(made, 0)} ({100 * low:.0f} to {100 * high:.0f})")
         rows.append([gate, *cells])
     return (
         "Share of the way from the SLM's pass@1 to the cloud LLM's that is made at 10 and 20 % of *obtained* cloud tokens, between the points "
@@ -202,7 +201,7 @@ def recovered(mbpp: Evaluation) -> str:
 def paired(mbpp: Evaluation) -> str:
     rows = []
     for gate in mbpp.gates():
-        for share in mbpp.shares():
+        for share in (0.1, 0.2, 0.3):
             if gate == "head" or ("head", share, 1) not in mbpp.ways:
                 continue
             head, other = mbpp.ways["head", share, 1], mbpp.ways[gate, share, 1]
