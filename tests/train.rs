@@ -1,6 +1,7 @@
-//! `hybrid train` and `hybrid reward` as a person runs them, against a TLS server of our own whose LLM
+//! `hybrid collect`, `hybrid train` and `hybrid reward` as a person runs them, against a TLS server of our own whose LLM
 //! agrees with the SLM exactly where the SLM is sure.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -12,6 +13,7 @@ use hybrid::reward::{ScoreKind, Scorer};
 use hybrid::sampler::{Sampler, SamplerOptions, logit_stats};
 use hybrid::session::{Model, ModelOptions};
 use hybrid::slm::Rows;
+use safetensors::SafeTensors;
 use serde_json::{Value, json};
 use temp_dir::TempDir;
 
@@ -104,6 +106,12 @@ fn complete(model: &Model, limit: f32, mut ids: Vec<u32>, burst: &Value) -> Valu
     json!({ "content": content, "tokens": tokens, "stop_type": if end { "eos" } else { "limit" } })
 }
 
+/// Names and contents of a folder's files.
+fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+    let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap());
+    entries.map(|e| (e.file_name().into_string().unwrap(), fs::read(e.path()).unwrap())).collect()
+}
+
 fn prompts(count: usize) -> String {
     let line = |i: usize| {
         let split = if i % 4 == 3 { "validation" } else { "train" };
@@ -120,22 +128,31 @@ fn a_head_is_trained_over_tls_and_installed() {
     let temp = TempDir::new().unwrap();
     let bundle = pack(&temp, "bundle", 2);
     let (file, ca) = (temp.child("prompts.jsonl"), temp.child("ca.pem"));
-    let (cache, out) = (temp.child("cache"), temp.child("head"));
+    let (cache, records, out) = (temp.child("cache"), temp.child("records"), temp.child("head"));
     fs::write(&file, prompts(40)).unwrap();
     let server = server(Arc::new(Model::open(&bundle, ModelOptions::default()).unwrap()));
     fs::write(&ca, server.ca_pem()).unwrap();
 
-    let common = ["train", text(&bundle), "--prompts", text(&file), "--cloud-model", "toy"];
-    let common = [&common[..], &["--cache", text(&cache), "--out", text(&out)]].concat();
+    let prompts = ["--prompts", text(&file), "--cloud-model", "toy", "--cache", text(&cache)];
+    let collect = |out: &Path, more: &[&str]| {
+        run(&[&["collect", text(&bundle), "--out", text(out)], &prompts[..], more].concat())
+    };
+    let train = |records: &Path| {
+        run(&["train", text(&bundle), "--records", text(records), "--out", text(&out), "--curve"])
+    };
     let url = server.url();
     let online = ["--cloud-url", &url, "--ca", text(&ca), "--server", "llama-cpp"];
-    let (status, stdout, err) = run(&[&common[..], &online].concat());
+    let (status, stdout, err) = collect(&records, &online);
+    assert_eq!((status, err.as_str()), (Some(0), ""), "{stdout}");
+    assert!(stdout.contains("40 answers"), "{stdout}");
+    let (status, stdout, err) = train(&records);
     assert_eq!((status, err.as_str()), (Some(0), ""), "{stdout}");
     assert!(stdout.contains("train: 30 prompts"), "{stdout}");
+    assert!(stdout.lines().skip_while(|l| !l.starts_with("tokens fitted")).count() > 5);
 
     // The LLM's rule is a limit on one statistic, which a head can learn.
     let about: Value = serde_json::from_slice(&fs::read(out.join("reward.json")).unwrap()).unwrap();
-    let auc = about["training"]["figures_on_validation"][0]["auc"].as_f64().unwrap();
+    let auc = about["training"]["on_validation"]["figures"][0]["auc"].as_f64().unwrap();
     assert!(auc > 0.9, "{auc}\n{stdout}");
     let opened = Bundle::open(&bundle, Verify::All).unwrap();
     let info = opened.manifest().reward.clone().unwrap();
@@ -144,10 +161,15 @@ fn a_head_is_trained_over_tls_and_installed() {
     let scorer = Scorer::open(&opened, ScoreKind::Auto, 0).unwrap();
     assert_eq!((scorer.kind(), scorer.needs_after()), (ScoreKind::Head, info.after));
 
-    // Everything is kept: the same head again, without the cloud.
+    // Everything is kept: the same records and the same head again, without the cloud.
     let onnx = fs::read(out.join("reward.onnx")).unwrap();
     let asked = server.requests().len();
-    assert_eq!(run(&common).0, Some(0));
+    assert_eq!(collect(&records, &[]).0, Some(0));
+    let again = temp.child("again");
+    let (status, _, err) = collect(&again, &[]);
+    assert_eq!(status, Some(0), "{err}");
+    assert_eq!(files(&again), files(&records));
+    assert_eq!(train(&again).0, Some(0));
     assert_eq!(fs::read(out.join("reward.onnx")).unwrap(), onnx);
     assert_eq!(server.requests().len(), asked);
 
@@ -168,6 +190,46 @@ fn a_head_is_trained_over_tls_and_installed() {
 }
 
 #[test]
+fn a_teacher_reads_every_path() {
+    let temp = TempDir::new().unwrap();
+    let (bundle, teacher) = (pack(&temp, "bundle", 2), pack(&temp, "teacher", 4));
+    let file = temp.child("prompts.jsonl");
+    let given =
+        r#"{"id":"given","messages":[{"role":"user","content":"say"}],"answer":"something else"}"#;
+    fs::write(&file, prompts(8) + "\n" + given).unwrap();
+    let collect = |name: &str, more: &[&str]| {
+        let (cache, out) = (temp.child("cache"), temp.child(name));
+        let common = ["collect", text(&bundle), "--prompts", text(&file), "--cloud-model", "toy"];
+        let folders = ["--cache", text(&cache), "--out", text(&out), "--splits", "train"];
+        let (status, _, err) = run(&[&common[..], &folders, more].concat());
+        (status, err, out)
+    };
+    let limit = ["--teacher", text(&teacher), "--limit", "4"];
+    for path in ["llm", "slm"] {
+        let (status, err, out) = collect(path, &[&limit[..], &["--path", path]].concat());
+        assert_eq!((status, err.as_str()), (Some(0), ""));
+        let records: Vec<_> = files(&out).into_values().collect();
+        assert_eq!(records.len(), 4);
+        for bytes in records {
+            let record = SafeTensors::deserialize(&bytes).unwrap();
+            let ids = |name| record.tensor(name).unwrap().data().as_chunks::<4>().0.to_vec();
+            let rows = ids("tokens").len();
+            assert!(rows > 0);
+            assert_eq!(record.tensor("llm_top_log_p").unwrap().shape(), [rows, 8]);
+            // Greedy answers consist of their writer's own choices.
+            let writer = if path == "llm" { "choices" } else { "candidates" };
+            assert_eq!(ids("tokens"), ids(writer), "{path}");
+        }
+    }
+    let (status, err, _) = collect("answer", &[&limit[..], &["--path", "answer"]].concat());
+    assert_eq!(status, Some(1));
+    assert!(err.contains("it comes without an answer"), "{err}");
+    let (status, err, _) = collect("slm", &["--path", "slm", "--temperature", "0.7"]);
+    assert_eq!(status, Some(1));
+    assert!(err.contains("only a --teacher"), "{err}");
+}
+
+#[test]
 fn what_cannot_be_trained_is_said() {
     let temp = TempDir::new().unwrap();
     let bundle = pack(&temp, "bundle", 2);
@@ -180,24 +242,33 @@ fn what_cannot_be_trained_is_said() {
     });
     fs::write(&ca, stranger.ca_pem()).unwrap();
     let url = stranger.url();
-    let common = ["train", text(&bundle), "--cloud-model", "toy", "--cache", text(&cache)];
+    let (records, out) = (temp.child("records"), temp.child("out"));
+    let common = ["collect", text(&bundle), "--cloud-model", "toy", "--cache", text(&cache)];
+    let common = [&common[..], &["--out", text(&records)]].concat();
     let online = ["--cloud-url", &url, "--ca", text(&ca), "--server", "llama-cpp"];
     let with = |more: &[&str]| run(&[&common[..], more].concat());
+    let train = || run(&["train", text(&bundle), "--records", text(&records), "--out", text(&out)]);
 
+    let (status, _, err) = train();
+    assert_eq!(status, Some(1));
+    assert!(err.contains("records"), "{err}");
     let (status, _, err) = with(&[&["--prompts", text(&file)], &online[..]].concat());
     assert_eq!(status, Some(1));
     assert!(err.contains("vocabulary is not the SLM's"), "{err}");
     let (status, _, err) = with(&["--prompts", text(&file)]);
     assert_eq!(status, Some(1));
-    assert!(err.contains("prompt p") && err.contains("give --cloud-url"), "{err}");
+    assert!(err.contains("prompt p") && err.contains("give --cloud-url or --teacher"), "{err}");
     assert_eq!(with(&[]).0, Some(2), "no prompts at all");
+    let (status, _, err) = train();
+    assert_eq!(status, Some(1));
+    assert!(err.contains("there are no records"), "{err}");
 
     for (lines, text_of_error) in [
-        ("", "there are 0 and 0"),
+        ("", "there are no prompts for train"),
         ("{}", "prompts.jsonl:1: missing field"),
         (
             r#"{"id":"a","messages":[{"role":"user","content":"a"}],"split":"test"}"#,
-            "there are 0 and 0",
+            "there are no prompts for train",
         ),
         (r#"{"id":"a","messages":[],"split":"all"}"#, "prompts.jsonl:1: unknown variant `all`"),
     ] {
@@ -213,5 +284,5 @@ fn what_cannot_be_trained_is_said() {
     );
     fs::write(&file, long).unwrap();
     let (_, _, err) = with(&["--prompts", text(&file)]);
-    assert!(err.contains("prompt a has 70 tokens"), "{err}");
+    assert!(err.contains("prompt a: it has 70 tokens"), "{err}");
 }

@@ -1,4 +1,4 @@
-//! The cloud LLM of `hybrid train` and `hybrid eval`: its options, and the client.
+//! The cloud LLM of `hybrid collect` and `hybrid eval`: its options, and the client.
 
 use std::path::PathBuf;
 

@@ -9,6 +9,7 @@ use clap::{Arg, ArgMatches, Command, value_parser};
 mod bench;
 mod check;
 mod cloud;
+mod collect;
 mod eval;
 mod pack;
 mod perplexity;
@@ -30,6 +31,7 @@ const SUBCOMMANDS: &[Subcommand] = &[
     Subcommand { command: run::command, run: run::run },
     Subcommand { command: bench::command, run: bench::run },
     Subcommand { command: reward::command, run: reward::run },
+    Subcommand { command: collect::command, run: collect::run },
     Subcommand { command: train::command, run: train::run },
     Subcommand { command: eval::command, run: eval::run },
 ];

@@ -2,7 +2,7 @@
 
 use hybrid::reward::statistics;
 
-use super::features::Positions;
+use crate::collect::Record;
 
 /// Rows of features with labels. Columns: statistics, hidden state before, hidden state after.
 #[derive(Debug, Clone, Default)]
@@ -11,8 +11,10 @@ pub struct Dataset {
     pub columns: Vec<f32>,
     /// 1 where the SLM and the cloud LLM agree, else 0.
     pub agrees: Vec<f64>,
-    /// Which prompt a row is of.
+    /// Which prompt a row is of, ascending.
     pub prompts: Vec<u32>,
+    /// The name of the last one.
+    prompt: Option<String>,
 }
 
 impl Dataset {
@@ -20,16 +22,22 @@ impl Dataset {
         Dataset { hidden_size, ..Dataset::default() }
     }
 
-    /// Appends the positions of one more prompt.
-    pub fn push(&mut self, positions: &Positions) {
-        let prompt = self.prompts.last().map_or(0, |last| last + 1);
-        let d = self.hidden_size;
-        for (i, &agrees) in positions.agrees.iter().enumerate() {
+    /// Appends the positions of one more answer; those to one prompt come one after the other.
+    pub fn push(&mut self, record: &Record, is_stop: impl Fn(u32) -> bool) {
+        let prompt = match self.prompts.last() {
+            Some(&last) if self.prompt.as_deref() == Some(&record.about.prompt) => last,
+            last => last.map_or(0, |last| last + 1),
+        };
+        self.prompt = Some(record.about.prompt.clone());
+        let (d, features) = (self.hidden_size, &record.features);
+        let choices = features.candidates.iter().zip(&record.labels.choices);
+        for (i, (&candidate, &choice)) in choices.enumerate() {
             let stats = i * statistics::COUNT..(i + 1) * statistics::COUNT;
-            self.columns.extend_from_slice(&positions.stats[stats]);
-            self.columns.extend_from_slice(&positions.hidden[i * d..(i + 1) * d]);
-            self.columns.extend_from_slice(&positions.after[i * d..(i + 1) * d]);
-            self.agrees.push(agrees.into());
+            self.columns.extend_from_slice(&features.stats[stats]);
+            self.columns.extend_from_slice(&features.hidden[i * d..(i + 1) * d]);
+            self.columns.extend_from_slice(&features.after[i * d..(i + 1) * d]);
+            let agrees = candidate == choice || (is_stop(candidate) && is_stop(choice));
+            self.agrees.push(if agrees { 1.0 } else { 0.0 });
             self.prompts.push(prompt);
         }
     }
@@ -55,11 +63,46 @@ impl Dataset {
         (0..self.rows()).map(|row| self.row(row)[index].into()).collect()
     }
 
+    /// This share of the prompts, spread evenly over the table.
+    pub fn part(&self, share: f64) -> Dataset {
+        // Numbers with their bits in reverse order lie evenly, however many there are.
+        let place = |prompt: u32| f64::from(prompt.reverse_bits()) / 2f64.powi(32);
+        let mut part = Dataset::new(self.hidden_size);
+        let rows: Vec<usize> =
+            (0..self.rows()).filter(|&row| place(self.prompts[row]) < share).collect();
+        let prompts = rows.chunk_by(|&a, &b| self.prompts[a] == self.prompts[b]);
+        for (prompt, rows) in (0..).zip(prompts) {
+            for &row in rows {
+                part.columns.extend_from_slice(self.row(row));
+                part.agrees.push(self.agrees[row]);
+                part.prompts.push(prompt);
+            }
+        }
+        part
+    }
+
     pub fn disagreements(&self) -> usize {
         self.agrees.iter().filter(|&&a| a == 0.0).count()
     }
 
     pub fn prompt_count(&self) -> usize {
         self.prompts.last().map_or(0, |last| *last as usize + 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::train::testing;
+
+    #[test]
+    fn parts_are_nested_and_of_the_share_asked_for() {
+        let data = testing::dataset(640, 1, 1);
+        let (eighth, quarter) = (data.part(0.125), data.part(0.25));
+        assert_eq!((eighth.prompt_count(), eighth.rows()), (8, 80));
+        assert_eq!((quarter.prompt_count(), quarter.rows()), (16, 160));
+        // Of 64 prompts every eighth and every fourth.
+        assert_eq!(eighth.row(10), data.row(80));
+        assert_eq!(quarter.row(10), data.row(40));
+        assert_eq!(data.part(1.0).columns, data.columns);
     }
 }

@@ -35,6 +35,11 @@ impl Linear {
         (0..data.rows()).map(|row| self.log_odds(data.row(row))).collect()
     }
 
+    /// The probabilities of agreement.
+    pub fn probabilities(&self, data: &Dataset) -> Vec<f64> {
+        self.log_odds_of_rows(data).into_iter().map(sigmoid).collect()
+    }
+
     /// The same with the log-odds scaled and moved.
     fn then(&self, scale: f64, shift: f64) -> Linear {
         Linear {

@@ -57,6 +57,7 @@ fn prompt(problem: &Problem, split: Split, template: Option<&ChatTemplate>) -> R
         split,
         text: render(template, &[message], &prefill)?,
         stop: Stop::PythonFunction,
+        answer: None,
     })
 }
 

@@ -1,19 +1,18 @@
-//! `hybrid train`: asks the cloud LLM, reads its answers with the SLM, fits a reward head and puts it
-//! into the bundle. Read top-down: `answers`, `features`, `dataset`, `fit`, `metrics`, `report`.
+//! `hybrid train`: fits a reward head to what `hybrid collect` noted and puts it into the bundle. Read
+//! top-down: `tables`, `dataset`, `fit`, `metrics`, `report`.
 
-mod answers;
 mod arguments;
 pub mod calibration;
 pub mod dataset;
-mod features;
 mod fit;
 mod head_file;
 pub mod mbpp;
-mod metrics;
+pub mod metrics;
 mod onnx;
 pub mod prompts;
 pub mod report;
 mod select;
+mod tables;
 #[cfg(test)]
 mod testing;
 
@@ -22,37 +21,36 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use clap::ArgMatches;
-use hybrid::bundle::{RewardInfo, sha256};
-use hybrid::consult::Consult;
+use hybrid::bundle::RewardInfo;
 use hybrid::reward::{Head, statistics};
 use hybrid::session::{Model, ModelOptions};
 use serde_json::json;
 
-use crate::cloud::connect;
-use crate::progress::Steps;
-use answers::Answers;
 use arguments::Options;
 pub use arguments::command;
 use dataset::Dataset;
-use features::Collector;
-use fit::{Linear, sigmoid};
+use fit::{Linear, Standardised};
 pub use head_file::HeadFile;
-use prompts::{Prompt, Split};
-use report::{Figures, Gain};
+pub use prompts::{Prompt, Split, Stop};
+use report::{Figures, Report};
 use select::Trial;
+use tables::Tables;
 
 pub fn run(arguments: &ArgMatches) -> Result<()> {
     let options = Options::parse(arguments)?;
     let model = Model::open(&options.bundle, ModelOptions::default())?;
-    let prompts = prompts(&options, &model)?;
-    let (train, validation) = collect(&options, &model, &prompts)?;
-    for (name, data) in [("train", &train), ("validation", &validation)] {
+    let tables = Tables::read(&options.records, &model)?;
+    let Tables { train, validation, .. } = &tables;
+    for (name, data) in [("train", train), ("validation", validation), ("test", &tables.test)] {
         println!("{name}: {}", describe(data));
     }
-    let trials = select::trials(&train, &validation, options.after)?;
+    let trials = select::trials(train, validation, options.after)?;
     let best = select::best(&trials).context("no head was fitted")?;
-    let head = fit::calibrate(&best.head, &validation)?;
-    let file = finish(&options, &model, &train, &validation, &trials, best, &head)?;
+    let head = fit::calibrate(&best.head, validation)?;
+    if options.curve {
+        print!("{}", report::curve(&learning_curve(best, train, validation)?));
+    }
+    let file = finish(&options, &model, &tables, &trials, best, &head)?;
     if let Some(dir) = &options.out {
         file.write(dir)?;
         println!("written to {}", dir.display());
@@ -62,58 +60,21 @@ pub fn run(arguments: &ArgMatches) -> Result<()> {
     Ok(())
 }
 
-/// The prompts of all files.
-fn prompts(options: &Options, model: &Model) -> Result<Vec<Prompt>> {
-    let template = model.chat_template.as_deref();
-    let mut prompts = Vec::new();
-    if let Some(path) = &options.data {
-        prompts.extend(mbpp::read(path, template)?);
-    }
-    if let Some(path) = &options.prompts {
-        prompts.extend(prompts::read(path, template, Split::Train)?);
-    }
-    prompts::select(prompts, options.limit)
-}
-
-/// Answers and features of every prompt, for training and for validation.
-fn collect(options: &Options, model: &Model, prompts: &[Prompt]) -> Result<(Dataset, Dataset)> {
-    let cloud = connect(&options.cloud, model)?;
-    let folder = |name: &str| -> Result<_> {
-        let dir = options.cache.join(name);
-        std::fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
-        Ok(dir)
-    };
-    let answers = Answers {
-        cloud: cloud.as_ref().map(|cloud| cloud as &dyn Consult),
-        model: &options.cloud_model,
-        tokens: &model.tokens,
-        dir: folder("answers")?,
-    };
-    let mut collector = Collector::new(model, folder("features")?)?;
-    let size = model.slm.hidden_size();
-    let (mut train, mut validation) = (Dataset::new(size), Dataset::new(size));
-    let bar = Steps::new("prompts", prompts.len() as u64);
-    for prompt in prompts {
-        let data = match prompt.split {
-            Split::Train => &mut train,
-            Split::Validation => &mut validation,
-            Split::Test => continue,
-        };
-        let ids = model.tokens.encode_prompt(&prompt.text, true)?;
-        let room = collector.room(&ids);
-        ensure!(
-            !ids.is_empty() && room > 0,
-            "prompt {} has {} tokens: the SLM's context has no room for it and an answer",
-            prompt.id,
-            ids.len()
-        );
-        let answer = answers.get(&prompt.id, &ids, prompt.stop, room)?;
-        let positions =
-            collector.get(&ids, &answer).with_context(|| format!("prompt {}", prompt.id))?;
-        data.push(&positions);
-        bar.add(1);
-    }
-    Ok((train, validation))
+/// What heads like `best` are worth when they are fitted to an eighth, a quarter and half of the prompts.
+fn learning_curve(
+    best: &Trial,
+    train: &Dataset,
+    validation: &Dataset,
+) -> Result<Vec<(usize, Figures)>> {
+    [0.125, 0.25, 0.5, 1.0]
+        .map(|share| {
+            let part = train.part(share);
+            let head = Standardised::new(&part).fit(best.after, best.l2)?;
+            let scores = head.log_odds_of_rows(validation);
+            Ok((part.rows(), Figures::of("", &scores, validation, false)))
+        })
+        .into_iter()
+        .collect()
 }
 
 fn describe(data: &Dataset) -> String {
@@ -130,35 +91,27 @@ fn describe(data: &Dataset) -> String {
 fn finish(
     options: &Options,
     model: &Model,
-    train: &Dataset,
-    validation: &Dataset,
+    tables: &Tables,
     trials: &[Trial],
     best: &Trial,
     head: &Linear,
 ) -> Result<HeadFile> {
-    let scores: Vec<f64> = head.log_odds_of_rows(validation).into_iter().map(sigmoid).collect();
-    let mut figures = vec![Figures::of("head", &scores, validation, true)];
-    for after in [false, true] {
-        let other = select::best_of(trials, after).filter(|trial| trial.after != best.after);
-        if let Some(other) = other {
-            let name = if after { "head with after" } else { "head without after" };
-            let scores = other.head.log_odds_of_rows(validation);
-            figures.push(Figures::of(name, &scores, validation, false));
-        }
+    let Tables { train, validation, test, cloud_model } = tables;
+    let other = select::best_of(trials, !best.after).map(|trial| {
+        let name = if best.after { "head without after" } else { "head with after" };
+        (name, &trial.head)
+    });
+    let on_validation = Report::of(head, other, validation);
+    print!("on validation\n{on_validation}");
+    let on_test = (test.rows() > 0).then(|| Report::of(head, other, test));
+    if let Some(report) = &on_test {
+        print!("on test\n{report}");
     }
-    let builtin = report::builtin(validation);
-    figures.extend(builtin.iter().map(|(name, s)| Figures::of(name, s, validation, false)));
-    let gain = builtin.first().map(|(name, s)| Gain::of(&scores, name, s, validation));
 
     let onnx = onnx::write(head, validation.hidden_size);
     let microseconds = measure(&onnx, head, validation)?;
+    let scores = head.probabilities(validation);
     let (table, measured) = calibration::calibration(&scores, validation);
-    print!("{}", report::table(&figures));
-    if let Some(gain) = &gain {
-        let [auc, recall] =
-            [gain.auc, gain.recall_at_20].map(|(l, h)| format!("{l:+.3} to {h:+.3}"));
-        println!("95 % of resamples gain over {}: AUC {auc}, at 20 % {recall}", gain.over);
-    }
     println!("threshold  cloud tokens  disagreements caught");
     for point in table.iter().skip(4).step_by(5) {
         println!(
@@ -176,7 +129,7 @@ fn finish(
     );
     let info = RewardInfo {
         after: best.after,
-        cloud_model: options.cloud_model.clone(),
+        cloud_model: cloud_model.clone(),
         provenance: format!(
             "hybrid train {}, statistics {}; {}; validation {}",
             env!("CARGO_PKG_VERSION"),
@@ -189,7 +142,6 @@ fn finish(
         measured: Some(measured),
     };
     let training = json!({
-        "data": options.sources()?,
         "bundle_format": hybrid::bundle::FORMAT_VERSION,
         "graph_sha256": file_hash(model, hybrid::bundle::FileRole::Graph),
         "weights_sha256": file_hash(model, hybrid::bundle::FileRole::Weights),
@@ -197,8 +149,9 @@ fn finish(
         "train": counts(train),
         "validation": counts(validation),
         "l2": best.l2,
-        "figures_on_validation": figures,
-        "gain_95": gain,
+        "test": counts(test),
+        "on_validation": on_validation,
+        "on_test": on_test,
         "microseconds": (microseconds * 10.0).round() / 10.0,
     });
     Ok(HeadFile::new(&model.bundle, onnx, info, training))
@@ -227,7 +180,7 @@ fn measure(onnx: &[u8], head: &Linear, data: &Dataset) -> Result<f64> {
         let begun = Instant::now();
         let got = loaded.run(before, Some(after), stats)?;
         runs.push(begun.elapsed().as_secs_f64() * 1e6);
-        let want = sigmoid(head.log_odds(features));
+        let want = fit::sigmoid(head.log_odds(features));
         ensure!(
             (f64::from(got) - want).abs() < 1e-3,
             "the written head scores {got} where the fitted one scores {want}"
@@ -245,11 +198,4 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
         std::fs::rename(&temporary, path)
     };
     write().with_context(|| path.display().to_string())
-}
-
-/// Name and hash of a file that a head was trained on.
-fn source(path: &Path) -> Result<serde_json::Value> {
-    let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
-    Ok(json!({ "file": name, "sha256": sha256(&bytes) }))
 }

@@ -1,10 +1,10 @@
-//! What the cloud LLM is asked when a head is trained.
+//! What the cloud LLM is asked when a head is trained or judged.
 
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use hybrid::tokens::{ChatTemplate, Message};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// A rendered prompt.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,16 +14,30 @@ pub struct Prompt {
     /// Template, messages and the beginning of the answer.
     pub text: String,
     pub stop: Stop,
+    /// An answer that is given with the prompt, of whatever origin.
+    pub answer: Option<String>,
 }
 
 /// What a prompt is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Split {
     Train,
     Validation,
-    /// Only `hybrid eval` reads these.
+    /// Only for the last figures.
     Test,
+}
+
+impl Split {
+    pub const NAMES: [&str; 3] = ["train", "validation", "test"];
+
+    pub fn name(self) -> &'static str {
+        Self::NAMES[self as usize]
+    }
+
+    pub fn of_name(name: &str) -> Option<Split> {
+        [Split::Train, Split::Validation, Split::Test].into_iter().find(|s| s.name() == name)
+    }
 }
 
 /// Where an answer ends, besides the cloud LLM's own end.
@@ -75,6 +89,7 @@ struct Line {
     split: Option<Split>,
     #[serde(default)]
     stop: Stop,
+    answer: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -106,7 +121,7 @@ fn parse(line: &str, template: Option<&ChatTemplate>, others: Split) -> Result<P
         .collect();
     let split = line.split.unwrap_or_else(|| split_of(&line.id, others));
     let text = render(template, &messages, &line.prefill)?;
-    Ok(Prompt { id: line.id, split, text, stop: line.stop })
+    Ok(Prompt { id: line.id, split, text, stop: line.stop, answer: line.answer })
 }
 
 /// The prompt for `messages`, with the answer begun by `prefill`.
@@ -132,27 +147,19 @@ pub fn number_of(id: &str) -> u32 {
     u32::from_str_radix(hash.get(..8).unwrap_or_default(), 16).unwrap_or_default()
 }
 
-/// Keeps at most `limit` prompts for training and validation (all when `None`), in turns from both splits
-/// so that a part is balanced as the whole is.
-pub fn select(prompts: Vec<Prompt>, limit: Option<usize>) -> Result<Vec<Prompt>> {
-    let total = prompts.len();
-    let (train, validation): (Vec<_>, Vec<_>) = prompts
-        .into_iter()
-        .filter(|p| p.split != Split::Test)
-        .partition(|p| p.split == Split::Train);
-    ensure!(
-        !train.is_empty() && !validation.is_empty(),
-        "there must be prompts for training and for validation; there are {} and {}",
-        train.len(),
-        validation.len()
-    );
-    let position = |index: usize, of: usize| (2 * index + 1) as f64 / (2 * of) as f64;
-    let (n, m) = (train.len(), validation.len());
-    let mut all: Vec<(f64, Prompt)> =
-        train.into_iter().enumerate().map(|(i, p)| (position(i, n), p)).collect();
-    all.extend(validation.into_iter().enumerate().map(|(i, p)| (position(i, m), p)));
+/// The prompts of these splits, at most `limit` of them (all when `None`), in turns from every split so
+/// that a part is balanced as the whole is.
+pub fn select(prompts: Vec<Prompt>, splits: &[Split], limit: Option<usize>) -> Result<Vec<Prompt>> {
+    let mut all: Vec<(f64, Prompt)> = Vec::new();
+    for &split in splits {
+        let of_split: Vec<&Prompt> = prompts.iter().filter(|p| p.split == split).collect();
+        ensure!(!of_split.is_empty(), "there are no prompts for {}", split.name());
+        let position = |index: usize| (2 * index + 1) as f64 / (2 * of_split.len()) as f64;
+        all.extend(of_split.iter().enumerate().map(|(i, &p)| (position(i), p.clone())));
+    }
     all.sort_by(|a, b| a.0.total_cmp(&b.0));
-    Ok(all.into_iter().map(|(_, prompt)| prompt).take(limit.unwrap_or(total)).collect())
+    let limit = limit.unwrap_or(all.len());
+    Ok(all.into_iter().map(|(_, prompt)| prompt).take(limit).collect())
 }
 
 #[cfg(test)]
@@ -200,14 +207,17 @@ mod tests {
             split,
             text: String::new(),
             stop: Stop::End,
+            answer: None,
         };
         let mut prompts: Vec<_> = (0..40).map(|i| prompt(i, Split::Train)).collect();
         prompts.extend((40..50).map(|i| prompt(i, Split::Validation)));
-        let part = select(prompts.clone(), Some(10)).unwrap();
+        let splits = [Split::Train, Split::Validation];
+        let part = select(prompts.clone(), &splits, Some(10)).unwrap();
         assert_eq!(part.iter().filter(|p| p.split == Split::Validation).count(), 2);
-        assert_eq!(select(prompts.clone(), None).unwrap().len(), 50);
+        assert_eq!(select(prompts.clone(), &splits, None).unwrap().len(), 50);
+        assert_eq!(select(prompts.clone(), &splits[1..], None).unwrap().len(), 10);
         prompts.truncate(40);
-        assert!(select(prompts, None).is_err());
+        assert!(select(prompts, &splits, None).is_err());
     }
 
     #[test]

@@ -1,10 +1,11 @@
-//! Figures of heads and built-in scores on the validation prompts, as a table and as JSON.
+//! Figures of heads and built-in scores, as a table and as JSON.
 
-use std::fmt::Write;
+use std::fmt;
 
 use serde::Serialize;
 
 use super::dataset::Dataset;
+use super::fit::Linear;
 use super::metrics;
 
 /// Shares of cloud tokens at which recall is given.
@@ -52,6 +53,7 @@ pub fn builtin(data: &Dataset) -> Vec<(&'static str, Vec<f64>)> {
 pub struct Gain {
     pub over: &'static str,
     pub auc: (f64, f64),
+    pub recall_at_10: (f64, f64),
     pub recall_at_20: (f64, f64),
 }
 
@@ -67,8 +69,56 @@ impl Gain {
         Gain {
             over,
             auc: interval(metrics::auc),
+            recall_at_10: interval(|scores, agrees| metrics::recall(scores, agrees, 0.1)),
             recall_at_20: interval(|scores, agrees| metrics::recall(scores, agrees, 0.2)),
         }
+    }
+}
+
+/// Figures of heads by the tokens that they were fitted to, as a table.
+pub fn curve(points: &[(usize, Figures)]) -> String {
+    let mut text = "tokens fitted    AUC  at 5 %    10 %    20 %    30 %\n".to_owned();
+    for (tokens, figures) in points {
+        let recall = figures.recall.map(|recall| format!("{recall:8.3}")).concat();
+        text += &format!("{tokens:13}{:7.3}{recall}\n", figures.auc);
+    }
+    text
+}
+
+/// A head beside the built-in scores.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    pub figures: Vec<Figures>,
+    pub gain_95: Vec<Gain>,
+}
+
+impl Report {
+    /// `other`: another head, by its name.
+    pub fn of(head: &Linear, other: Option<(&str, &Linear)>, data: &Dataset) -> Report {
+        let scores = head.probabilities(data);
+        let mut figures = vec![Figures::of("head", &scores, data, true)];
+        let other = other.map(|(name, head)| (name, head.log_odds_of_rows(data)));
+        figures.extend(other.map(|(name, scores)| Figures::of(name, &scores, data, false)));
+        let builtin = builtin(data);
+        figures.extend(builtin.iter().map(|(name, s)| Figures::of(name, s, data, false)));
+        let gain_95 = builtin.iter().map(|(name, s)| Gain::of(&scores, name, s, data)).collect();
+        Report { figures, gain_95 }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(&table(&self.figures))?;
+        for gain in &self.gain_95 {
+            let [auc, at_10, at_20] = [gain.auc, gain.recall_at_10, gain.recall_at_20]
+                .map(|(low, high)| format!("{low:+.3} to {high:+.3}"));
+            writeln!(
+                f,
+                "95 % of resamples gain over {}: AUC {auc}, at 10 % {at_10}, at 20 % {at_20}",
+                gain.over
+            )?;
+        }
+        Ok(())
     }
 }
 
@@ -79,12 +129,12 @@ pub fn table(figures: &[Figures]) -> String {
         "score", "AUC", "at 5 %", "10 %", "20 %", "30 %", "whole", "calibration"
     );
     for row in figures {
-        let _ = write!(text, "{:24}{:7.3}", row.score, row.auc);
-        for recall in row.recall {
-            let _ = write!(text, "{recall:8.3}");
-        }
+        let recall = row.recall.map(|recall| format!("{recall:8.3}")).concat();
         let error = row.calibration_error.map_or("-".into(), |e| format!("{e:.4}"));
-        let _ = writeln!(text, "{:9.3}{error:>13}", row.whole_prompts);
+        text += &format!(
+            "{:24}{:7.3}{recall}{:9.3}{error:>13}\n",
+            row.score, row.auc, row.whole_prompts
+        );
     }
     text
 }

@@ -4,7 +4,6 @@ use hybrid::reward::builtin::Uniform;
 use hybrid::reward::statistics;
 
 use super::dataset::Dataset;
-use super::features::Positions;
 use super::fit::{Linear, sigmoid};
 
 /// The log-odds by which [`dataset`] draws its labels.
@@ -22,19 +21,13 @@ pub fn dataset(rows: usize, hidden_size: usize, seed: u64) -> Dataset {
     let mut uniform = Uniform::new(seed);
     let truth = truth(hidden_size);
     let mut data = Dataset::new(hidden_size);
-    let mut positions = Positions::default();
-    for row in 1..=rows {
+    for row in 0..rows {
         let mut draw = |n| (0..n).map(|_| uniform.draw() * 4.0 - 2.0).collect::<Vec<f32>>();
         let parts = [draw(statistics::COUNT), draw(hidden_size), draw(hidden_size)];
         let probability = sigmoid(truth.log_odds(&parts.concat()));
-        positions.agrees.push((f64::from(uniform.draw()) < probability).into());
-        let [stats, hidden, after] = parts;
-        positions.stats.extend(stats);
-        positions.hidden.extend(hidden);
-        positions.after.extend(after);
-        if row % 10 == 0 || row == rows {
-            data.push(&std::mem::take(&mut positions));
-        }
+        data.agrees.push(if f64::from(uniform.draw()) < probability { 1.0 } else { 0.0 });
+        data.columns.extend(parts.concat());
+        data.prompts.push(row as u32 / 10);
     }
     data
 }

@@ -1,34 +1,60 @@
-//! The cloud LLM's greedy answers, asked once and kept in the cache folder.
+//! The cloud LLM's greedy answers, asked once and kept in a folder.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use hybrid::bundle::sha256;
 use hybrid::cancel::Cancel;
 use hybrid::consult::{Answer, Consult, Continuation, Failure, Request};
+use hybrid::sampler::SamplerOptions;
 use hybrid::tokens::Tokens;
 use serde::{Deserialize, Serialize};
 
-use super::prompts::Stop;
+use super::reader::Reader;
+use crate::train::{Stop, replace};
 
 /// Tokens asked for at a time: few enough that little is written past the stop.
 const BURST: u32 = 16;
-/// An answer is cut here.
-const MAX_TOKENS: usize = 256;
 /// Long: the server may have to read a whole prompt on a slow machine.
 const DEADLINE: Duration = Duration::from_secs(120);
 /// A server that is loading or restarting gets this many tries, with growing pauses.
 const TRIES: u32 = 6;
 
+/// Where an answer ends.
+pub struct Ending<'a> {
+    pub tokens: &'a Tokens,
+    pub stop: Stop,
+    /// It is cut here, in tokens.
+    pub room: usize,
+}
+
+impl Ending<'_> {
+    pub fn is_reached(&self, ids: &[u32]) -> bool {
+        ids.len() >= self.room
+            || ids.last().is_some_and(|&id| self.tokens.is_stop(id))
+            || self.stop.reached(&self.tokens.bytes_of(ids))
+    }
+
+    /// Cuts after the first token at which the end is reached.
+    pub fn trim(&self, mut ids: Vec<u32>) -> Vec<u32> {
+        let mut text = Vec::new();
+        let end = ids.iter().position(|&id| {
+            text.extend_from_slice(self.tokens.bytes(id));
+            self.tokens.is_stop(id) || self.stop.reached(&text)
+        });
+        ids.truncate(end.map_or(self.room, |at| (at + 1).min(self.room)));
+        ids
+    }
+}
+
 /// Asks for answers and remembers them.
 pub struct Answers<'a> {
-    /// `None`: every answer must be in the folder already.
     pub cloud: Option<&'a dyn Consult>,
     /// Names the LLM: its answers are kept under this name.
     pub model: &'a str,
     pub tokens: &'a Tokens,
-    pub dir: PathBuf,
+    pub dir: &'a Path,
 }
 
 /// A kept answer.
@@ -41,21 +67,35 @@ struct Kept {
 }
 
 impl Answers<'_> {
-    /// The greedy answer to a prompt: at most `room` ids, ending with the token that reaches `stop`, or
-    /// with a stop token.
-    pub fn get(&self, name: &str, prompt: &[u32], stop: Stop, room: usize) -> Result<Vec<u32>> {
-        let room = room.min(MAX_TOKENS);
+    /// The greedy answer to a prompt, at least one token: the kept one, the cloud's, or `llm`'s.
+    pub fn get(
+        &self,
+        name: &str,
+        prompt: &[u32],
+        ending: &Ending,
+        llm: Option<&mut Reader>,
+    ) -> Result<Vec<u32>> {
         let path = self.dir.join(format!("{}.json", self.key(prompt)));
-        let kept = load(&path)?;
-        let mut ids = self.trim(kept.unwrap_or_default(), stop, room);
-        if self.is_done(&ids, stop, room) {
+        let mut ids = ending.trim(load(&path)?.unwrap_or_default());
+        if ending.is_reached(&ids) {
             return Ok(ids);
         }
-        while !self.is_done(&ids, stop, room) {
-            ids = self.trim(self.extend(name, prompt, ids)?, stop, room);
+        match (self.cloud, llm) {
+            (Some(cloud), _) => {
+                while !ending.is_reached(&ids) {
+                    ids = ending.trim(self.extend(cloud, prompt, ids)?);
+                }
+            }
+            (None, Some(llm)) => {
+                ids = llm.write(prompt, SamplerOptions::default(), |ids| ending.is_reached(ids))?;
+            }
+            (None, None) => bail!(
+                "the LLM's answer is not in {}: give --cloud-url or --teacher",
+                self.dir.display()
+            ),
         }
         let kept = Kept { model: self.model.into(), prompt: name.into(), ids };
-        super::replace(&path, &serde_json::to_vec(&kept)?)?;
+        replace(&path, &serde_json::to_vec(&kept)?)?;
         Ok(kept.ids)
     }
 
@@ -66,34 +106,14 @@ impl Answers<'_> {
         sha256(&bytes)
     }
 
-    /// Cuts after the first token at which the answer is done.
-    fn trim(&self, mut ids: Vec<u32>, stop: Stop, room: usize) -> Vec<u32> {
-        let mut text = Vec::new();
-        let end = ids.iter().position(|&id| {
-            text.extend_from_slice(self.tokens.bytes(id));
-            self.tokens.is_stop(id) || stop.reached(&text)
-        });
-        ids.truncate(end.map_or(room, |at| (at + 1).min(room)));
-        ids
-    }
-
-    fn is_done(&self, ids: &[u32], stop: Stop, room: usize) -> bool {
-        ids.len() >= room
-            || ids.last().is_some_and(|&id| self.tokens.is_stop(id))
-            || stop.reached(&self.tokens.bytes_of(ids))
-    }
-
     /// Asks for the next tokens.
-    fn extend(&self, name: &str, prompt: &[u32], ids: Vec<u32>) -> Result<Vec<u32>> {
-        let cloud = self.cloud.with_context(|| {
-            format!("the answer to prompt {name} is not in the cache folder: give --cloud-url")
-        })?;
+    fn extend(&self, cloud: &dyn Consult, prompt: &[u32], ids: Vec<u32>) -> Result<Vec<u32>> {
         let context = [prompt, &ids].concat();
-        let answer = consult(cloud, &context).with_context(|| format!("prompt {name}"))?;
+        let answer = consult(cloud, &context)?;
         let Continuation::Ids(new) = answer.continuation else {
-            bail!("prompt {name}: the server answered with text instead of token ids");
+            bail!("the server answered with text instead of token ids");
         };
-        ensure!(!new.is_empty() || answer.end, "prompt {name}: the server's answer is empty");
+        ensure!(!new.is_empty() || answer.end, "the server's answer is empty");
         let ends = answer.end && !new.last().is_some_and(|&id| self.tokens.is_stop(id));
         let mut ids = [ids, new].concat();
         if ends {

@@ -1,0 +1,178 @@
+//! `hybrid collect`: reads answers with the SLM and notes, for every token, what the SLM says (the
+//! features of a reward head) and what the cloud LLM would have said (its labels). Read top-down:
+//! `answers`, `reader`, `features`, `labels`, `record`.
+
+mod answers;
+pub mod arguments;
+mod features;
+mod labels;
+mod reader;
+mod record;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::ArgMatches;
+use hybrid::bundle::{FileRole, sha256};
+use hybrid::consult::Consult;
+use hybrid::reward::statistics;
+use hybrid::session::{Model, ModelOptions};
+
+use crate::cloud::connect;
+use crate::progress::Steps;
+use crate::train::{Prompt, Split, mbpp, prompts};
+use answers::{Answers, Ending};
+pub use arguments::command;
+use arguments::{Options, Writer};
+use features::Features;
+use labels::Labels;
+use reader::Reader;
+use record::About;
+pub use record::Record;
+
+/// An answer is cut here, in tokens.
+const MAX_TOKENS: usize = 256;
+
+pub fn run(arguments: &ArgMatches) -> Result<()> {
+    let options = Options::parse(arguments)?;
+    let open = |dir: &Path| {
+        Model::open(dir, ModelOptions { threads: options.threads, ..ModelOptions::default() })
+    };
+    let model = open(&options.bundle)?;
+    let teacher = options.teacher.as_deref().map(open).transpose()?;
+    if let Some(teacher) = &teacher {
+        ensure!(
+            teacher.tokens.fingerprint() == model.tokens.fingerprint(),
+            "the teacher's vocabulary is not the SLM's: labels are token ids, so both must be of one family"
+        );
+    }
+    let prompts = read_prompts(&options, &model)?;
+    let cloud = connect(&options.cloud, &model)?;
+    for dir in [&options.out, &options.cache] {
+        std::fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
+    }
+    let mut collector = Collector {
+        answers: Answers {
+            cloud: cloud.as_ref().map(|cloud| cloud as &dyn Consult),
+            model: &options.cloud_model,
+            tokens: &model.tokens,
+            dir: &options.cache,
+        },
+        slm: Reader::new(&model.slm)?,
+        llm: teacher.as_ref().map(|teacher| Reader::new(&teacher.slm)).transpose()?,
+        model: &model,
+        labelled_by: teacher.as_ref().map_or_else(|| options.cloud_model.clone(), computed_by),
+        options: &options,
+    };
+    let bar = Steps::new("answers", prompts.len() as u64);
+    let mut rows = 0;
+    for prompt in &prompts {
+        rows += collector.collect(prompt).with_context(|| format!("prompt {}", prompt.id))?;
+        bar.add(1);
+    }
+    drop(bar);
+    println!("{}: {} answers, {rows} tokens", options.out.display(), prompts.len());
+    Ok(())
+}
+
+/// The prompts of all files.
+fn read_prompts(options: &Options, model: &Model) -> Result<Vec<Prompt>> {
+    let template = model.chat_template.as_deref();
+    let mut prompts = Vec::new();
+    if let Some(path) = &options.data {
+        prompts.extend(mbpp::read(path, template)?);
+    }
+    if let Some(path) = &options.prompts {
+        prompts.extend(prompts::read(path, template, Split::Train)?);
+    }
+    prompts::select(prompts, &options.splits, options.limit)
+}
+
+/// Graph and weights: what a model says depends on nothing else.
+fn computed_by(model: &Model) -> String {
+    let files = &model.bundle.manifest().files;
+    let hash = |role| files.get(&role).map_or("", |file| &file.sha256);
+    [FileRole::Graph, FileRole::Weights].map(hash).join(" ")
+}
+
+struct Collector<'a> {
+    options: &'a Options,
+    model: &'a Model,
+    slm: Reader,
+    llm: Option<Reader>,
+    answers: Answers<'a>,
+    labelled_by: String,
+}
+
+impl Collector<'_> {
+    /// Makes the record of one prompt unless it is there. Returns its rows.
+    fn collect(&mut self, prompt: &Prompt) -> Result<usize> {
+        let ids = self.model.tokens.encode_prompt(&prompt.text, true)?;
+        let room = self.slm.room(&ids);
+        ensure!(
+            !ids.is_empty() && room > 0,
+            "it has {} tokens: the SLM's context has no room for it and an answer",
+            ids.len()
+        );
+        let file = self.file(prompt, &ids);
+        if file.exists() {
+            return Ok(Record::load(&file)?.tokens.len());
+        }
+        let ending =
+            Ending { tokens: &self.model.tokens, stop: prompt.stop, room: room.min(MAX_TOKENS) };
+        let path = self.path(prompt, &ids, &ending)?;
+        let features = Features::read(&mut self.slm, &ids, &path)?;
+        let labels = self.labels(&ids, &path, &features)?;
+        let about = About::new(
+            &prompt.id,
+            prompt.split,
+            &self.options.writer.name(),
+            &self.model.bundle.manifest().model.source_sha256,
+            &self.options.cloud_model,
+        );
+        let rows = path.len();
+        Record { about, tokens: path, features, labels }.save(&file)?;
+        Ok(rows)
+    }
+
+    /// The record's file is named by all that it depends on, so that a folder can hold many kinds.
+    fn file(&self, prompt: &Prompt, ids: &[u32]) -> PathBuf {
+        let name = serde_json::json!([
+            record::FORMAT,
+            statistics::VERSION,
+            computed_by(self.model),
+            self.labelled_by,
+            self.options.cloud_model,
+            self.options.writer.name(),
+            prompt.split,
+            prompt.answer,
+            ids,
+        ]);
+        self.options.out.join(format!("{}.safetensors", sha256(name.to_string().as_bytes())))
+    }
+
+    fn path(&mut self, prompt: &Prompt, ids: &[u32], ending: &Ending) -> Result<Vec<u32>> {
+        let path = match self.options.writer {
+            Writer::Llm => self.answers.get(&prompt.id, ids, ending, self.llm.as_mut())?,
+            Writer::Slm(options) => self.slm.write(ids, options, |text| ending.is_reached(text))?,
+            Writer::Answer => {
+                let answer = prompt.answer.as_deref().context("it comes without an answer")?;
+                let path = self.model.tokens.encode_continuation(answer)?;
+                ending.trim(path.context("its answer cannot be written in this vocabulary")?)
+            }
+        };
+        ensure!(!path.is_empty(), "its answer is empty");
+        Ok(path)
+    }
+
+    /// Along its own answer an LLM in the cloud has told its choices; other paths need one that reads.
+    fn labels(&mut self, ids: &[u32], path: &[u32], features: &Features) -> Result<Labels> {
+        match (&mut self.llm, self.options.writer) {
+            (Some(llm), _) => Labels::read(llm, ids, path, features),
+            (None, Writer::Llm) => Ok(Labels { choices: path.to_vec(), odds: None }),
+            (None, _) => {
+                bail!("only a --teacher can say what it would have said along others' answers")
+            }
+        }
+    }
+}

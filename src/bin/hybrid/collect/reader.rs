@@ -1,0 +1,93 @@
+//! One sequence of a model that goes from text to text by rewinding to what they share.
+
+use anyhow::Result;
+use hybrid::cancel::Cancel;
+use hybrid::sampler::{Sampler, SamplerOptions};
+use hybrid::slm::{Output, Rows, Slm, SlmState};
+
+/// Tokens fed at a time; bounds the memory of their logits.
+const CHUNK: usize = 32;
+/// Prompt and answer together are shorter, as a rule; the KV cache is made for so many tokens.
+const CONTEXT: usize = 4096;
+
+pub struct Reader {
+    state: Box<dyn SlmState>,
+    /// What the state holds.
+    fed: Vec<u32>,
+    vocabulary: usize,
+    hidden_size: usize,
+}
+
+impl Reader {
+    pub fn new(slm: &Slm) -> Result<Reader> {
+        Ok(Reader {
+            state: slm.spawn(CONTEXT.min(slm.context_limit()))?,
+            fed: Vec::new(),
+            vocabulary: slm.vocabulary_size(),
+            hidden_size: slm.hidden_size(),
+        })
+    }
+
+    pub fn hidden_size(&self) -> usize {
+        self.hidden_size
+    }
+
+    /// Tokens that an answer to `prompt` may have.
+    pub fn room(&self, prompt: &[u32]) -> usize {
+        self.state.capacity().saturating_sub(prompt.len())
+    }
+
+    /// Logits and hidden state after `text`.
+    pub fn after(&mut self, text: &[u32]) -> Result<Output> {
+        let same = self.fed.iter().zip(text).take_while(|(a, b)| a == b).count();
+        // The last token is always fed: its row is wanted.
+        let keep = same.min(text.len().saturating_sub(1));
+        self.state.rewind(self.fed.len() - keep)?;
+        self.fed.truncate(keep);
+        self.feed(&text[keep..], Rows::Last)
+    }
+
+    /// Reads `path` after `prompt`. `visit` gets logits and hidden state from which each token of the path
+    /// follows, and those after the last one.
+    pub fn along(
+        &mut self,
+        prompt: &[u32],
+        path: &[u32],
+        mut visit: impl FnMut(usize, &[f32], &[f32]) -> Result<()>,
+    ) -> Result<()> {
+        let first = self.after(prompt)?;
+        visit(0, &first.logits, &first.hidden)?;
+        let mut at = 0;
+        for chunk in path.chunks(CHUNK) {
+            let output = self.feed(chunk, Rows::All)?;
+            let logits = output.logits.chunks_exact(self.vocabulary);
+            for (logits, hidden) in logits.zip(output.hidden.chunks_exact(self.hidden_size)) {
+                at += 1;
+                visit(at, logits, hidden)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes an answer to `prompt` until it is `done`.
+    pub fn write(
+        &mut self,
+        prompt: &[u32],
+        options: SamplerOptions,
+        done: impl Fn(&[u32]) -> bool,
+    ) -> Result<Vec<u32>> {
+        let mut sampler = Sampler::new(options)?;
+        let mut text = prompt.to_vec();
+        while !done(&text[prompt.len()..]) {
+            let output = self.after(&text)?;
+            text.push(sampler.sample(&output.logits, &text)?);
+        }
+        Ok(text.split_off(prompt.len()))
+    }
+
+    fn feed(&mut self, ids: &[u32], rows: Rows) -> Result<Output> {
+        let output = self.state.feed(ids, rows, &Cancel::new())?;
+        self.fed.extend_from_slice(ids);
+        Ok(output)
+    }
+}
