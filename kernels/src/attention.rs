@@ -2,8 +2,10 @@
 //!
 //! Every key/value head serves a group of query heads. Up to eight queries of one group (heads, and
 //! in a prompt also rows) go through the cache together, so that every key and value is read and
-//! converted once per batch. The cache is walked in chunks with a running softmax: scratch memory does
-//! not grow with the context.
+//! converted once per batch. The cache is walked in chunks with a running softmax, which begins anew
+//! with every *span* of the context; the spans' results are joined in order. So several threads can
+//! work on the spans of one token, and get the bits that one thread gets. Scratch memory grows with
+//! the number of spans only where they do.
 
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -18,6 +20,8 @@ use super::rope::Rope;
 const CHUNK: usize = 128;
 /// Queries per pass at most.
 const QUERIES: usize = 8;
+/// Positions that are summed up before they are joined with those before them.
+const SPAN: usize = 4 * CHUNK;
 
 /// Buffers that attention needs, reused from call to call and from layer to layer.
 #[derive(Default)]
@@ -26,6 +30,8 @@ pub struct AttentionScratch {
     angles: Vec<f32>,
     /// One token's turned keys.
     turned: Vec<f32>,
+    /// `[block][span][query]`, where spans are pieces of work of their own.
+    partials: Vec<Partial>,
     /// One for each thread, so that nobody ever waits.
     threads: Vec<Mutex<Buffers>>,
 }
@@ -37,8 +43,25 @@ pub(super) struct Buffers {
     turned: Vec<f32>,
     /// `[dimension][query]`
     queries: Vec<f32>,
-    /// `[query][value dimension]`
+    /// `[query][value dimension]`, of one span.
     sums: Vec<f32>,
+    /// One for each query.
+    totals: [Partial; QUERIES],
+}
+
+/// What one query has summed up over some positions.
+#[derive(Default)]
+pub(super) struct Partial {
+    softmax: Running,
+    /// `[value dimension]`, relative to the largest score.
+    sums: Vec<f32>,
+}
+
+/// Where pieces of work write.
+pub(super) struct Target<'a> {
+    pub out: Parts<'a, f32>,
+    /// See [`AttentionScratch::partials`].
+    pub partials: Parts<'a, Partial>,
 }
 
 impl AttentionScratch {
@@ -50,6 +73,20 @@ impl AttentionScratch {
         &self.angles
     }
 
+    /// Lends the partial results that a job needs room for; to be given back.
+    pub(super) fn take_partials(&mut self, job: &Job) -> Vec<Partial> {
+        let mut partials = std::mem::take(&mut self.partials);
+        if job.split {
+            let count = job.pieces() * QUERIES;
+            partials.resize_with(count.max(partials.len()), Partial::default);
+        }
+        partials
+    }
+
+    pub(super) fn give_back(&mut self, partials: Vec<Partial>) {
+        self.partials = partials;
+    }
+
     /// The buffers of a thread that was [`AttentionScratch::allow`]ed.
     pub(super) fn buffers(&self, thread: usize) -> MutexGuard<'_, Buffers> {
         self.threads[thread].lock().unwrap_or_else(PoisonError::into_inner)
@@ -58,15 +95,30 @@ impl AttentionScratch {
 
 /// One call's fixed parts.
 pub(super) struct Job<'a> {
-    pub shape: AttentionShape,
-    pub rope: &'a Rope,
+    shape: AttentionShape,
+    rope: &'a Rope,
     /// Per new token: queries, keys, values.
-    pub qkv: &'a [f32],
+    qkv: &'a [f32],
     /// Position of the first new token.
-    pub start: usize,
+    start: usize,
+    /// Whether a piece of work is a span of a block, and not all of its spans.
+    pub split: bool,
 }
 
-impl Job<'_> {
+impl<'a> Job<'a> {
+    pub fn new(
+        shape: AttentionShape,
+        rope: &'a Rope,
+        qkv: &'a [f32],
+        start: usize,
+        threads: usize,
+    ) -> Job<'a> {
+        let job = Job { shape, rope, qkv, start, split: false };
+        // Several blocks for each thread are pieces enough, as in a prompt.
+        let few = threads > 1 && job.blocks() < 4 * threads;
+        Job { split: few && job.spans() > 1, ..job }
+    }
+
     fn rows(&self) -> usize {
         self.qkv.len() / self.shape.qkv_width()
     }
@@ -76,14 +128,33 @@ impl Job<'_> {
         self.rows() * self.shape.heads() / self.shape.kv_heads()
     }
 
-    /// Blocks of up to eight queries of a head: the unit in which work can be split.
-    pub(super) fn blocks(&self) -> usize {
+    /// Blocks of up to eight queries of a head.
+    fn blocks(&self) -> usize {
         self.shape.kv_heads() * self.queries().div_ceil(QUERIES)
     }
 
-    /// Multiplications of a block, roughly.
-    pub(super) fn block_cost(&self) -> usize {
+    fn spans(&self) -> usize {
+        (self.start + self.rows()).div_ceil(SPAN)
+    }
+
+    /// The units in which work can be split.
+    pub fn pieces(&self) -> usize {
+        self.blocks() * if self.split { self.spans() } else { 1 }
+    }
+
+    /// A piece's block and spans.
+    fn piece(&self, index: usize) -> (usize, Range<usize>) {
+        let spans = self.spans();
+        match self.split {
+            true => (index / spans, index % spans..index % spans + 1),
+            false => (index, 0..spans),
+        }
+    }
+
+    /// Multiplications of a piece, roughly.
+    pub fn piece_cost(&self) -> usize {
         let positions = self.start + self.rows().div_ceil(2);
+        let positions = if self.split { positions.min(SPAN) } else { positions };
         2 * self.queries().min(QUERIES) * self.shape.head_dim() * positions
     }
 }
@@ -106,32 +177,66 @@ pub(super) fn append<L: Lanes>(job: &Job, cache: &mut KvCache, scratch: &mut Att
     }
 }
 
-/// Writes what some blocks attend to, once their keys and values are in the cache.
+/// Writes what some pieces attend to, once their keys and values are in the cache: into the output, or
+/// into the partial results where blocks are split.
 ///
 /// # Safety
-/// No other call uses the same blocks of `out` at the same time.
+/// No other call uses the same pieces of the same target at the same time.
 #[inline(always)]
 pub(super) unsafe fn attend<L: Lanes>(
     job: &Job,
     cache: &KvCache,
     angles: &[f32],
-    blocks: Range<usize>,
+    pieces: Range<usize>,
     buffers: &mut Buffers,
-    out: &Parts<f32>,
+    target: &Target,
 ) {
+    // Scores are summed in registers, with as much left for what is multiplied.
+    let most = QUERIES.min(L::ROOM / 2);
+    for piece in pieces {
+        let (block, spans) = job.piece(piece);
+        let (head, queries) = block_queries(job, block);
+        for first in queries.clone().step_by(most) {
+            let count = most.min(queries.end - first);
+            let batch = Batch { job, cache, angles, head, first, count };
+            batch.run::<L>(spans.clone(), buffers);
+            let totals = &mut buffers.totals[..count];
+            if job.split {
+                let at = piece * QUERIES + first - queries.start;
+                // SAFETY: the caller gave this piece to this call alone.
+                unsafe { target.partials.get(at..at + count) }.swap_with_slice(totals);
+            } else {
+                // SAFETY: as above.
+                unsafe { batch.finish(totals, &target.out) };
+            }
+        }
+    }
+}
+
+/// The head of a block and which of its queries the block has.
+fn block_queries(job: &Job, block: usize) -> (usize, Range<usize>) {
     let queries = job.queries();
     let per_head = queries.div_ceil(QUERIES);
-    // Scores are summed in registers, with as much left for what is multiplied.
-    let batch = QUERIES.min(L::ROOM / 2);
-    for block in blocks {
-        let (head, first) = (block / per_head, block % per_head * QUERIES);
-        let end = queries.min(first + QUERIES);
-        for first in (first..end).step_by(batch) {
-            let count = batch.min(end - first);
-            let batch = Batch { job, cache, angles, head, first, count };
-            // SAFETY: the caller gave this block to this call alone.
-            unsafe { batch.run::<L>(buffers, out) };
+    let first = block % per_head * QUERIES;
+    (block / per_head, first..queries.min(first + QUERIES))
+}
+
+/// Joins the spans of blocks that were split and writes the output.
+pub(super) fn join(job: &Job, cache: &KvCache, partials: &mut [Partial], out: &mut [f32]) {
+    let out = Parts::new(out);
+    let blocks = partials.chunks_exact_mut(job.spans() * QUERIES).take(job.blocks());
+    for (block, partials) in blocks.enumerate() {
+        let (head, queries) = block_queries(job, block);
+        let (totals, later) = partials.split_at_mut(QUERIES);
+        for span in later.chunks_exact(QUERIES) {
+            for (total, partial) in totals.iter_mut().zip(&span[..queries.len()]) {
+                total.join(&partial.softmax, &partial.sums);
+            }
         }
+        let (first, count) = (queries.start, queries.len());
+        let batch = Batch { job, cache, angles: &[], head, first, count };
+        // SAFETY: nothing else uses the output now.
+        unsafe { batch.finish(&totals[..count], &out) };
     }
 }
 
@@ -179,20 +284,41 @@ impl Batch<'_> {
         self.job.start + self.query(m).0 + 1
     }
 
-    /// # Safety
-    /// As [`attend`].
+    /// Sums up some spans, as far as the queries see them, into the totals of `buffers`.
     #[inline(always)]
-    unsafe fn run<L: Lanes>(&self, buffers: &mut Buffers, out: &Parts<f32>) {
+    fn run<L: Lanes>(&self, spans: Range<usize>, buffers: &mut Buffers) {
         self.gather_queries(buffers);
-        buffers.sums.clear();
-        buffers.sums.resize(self.count * self.job.shape.value_dim(), 0.0);
+        let padded = self.job.shape.value_dim();
+        let limit = self.limit(self.count - 1);
+        for span in spans.clone() {
+            let positions = (span * SPAN).min(limit)..limit.min((span + 1) * SPAN);
+            let softmax = self.sum_up::<L>(positions, &buffers.queries, &mut buffers.sums);
+            let sums = buffers.sums.chunks_exact(padded);
+            for ((total, softmax), sums) in buffers.totals.iter_mut().zip(&softmax).zip(sums) {
+                match span == spans.start {
+                    true => total.begin(softmax, sums),
+                    false => total.join(softmax, sums),
+                }
+            }
+        }
+    }
+
+    /// The weighted sums of the values at some positions, `[query][value dimension]`.
+    #[inline(always)]
+    fn sum_up<L: Lanes>(
+        &self,
+        positions: Range<usize>,
+        queries: &[f32],
+        sums: &mut Vec<f32>,
+    ) -> [Running; QUERIES] {
+        sums.clear();
+        sums.resize(self.count * self.job.shape.value_dim(), 0.0);
         let mut scores = [[0.0; CHUNK]; QUERIES];
         let mut factors = [0.0; QUERIES];
         let mut softmax = [Running::default(); QUERIES];
-        let limit = self.limit(self.count - 1);
-        for start in (0..limit).step_by(CHUNK) {
-            let len = CHUNK.min(limit - start);
-            unrolled!(self.count, M => self.score::<L, M>(&buffers.queries, start, len, &mut scores));
+        for start in positions.clone().step_by(CHUNK) {
+            let len = CHUNK.min(positions.end - start);
+            unrolled!(self.count, M => self.score::<L, M>(queries, start, len, &mut scores));
             for m in 0..self.count {
                 let visible = self.limit(m).saturating_sub(start);
                 let scores = &mut scores[m][..len.next_multiple_of(LANES)];
@@ -200,11 +326,10 @@ impl Batch<'_> {
             }
             unrolled!(
                 self.count,
-                M => self.weigh::<L, M>(&scores, &factors, start, len, &mut buffers.sums)
+                M => self.weigh::<L, M>(&scores, &factors, start, len, sums)
             );
         }
-        // SAFETY: the caller's promise, passed on.
-        unsafe { self.finish(&softmax, &buffers.sums, out) };
+        softmax
     }
 
     /// Turns the queries and lays them out `[dimension][query]`, scaled by 1 / √dim.
@@ -275,18 +400,44 @@ impl Batch<'_> {
         }
     }
 
+    /// Writes the queries' results.
+    ///
     /// # Safety
-    /// As [`attend`].
+    /// Nothing else uses these queries' part of `out` at the same time.
     #[inline(always)]
-    unsafe fn finish(&self, softmax: &[Running], sums: &[f32], out: &Parts<f32>) {
-        let (dim, padded) = (self.job.shape.head_dim(), self.job.shape.value_dim());
-        for m in 0..self.count {
+    unsafe fn finish(&self, totals: &[Partial], out: &Parts<f32>) {
+        let dim = self.job.shape.head_dim();
+        for (m, total) in totals.iter().enumerate() {
             let (row, head) = self.query(m);
             let start = row * self.job.shape.out_width() + head * dim;
-            // SAFETY: no other batch has this head of this row.
+            // SAFETY: the caller's promise; the queries of a batch are disjoint.
             let out = unsafe { out.get(start..start + dim) };
-            let scale = 1.0 / softmax[m].sum;
-            out.iter_mut().zip(&sums[m * padded..]).for_each(|(o, s)| *o = s * scale);
+            let scale = 1.0 / total.softmax.sum;
+            out.iter_mut().zip(&total.sums).for_each(|(o, s)| *o = s * scale);
+        }
+    }
+}
+
+impl Partial {
+    #[inline(always)]
+    fn begin(&mut self, softmax: &Running, sums: &[f32]) {
+        self.softmax = *softmax;
+        self.sums.clear();
+        self.sums.extend_from_slice(sums);
+    }
+
+    /// Adds what later positions gave.
+    #[inline(always)]
+    fn join(&mut self, later: &Running, sums: &[f32]) {
+        // The query sees none of them.
+        if later.sum == 0.0 {
+            return;
+        }
+        let max = self.softmax.max.max(later.max);
+        let (before, after) = ((self.softmax.max - max).exp(), (later.max - max).exp());
+        self.softmax = Running { max, sum: self.softmax.sum * before + later.sum * after };
+        for (total, sum) in self.sums.iter_mut().zip(sums) {
+            *total = *total * before + sum * after;
         }
     }
 }

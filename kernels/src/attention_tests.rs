@@ -195,22 +195,27 @@ proptest! {
 #[test]
 fn long_contexts_cross_chunks_and_digits() {
     let shape = AttentionShape::new(7, 1, 64).unwrap();
-    check_attention(&Case::new(shape, 64, 300, 3), &[200, 1, 1, 70, 1]);
+    check_attention(&Case::new(shape, 64, 600, 3), &[200, 1, 1, 70, 1, 236, 5]);
 }
 
+/// Over a context of several spans, which threads share when there are few tokens; nor does it matter how
+/// many tokens are fed at once.
 #[test]
-fn threads_do_not_change_a_bit() {
-    let shape = AttentionShape::new(12, 4, 64).unwrap();
-    let case = Case::new(shape, 64, 150, 5);
+fn threads_and_pieces_do_not_change_a_bit() {
+    let shape = AttentionShape::new(6, 2, 64).unwrap();
+    let case = Case::new(shape, 64, 1200, 5);
     for kernels in Kernels::available() {
-        let run = |pool: &Pool| {
-            let mut cache = KvCache::new(shape, 150).unwrap();
-            case.run_on(pool, kernels, &[128, 1, 20, 1], &mut cache)
+        let run = |pool: &Pool, pieces: &[usize]| {
+            let mut cache = KvCache::new(shape, 1200).unwrap();
+            case.run_on(pool, kernels, pieces, &mut cache)
         };
-        let alone = run(&Pool::default());
+        let alone = run(&Pool::default(), &[128]);
+        assert!(run(&Pool::default(), &[500, 1, 9, 1, 2]) == alone, "{}", kernels.name());
         for threads in [2, 3, 7] {
             let pool = Pool::new(threads).unwrap();
-            assert_eq!(run(&pool), alone, "{} {threads}", kernels.name());
+            for pieces in [&[128][..], &[500, 1, 9, 1, 2]] {
+                assert!(run(&pool, pieces) == alone, "{} {threads}", kernels.name());
+            }
         }
     }
 }

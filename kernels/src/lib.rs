@@ -43,12 +43,12 @@ macro_rules! kernels {
             job: &attention::Job,
             cache: &KvCache,
             angles: &[f32],
-            blocks: Range<usize>,
+            pieces: Range<usize>,
             buffers: &mut attention::Buffers,
-            out: &Parts<f32>,
+            target: &attention::Target,
         ) {
             // SAFETY: the caller's promise, passed on.
-            unsafe { attention::attend::<$lanes>(job, cache, angles, blocks, buffers, out) }
+            unsafe { attention::attend::<$lanes>(job, cache, angles, pieces, buffers, target) }
         }
         $(#[$feature])*
         fn rms_norm(x: &[f32], gamma: &[f32], epsilon: f32, out: &mut [f32]) {
@@ -155,17 +155,17 @@ type Quantise = unsafe fn(&activations::Floats, Range<usize>, &Parts<activations
 
 type Append = unsafe fn(&attention::Job, &mut KvCache, &mut AttentionScratch);
 
-/// Writes what a range of blocks attends to.
+/// Writes what a range of pieces attends to.
 ///
 /// # Safety
-/// The CPU has the table's instructions; no other call uses the same blocks at the same time.
+/// The CPU has the table's instructions; no other call uses the same pieces at the same time.
 type Attend = unsafe fn(
     &attention::Job,
     &KvCache,
     &[f32],
     Range<usize>,
     &mut attention::Buffers,
-    &Parts<f32>,
+    &attention::Target,
 );
 
 type SkipRmsNorm = unsafe fn(&[f32], &[f32], &[f32], f32, &mut [f32], &mut [f32]);
@@ -303,7 +303,8 @@ impl Kernels {
     ///
     /// `qkv` is `[tokens][queries | keys | values]` ([`AttentionShape::qkv_width`]), before RoPE; the
     /// first token's position is the cache's length. `out` is `[tokens][heads · head_dim]`. Fails, with
-    /// the cache unchanged, when sizes do not fit or the cache has no room.
+    /// the cache unchanged, when sizes do not fit or the cache has no room. The result does not depend on
+    /// the number of threads.
     pub fn attention(
         &self,
         rope: &Rope,
@@ -328,17 +329,24 @@ impl Kernels {
             )));
         }
         cache.check_room(rows)?;
-        let job = attention::Job { shape, rope, qkv, start: cache.len() };
+        let job = attention::Job::new(shape, rope, qkv, cache.len(), pool.threads());
         scratch.allow(pool.threads());
         // SAFETY: a table is only handed out on a CPU that has its instructions.
         unsafe { (self.append)(&job, cache, scratch) };
-        let (cache, scratch, out) = (&*cache, &*scratch, Parts::new(out));
-        let grain = ATTENTION_GRAIN.div_ceil(job.block_cost());
-        pool.run(job.blocks(), grain, &|thread, blocks| {
-            let mut buffers = scratch.buffers(thread);
+        let mut partials = scratch.take_partials(&job);
+        let (cache, lent) = (&*cache, &*scratch);
+        let target =
+            attention::Target { out: Parts::new(out), partials: Parts::new(&mut partials) };
+        let grain = ATTENTION_GRAIN.div_ceil(job.piece_cost());
+        pool.run(job.pieces(), grain, &|thread, pieces| {
+            let mut buffers = lent.buffers(thread);
             // SAFETY: as above; the ranges of a run are disjoint.
-            unsafe { (self.attend)(&job, cache, scratch.angles(), blocks, &mut buffers, &out) }
+            unsafe { (self.attend)(&job, cache, lent.angles(), pieces, &mut buffers, &target) }
         });
+        if job.split {
+            attention::join(&job, cache, &mut partials, out);
+        }
+        scratch.give_back(partials);
         Ok(())
     }
 
