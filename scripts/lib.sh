@@ -278,6 +278,15 @@ bundle() {
   printf '%s\n' "$dir"
 }
 
+# plain_export OUT: SmolLM2 as an ordinary ONNX export with float weights, the interchange file.
+plain_export() {
+  need_venv plain_export
+  rm -rf "$1"
+  say "exporting SmolLM2 as plain ONNX"
+  "$CACHE/plain_export/bin/python3" "$ROOT/scripts/tools/make_plain_export.py" \
+    "$(model smollm2)" "$(bundle smollm2-f32)/tokenizer.json" "$1"
+}
+
 # data_file NAME: prints the path of a data file, which is never part of this repository.
 data_file() {
   local dir=${HYBRID_DATA:-$ROOT/../shared/data}

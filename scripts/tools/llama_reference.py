@@ -3,7 +3,6 @@
 
     llama_reference.py perplexity MODEL.gguf --data gsm8k-train.jsonl > perplexity.json
     llama_reference.py greedy MODEL.gguf --prompts prompts.json > greedy.json
-    llama_reference.py speed MODEL.gguf
 
 Runs in the environment that `scripts/setup reference` builds. The outputs that tests compare with are
 committed in tests/data/llama-cpp, since building llama.cpp takes about 10 minutes.
@@ -16,7 +15,6 @@ import json
 import re
 import struct
 import sys
-import time
 from pathlib import Path
 
 import llama_cpp
@@ -172,26 +170,6 @@ def greedy_one(llama: Llama, prompt: str) -> dict:
     }
 
 
-def speed(options) -> dict:
-    """Tokens per second of one prompt and of the tokens after it."""
-    llama = Llama(options.model, options.threads)
-    ids = [1000 + i * 7 for i in range(options.prompt_tokens)]
-    llama.feed(ids[:8])  # warm up: page in the weights
-    llama.clear()
-    began = time.perf_counter()
-    llama.feed(ids)
-    prompt_seconds = time.perf_counter() - began
-    began = time.perf_counter()
-    for i in range(options.tokens):
-        llama.feed([2000 + i])
-    decode_seconds = time.perf_counter() - began
-    return {
-        "threads": options.threads,
-        "prefill_tok_s": round(options.prompt_tokens / prompt_seconds, 2),
-        "decode_tok_s": round(options.tokens / decode_seconds, 2),
-    }
-
-
 def file_sha256(path: str) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -202,23 +180,21 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     actions = parser.add_subparsers(dest="action", required=True)
-    for action in (perplexity, greedy, speed):
+    for action in (perplexity, greedy):
         one = actions.add_parser(action.__name__)
         one.set_defaults(run=action)
         one.add_argument("model")
         one.add_argument("--threads", type=int, default=1)
     actions.choices["perplexity"].add_argument("--data", required=True)
     actions.choices["greedy"].add_argument("--prompts", required=True)
-    actions.choices["speed"].add_argument("--prompt-tokens", type=int, default=128, help="at most 512 tokens")
-    actions.choices["speed"].add_argument("--tokens", type=int, default=64)
     options = parser.parse_args()
     result = {
         "made_by": f"llama-cpp-python {llama_cpp.__version__}, built with GGML_NATIVE=ON",
         "model": Path(options.model).name,
-        "model_sha256": file_sha256(options.model) if options.action != "speed" else None,
+        "model_sha256": file_sha256(options.model),
         **options.run(options),
     }
-    text = json.dumps({k: v for k, v in result.items() if v is not None}, indent=1, ensure_ascii=False)
+    text = json.dumps(result, indent=1, ensure_ascii=False)
     # A list of numbers on one line.
     print(re.sub(r"\[[-\d.,\s]*\]", lambda list: re.sub(r"\s+", " ", list[0]), text))
 
