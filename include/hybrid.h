@@ -261,6 +261,21 @@ typedef int32_t hybrid_score;
 #define HYBRID_SCORE_ENTROPY 4
 // A seeded random number, to compare the others with.
 #define HYBRID_SCORE_RANDOM 5
+
+// What a session holds by moving its threshold after every token; see `hold_limit`. The first hour
+// begins with the session.
+typedef int32_t hybrid_hold;
+
+// Nothing: the threshold stays.
+#define HYBRID_HOLD_NONE 0
+// The cloud's share of the tokens, between 0 and 1.
+#define HYBRID_HOLD_SHARE 1
+// Consults an hour.
+#define HYBRID_HOLD_CALLS_PER_HOUR 2
+// Bytes sent and received an hour.
+#define HYBRID_HOLD_BYTES_PER_HOUR 3
+// The cost of an hour, by the prices of tokens.
+#define HYBRID_HOLD_MONEY_PER_HOUR 4
 // No limit.
 #define HYBRID_UNLIMITED 18446744073709551615ull
 // The model's own threshold.
@@ -320,8 +335,18 @@ typedef struct hybrid_session_options {
   float guaranteed_risk;
   // Of the guarantee, between 0 and 1; 0: it holds on average over prompts. Default: 0.95.
   float confidence;
-  // 0.
-  uint32_t reserved2;
+  // Lets the threshold move so that `hold_limit` is held; `threshold` or `target_share` is then
+  // where it begins. In the mode HYBRID_MODE_HYBRID, without a guarantee. Default:
+  // HYBRID_HOLD_NONE.
+  hybrid_hold hold;
+  // The share, or how much an hour may cost, over 0. An hour's limit is exceeded by a part of one
+  // consult at most: once it is spent, candidates are kept as fallbacks. Default: 0.
+  double hold_limit;
+  // For HYBRID_HOLD_MONEY_PER_HOUR, in the unit of `hold_limit`: one token of the prompt, as the
+  // server bills it. Default: 0.
+  double price_prompt_token;
+  // The same for one token of the answer. Default: 0.
+  double price_token;
 } hybrid_session_options;
 
 // Sets the defaults. `struct_size` is `sizeof(hybrid_session_options)`.
@@ -420,6 +445,8 @@ typedef int32_t hybrid_reason;
 #define HYBRID_REASON_CONSULT_FAILED 10
 // A further token of an earlier consult.
 #define HYBRID_REASON_BURST 11
+// What an hour may cost is spent: `hold` of the session options.
+#define HYBRID_REASON_BUDGET_HOUR 12
 
 // Why a consult gave no token.
 typedef int32_t hybrid_failure;

@@ -13,6 +13,7 @@ pub mod clock;
 #[cfg(feature = "cloud")]
 pub mod cloud;
 pub mod consult;
+pub mod controller;
 pub mod ffi;
 pub mod graph;
 pub mod policy;

@@ -64,6 +64,8 @@ pub struct Situation {
     pub breaker: BreakerState,
     /// Time since the session's clock began.
     pub now: Duration,
+    /// What an hour may cost is spent, see [`crate::controller::Controller::is_spent`].
+    pub hour_spent: bool,
     /// The session has a cloud.
     pub cloud: bool,
     /// The wall clock is later than this library's build time, so that certificates can be judged.
@@ -110,6 +112,8 @@ pub enum Reason {
     ConsultFailed = 10,
     /// A further token of an earlier consult's burst.
     Burst = 11,
+    /// What an hour may cost is spent.
+    BudgetHour = 12,
 }
 
 /// Decides one step. What is checked first wins: the mode, the score, the clock, the budgets, the
@@ -154,6 +158,8 @@ fn obstacle(budget: &Budget, situation: &Situation) -> Option<Reason> {
         Some(Reason::BudgetTokens)
     } else if is_spent(budget.bytes, spent.bytes) {
         Some(Reason::BudgetBytes)
+    } else if situation.hour_spent {
+        Some(Reason::BudgetHour)
     } else if !situation.safe_boundary {
         Some(Reason::UnsafeBoundary)
     } else {
@@ -198,6 +204,7 @@ mod tests {
             spent: Spent::default(),
             breaker: BreakerState::Closed,
             now: Duration::from_secs(100),
+            hour_spent: false,
             cloud: true,
             clock_set: true,
             safe_boundary: true,
@@ -302,6 +309,17 @@ mod tests {
             let policy = Policy { budget, ..policy(HYBRID, 0.5) };
             assert_eq!(decide(&policy, &situation(0.9)), keep(Confident), "row {row}");
         }
+    }
+
+    #[test]
+    fn an_hour_that_is_spent() {
+        let spent = |score| Situation { hour_spent: true, safe_boundary: false, ..free(score) };
+        let policy = policy(HYBRID, 0.5);
+        assert_eq!(decide(&policy, &spent(0.1)), fall(Reason::BudgetHour), "before the boundary");
+        assert_eq!(decide(&policy, &spent(0.9)), keep(Reason::Confident));
+        let budget = Budget { calls: Some(0), ..Budget::default() };
+        let both = Policy { budget, ..policy };
+        assert_eq!(decide(&both, &spent(0.1)), fall(Reason::BudgetCalls), "after the session's");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::boundary::{Result, enter};
 use super::pointers::{self, bad};
 use super::sized::{self, SizedStruct, end_of};
 use super::status::hybrid_status;
+use crate::controller::{Hold, Unit};
 use crate::policy::{Budget, Mode};
 use crate::reward::{Guarantee, ScoreKind, Threshold};
 use crate::sampler::SamplerOptions;
@@ -39,6 +40,21 @@ pub const HYBRID_SCORE_MARGIN: hybrid_score = 3;
 pub const HYBRID_SCORE_ENTROPY: hybrid_score = 4;
 /// A seeded random number, to compare the others with.
 pub const HYBRID_SCORE_RANDOM: hybrid_score = 5;
+
+/// What a session holds by moving its threshold after every token; see `hold_limit`. The first hour
+/// begins with the session.
+pub type hybrid_hold = i32;
+
+/// Nothing: the threshold stays.
+pub const HYBRID_HOLD_NONE: hybrid_hold = 0;
+/// The cloud's share of the tokens, between 0 and 1.
+pub const HYBRID_HOLD_SHARE: hybrid_hold = 1;
+/// Consults an hour.
+pub const HYBRID_HOLD_CALLS_PER_HOUR: hybrid_hold = 2;
+/// Bytes sent and received an hour.
+pub const HYBRID_HOLD_BYTES_PER_HOUR: hybrid_hold = 3;
+/// The cost of an hour, by the prices of tokens.
+pub const HYBRID_HOLD_MONEY_PER_HOUR: hybrid_hold = 4;
 
 /// No limit.
 pub const HYBRID_UNLIMITED: u64 = 0xffff_ffff_ffff_ffff;
@@ -102,8 +118,18 @@ pub struct hybrid_session_options {
     pub guaranteed_risk: f32,
     /// Of the guarantee, between 0 and 1; 0: it holds on average over prompts. Default: 0.95.
     pub confidence: f32,
-    /// 0.
-    pub reserved2: u32,
+    /// Lets the threshold move so that `hold_limit` is held; `threshold` or `target_share` is then
+    /// where it begins. In the mode HYBRID_MODE_HYBRID, without a guarantee. Default:
+    /// HYBRID_HOLD_NONE.
+    pub hold: hybrid_hold,
+    /// The share, or how much an hour may cost, over 0. An hour's limit is exceeded by a part of one
+    /// consult at most: once it is spent, candidates are kept as fallbacks. Default: 0.
+    pub hold_limit: f64,
+    /// For HYBRID_HOLD_MONEY_PER_HOUR, in the unit of `hold_limit`: one token of the prompt, as the
+    /// server bills it. Default: 0.
+    pub price_prompt_token: f64,
+    /// The same for one token of the answer. Default: 0.
+    pub price_token: f64,
 }
 
 // SAFETY: C layout, plain numbers and pointers.
@@ -135,7 +161,10 @@ unsafe impl SizedStruct for hybrid_session_options {
             target_share: 0.0,
             guaranteed_risk: 0.0,
             confidence: 0.95,
-            reserved2: 0,
+            hold: HYBRID_HOLD_NONE,
+            hold_limit: 0.0,
+            price_prompt_token: 0.0,
+            price_token: 0.0,
         }
     }
 }
@@ -162,6 +191,7 @@ impl hybrid_session_options {
         Ok(SessionOptions {
             mode: mode(self.mode)?,
             threshold: self.chosen_threshold()?,
+            hold: self.chosen_hold()?,
             budget: Budget {
                 calls: limit(self.budget_calls),
                 tokens: limit(self.budget_tokens),
@@ -187,6 +217,22 @@ impl hybrid_session_options {
                 .map(|string| string.map(str::to_owned))
                 .collect::<Result<_>>()?,
         })
+    }
+
+    fn chosen_hold(&self) -> Result<Option<Hold>> {
+        let limit = self.hold_limit;
+        let per_hour = |unit| Ok(Some(Hold::PerHour { limit, unit }));
+        match self.hold {
+            HYBRID_HOLD_NONE => Ok(None),
+            HYBRID_HOLD_SHARE => Ok(Some(Hold::Share(limit as f32))),
+            HYBRID_HOLD_CALLS_PER_HOUR => per_hour(Unit::Calls),
+            HYBRID_HOLD_BYTES_PER_HOUR => per_hour(Unit::Bytes),
+            HYBRID_HOLD_MONEY_PER_HOUR => per_hour(Unit::Money {
+                prompt_token: self.price_prompt_token,
+                token: self.price_token,
+            }),
+            other => Err(bad(format!("options.hold is {other}; it is one of HYBRID_HOLD_"))),
+        }
     }
 
     /// The core checks the ranges.
@@ -304,9 +350,27 @@ mod tests {
     }
 
     #[test]
+    fn what_is_held() {
+        let hold = |hold| {
+            let change = |o: &mut hybrid_session_options| {
+                (o.hold, o.hold_limit, o.price_prompt_token, o.price_token) = (hold, 0.5, 1.0, 2.0);
+            };
+            parse(change).unwrap().hold
+        };
+        let per_hour = |unit| Some(Hold::PerHour { limit: 0.5, unit });
+        let money = Unit::Money { prompt_token: 1.0, token: 2.0 };
+        assert_eq!(hold(HYBRID_HOLD_NONE), None);
+        assert_eq!(hold(HYBRID_HOLD_SHARE), Some(Hold::Share(0.5)));
+        assert_eq!(hold(HYBRID_HOLD_CALLS_PER_HOUR), per_hour(Unit::Calls));
+        assert_eq!(hold(HYBRID_HOLD_BYTES_PER_HOUR), per_hour(Unit::Bytes));
+        assert_eq!(hold(HYBRID_HOLD_MONEY_PER_HOUR), per_hour(money));
+    }
+
+    #[test]
     fn a_bad_field_is_named() {
         type Change = fn(&mut hybrid_session_options);
-        let rows: [(Change, &str); 4] = [
+        let rows: [(Change, &str); 5] = [
+            (|o| o.hold = 5, "options.hold is 5"),
             (|o| o.mode = 7, "options.mode is 7"),
             (|o| o.score = -1, "options.score is -1"),
             (|o| o.stop_string_count = 1, "options.stop_strings is NULL"),

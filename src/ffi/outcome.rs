@@ -44,6 +44,8 @@ pub const HYBRID_REASON_UNSAFE_BOUNDARY: hybrid_reason = 9;
 pub const HYBRID_REASON_CONSULT_FAILED: hybrid_reason = 10;
 /// A further token of an earlier consult.
 pub const HYBRID_REASON_BURST: hybrid_reason = 11;
+/// What an hour may cost is spent: `hold` of the session options.
+pub const HYBRID_REASON_BUDGET_HOUR: hybrid_reason = 12;
 
 /// Why a consult gave no token.
 pub type hybrid_failure = i32;
@@ -96,6 +98,7 @@ const REASONS: &[&CStr] = &[
     c"unsafe boundary",
     c"consult failed",
     c"burst",
+    c"budget of the hour spent",
 ];
 
 const FAILURES: &[&CStr] = &[
@@ -162,6 +165,7 @@ mod tests {
             (Reason::UnsafeBoundary as i32, HYBRID_REASON_UNSAFE_BOUNDARY),
             (Reason::ConsultFailed as i32, HYBRID_REASON_CONSULT_FAILED),
             (Reason::Burst as i32, HYBRID_REASON_BURST),
+            (Reason::BudgetHour as i32, HYBRID_REASON_BUDGET_HOUR),
             (Failure::Timeout as i32, HYBRID_FAILURE_TIMEOUT),
             (Failure::Connect as i32, HYBRID_FAILURE_CONNECT),
             (Failure::Tls as i32, HYBRID_FAILURE_TLS),
@@ -183,7 +187,7 @@ mod tests {
     #[test]
     fn every_number_has_a_name() {
         assert_eq!(SOURCES.len() as i32, HYBRID_SOURCE_FALLBACK + 1);
-        assert_eq!(REASONS.len() as i32, HYBRID_REASON_BURST + 1);
+        assert_eq!(REASONS.len() as i32, HYBRID_REASON_BUDGET_HOUR + 1);
         assert_eq!(FAILURES.len() as i32, HYBRID_FAILURE_CANCELLED + 1);
         for (got, want) in [
             (hybrid_source_name(HYBRID_SOURCE_FALLBACK), "fallback"),

@@ -21,6 +21,7 @@ use crate::breaker::Breaker;
 use crate::bundle::{Bundle, RewardInfo, Verify};
 use crate::cancel::Cancel;
 use crate::consult::Consult;
+use crate::controller::Controller;
 use crate::error::{Error, Result};
 use crate::policy::{Mode, Policy};
 use crate::reward::{ScoreKind, Scorer};
@@ -97,6 +98,8 @@ pub struct Session {
     cloud: Option<Arc<dyn Consult>>,
     score_kind: Option<ScoreKind>,
     policy: Policy,
+    /// Sets the policy's threshold.
+    controller: Option<Controller>,
     consult_deadline: Duration,
     cancel: Cancel,
     clock: Clock,
@@ -198,12 +201,14 @@ impl Session {
     ) -> Result<Session> {
         let policy = options.policy(parts.reward)?;
         let sampler = Sampler::new(options.sampler)?;
+        let controller = options.hold.map(|hold| Controller::new(hold, policy.threshold));
         Ok(Session {
             tokens: parts.tokens,
             chat_template: parts.chat_template,
             cloud,
             score_kind: parts.score_kind,
             policy,
+            controller,
             consult_deadline: options.consult_deadline,
             cancel: Cancel::new(),
             clock: parts.clock,
@@ -365,7 +370,7 @@ impl Session {
         self.score_kind
     }
 
-    /// The threshold in use, see [`Policy::threshold`].
+    /// The threshold of the next step, see [`Policy::threshold`].
     pub fn threshold(&self) -> f32 {
         self.policy.threshold
     }

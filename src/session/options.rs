@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::bundle::RewardInfo;
+use crate::controller::Hold;
 use crate::error::{Error, Result};
 use crate::policy::{Budget, Mode, Policy};
 use crate::reward::{ScoreKind, Threshold};
@@ -19,6 +20,9 @@ pub struct SessionOptions {
     pub mode: Mode,
     /// Candidates that score under it are weak. A share or a guarantee is for hybrid mode only.
     pub threshold: Threshold,
+    /// Moves the threshold while the session goes on, so that this is held; in hybrid mode, without a
+    /// guarantee. `threshold` is where it begins: by default where the calibration expects the share.
+    pub hold: Option<Hold>,
     /// Once spent, candidates are kept, marked as fallback. A consult that has begun may overshoot it.
     pub budget: Budget,
     /// Tokens taken from one consult at most, 1 to 1024.
@@ -40,6 +44,7 @@ impl Default for SessionOptions {
         SessionOptions {
             mode: Mode::default(),
             threshold: Threshold::Default,
+            hold: None,
             budget: Budget::default(),
             burst: 1,
             consult_deadline: Duration::from_secs(2),
@@ -56,10 +61,11 @@ impl SessionOptions {
     /// `reward`: the calibration of the score in use. Other errors: those of [`Threshold::resolve`].
     pub(super) fn policy(&self, reward: Option<&RewardInfo>) -> Result<Policy> {
         let promises = matches!(self.threshold, Threshold::Share(_) | Threshold::Guarantee(_));
-        ensure(!promises || self.mode == Mode::Hybrid, || {
-            "a share or a guarantee is for the mode hybrid; no other mode compares scores".into()
+        ensure(self.mode == Mode::Hybrid || !(promises || self.hold.is_some()), || {
+            "a share, a guarantee or a held budget is for the mode hybrid; no other mode compares scores"
+                .into()
         })?;
-        let threshold = self.threshold.resolve(reward)?;
+        let threshold = self.first_threshold(reward)?;
         ensure((1..=MAX_BURST).contains(&self.burst), || {
             format!("burst is {}, but must be 1 to {MAX_BURST}", self.burst)
         })?;
@@ -77,6 +83,22 @@ impl SessionOptions {
         }
         Ok(Policy { mode: self.mode, threshold, budget: self.budget, burst: self.burst })
     }
+
+    fn first_threshold(&self, reward: Option<&RewardInfo>) -> Result<f32> {
+        if let Some(hold) = self.hold {
+            hold.check()?;
+            ensure(!matches!(self.threshold, Threshold::Guarantee(_)), || {
+                "a guarantee fixes the threshold, a held budget moves it: ask for one of them"
+                    .into()
+            })?;
+        }
+        match (self.hold, self.threshold) {
+            (Some(Hold::Share(share)), Threshold::Default) if reward.is_some() => {
+                Threshold::Share(share).resolve(reward)
+            }
+            _ => self.threshold.resolve(reward),
+        }
+    }
 }
 
 fn ensure(ok: bool, text: impl FnOnce() -> String) -> Result<()> {
@@ -86,6 +108,7 @@ fn ensure(ok: bool, text: impl FnOnce() -> String) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reward::Guarantee;
 
     #[test]
     fn ranges() {
@@ -99,6 +122,12 @@ mod tests {
             ("threshold", |o| o.threshold = Threshold::At(f32::NAN)),
             ("mode hybrid", |o| {
                 (o.mode, o.threshold) = (Mode::LocalOnly, Threshold::Share(0.2));
+            }),
+            ("mode hybrid", |o| (o.mode, o.hold) = (Mode::CloudFirst, Some(Hold::Share(0.2)))),
+            ("share to hold", |o| o.hold = Some(Hold::Share(1.0))),
+            ("one of them", |o| {
+                o.hold = Some(Hold::Share(0.2));
+                o.threshold = Threshold::Guarantee(Guarantee::OnAverage { risk: 0.1 });
             }),
             ("burst", |o| o.burst = 0),
             ("burst", |o| o.burst = 1025),

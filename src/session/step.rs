@@ -6,6 +6,7 @@ use super::answer::tokens_of;
 use super::proposer::Proposal;
 use super::{Clock, Session};
 use crate::consult::{Cost, Failure, Request};
+use crate::controller::{Controller, Writer};
 use crate::error::{Error, Result};
 use crate::policy::{Decision, Reason, Situation, decide};
 
@@ -153,11 +154,13 @@ impl Session {
     }
 
     fn decide(&self, proposal: &Proposal) -> Decision {
+        let now = (self.clock.elapsed)();
         let situation = Situation {
             score: proposal.score,
             spent: self.stats.spent(self.cloud_tokens),
             breaker: self.breaker.state(),
-            now: (self.clock.elapsed)(),
+            now,
+            hour_spent: self.controller.is_some_and(|controller| controller.is_spent(now)),
             cloud: self.cloud.is_some(),
             clock_set: (self.clock.is_set)(),
             safe_boundary: self.shares_vocabulary() || self.context.is_text(),
@@ -179,6 +182,7 @@ impl Session {
     fn consult(&mut self, burst: u32, reason: Reason, candidate: u32) -> Result<Outcome> {
         let (tokens, cost) = self.ask(burst);
         self.stats.count_consult(&cost, tokens.is_err());
+        self.control(|controller, now| controller.consulted(now, &cost));
         let outcome = match tokens {
             Ok(mut tokens) => {
                 self.breaker.success();
@@ -244,7 +248,16 @@ impl Session {
             end: self.end,
         };
         self.stats.count_step(&step);
+        self.control(|controller, now| controller.wrote(now, writer(step.source)));
         Ok(step)
+    }
+
+    /// Lets the controller, if there is one, set the threshold.
+    fn control(&mut self, next: impl FnOnce(&Controller, Duration) -> Controller) {
+        if let Some(controller) = &mut self.controller {
+            *controller = next(controller, (self.clock.elapsed)());
+            self.policy.threshold = controller.threshold();
+        }
     }
 
     /// What may be shown once `token` has come; notes the end.
@@ -263,6 +276,14 @@ impl Session {
             self.queue.clear();
         }
         text
+    }
+}
+
+fn writer(source: Source) -> Writer {
+    match source {
+        Source::Local => Writer::Slm,
+        Source::Cloud | Source::Cached => Writer::Cloud,
+        Source::Fallback => Writer::Fallback,
     }
 }
 

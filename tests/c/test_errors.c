@@ -144,6 +144,10 @@ static void options(const hybrid_model *model) {
   CHECK_OPTION((o.threshold = 0.5f, o.target_share = 0.2f), "only one of");
   CHECK_OPTION((o.mode = HYBRID_MODE_LOCAL_ONLY, o.target_share = 0.2f), "mode hybrid");
   CHECK_OPTION(o.target_share = 1.5f, "share of cloud tokens is 1.5");
+  CHECK_OPTION(o.hold = 9, "hold is 9");
+  CHECK_OPTION((o.hold = HYBRID_HOLD_SHARE, o.hold_limit = 1), "share to hold is 1");
+  CHECK_OPTION(o.hold = HYBRID_HOLD_CALLS_PER_HOUR, "budget of an hour is 0");
+  CHECK_OPTION((o.hold = HYBRID_HOLD_MONEY_PER_HOUR, o.hold_limit = 1), "prices of a token");
   CHECK_OPTION(o.burst = 0, "burst");
   CHECK_OPTION(o.consult_deadline_ms = 0, "deadline");
   CHECK_OPTION(o.temperature = -1, "temperature");

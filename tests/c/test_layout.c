@@ -30,7 +30,7 @@ FIELD(hybrid_model_info, has_chat_template, 68, 4);
 FIELD(hybrid_model_info, default_threshold, 72, 4);
 FIELD(hybrid_model_info, reserved, 76, 4);
 
-SIZE(hybrid_session_options, 128);
+SIZE(hybrid_session_options, 152);
 FIELD(hybrid_session_options, struct_size, 0, 8);
 FIELD(hybrid_session_options, stop_strings, 8, 8);
 FIELD(hybrid_session_options, stop_string_count, 16, 8);
@@ -54,7 +54,10 @@ FIELD(hybrid_session_options, reserved, 108, 4);
 FIELD(hybrid_session_options, target_share, 112, 4);
 FIELD(hybrid_session_options, guaranteed_risk, 116, 4);
 FIELD(hybrid_session_options, confidence, 120, 4);
-FIELD(hybrid_session_options, reserved2, 124, 4);
+FIELD(hybrid_session_options, hold, 124, 4);
+FIELD(hybrid_session_options, hold_limit, 128, 8);
+FIELD(hybrid_session_options, price_prompt_token, 136, 8);
+FIELD(hybrid_session_options, price_token, 144, 8);
 
 SIZE(hybrid_message, 16);
 FIELD(hybrid_message, role, 0, 8);

@@ -10,6 +10,7 @@ use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command, value_parser};
 use hybrid::bundle::{Bundle, Verify};
 use hybrid::cloud::{Cloud, CloudOptions, Roots, ServerKind};
 use hybrid::consult::Consult;
+use hybrid::controller::{Hold, Unit};
 use hybrid::policy::{Budget, Mode};
 use hybrid::reward::{Guarantee, ScoreKind, Threshold};
 use hybrid::sampler::SamplerOptions;
@@ -34,6 +35,21 @@ pub const SCORES: &[(&str, ScoreKind)] = &[
     ("random", ScoreKind::Random),
 ];
 
+#[derive(Clone, Copy)]
+enum Held {
+    Share,
+    Calls,
+    Bytes,
+    Money,
+}
+
+const HOLDS: &[(&str, Held)] = &[
+    ("share", Held::Share),
+    ("calls-per-hour", Held::Calls),
+    ("bytes-per-hour", Held::Bytes),
+    ("money-per-hour", Held::Money),
+];
+
 const KINDS: &[(&str, ServerKind)] =
     &[("openai", ServerKind::OpenAi), ("llama-cpp", ServerKind::LlamaCpp)];
 
@@ -47,6 +63,7 @@ pub fn command() -> Command {
     let real = |name, help| {
         text(name, "F", help).value_parser(value_parser!(f32)).allow_negative_numbers(true)
     };
+    let double = |name, help| text(name, "F", help).value_parser(value_parser!(f64));
     Command::new("run")
         .about("Generate text; on a terminal, the cloud's tokens are green, fallback is yellow")
         .after_help(format!(
@@ -77,6 +94,10 @@ pub fn command() -> Command {
         .group(ArgGroup::new("by").args(["threshold", "share", "guarantee"]))
         .arg(real("confidence", "Of the guarantee; 0: on average").default_value("0.95"))
         .arg(choice("score", SCORES, "What scores candidates").default_value("auto"))
+        .arg(choice("hold", HOLDS, "Move the threshold so that --hold-limit is held"))
+        .arg(double("hold-limit", "The share, or how much an hour may cost").requires("hold"))
+        .arg(double("price-prompt-token", "For money-per-hour").default_value("0"))
+        .arg(double("price-token", "The same, of a token of the answer").default_value("0"))
         .arg(small("burst", "Tokens taken from one consult at most").default_value("1"))
         .arg(number("deadline-ms", "Time for one whole consult").default_value("2000"))
         .arg(number("budget-calls", "Consults at most"))
@@ -226,6 +247,7 @@ fn session_options(arguments: &ArgMatches) -> Result<SessionOptions> {
     Ok(SessionOptions {
         mode: chosen(arguments, "mode", MODES)?,
         threshold: threshold(arguments)?,
+        hold: hold(arguments)?,
         budget: Budget {
             calls: limit("budget-calls"),
             tokens: limit("budget-tokens"),
@@ -263,6 +285,23 @@ fn threshold(arguments: &ArgMatches) -> Result<Threshold> {
         0.0 => Guarantee::OnAverage { risk },
         _ => Guarantee::Confident { risk, confidence },
     }))
+}
+
+fn hold(arguments: &ArgMatches) -> Result<Option<Hold>> {
+    if !arguments.contains_id("hold") {
+        return Ok(None);
+    }
+    let limit = get(arguments, "hold-limit")?;
+    let unit = match chosen(arguments, "hold", HOLDS)? {
+        Held::Share => return Ok(Some(Hold::Share(limit as f32))),
+        Held::Calls => Unit::Calls,
+        Held::Bytes => Unit::Bytes,
+        Held::Money => Unit::Money {
+            prompt_token: get(arguments, "price-prompt-token")?,
+            token: get(arguments, "price-token")?,
+        },
+    };
+    Ok(Some(Hold::PerHour { limit, unit }))
 }
 
 /// An option that is one of a few names.
@@ -323,6 +362,13 @@ mod tests {
         let guarantee = Guarantee::OnAverage { risk: 0.1 };
         assert_eq!(by("--guarantee 0.1 --confidence 0"), Threshold::Guarantee(guarantee));
         assert!(parse("run b --chat hi --share 0.2 --threshold 0.5").is_err());
+        let held = |line: &str| hold(&parse(&format!("run b --chat hi {line}")).unwrap());
+        let money = Unit::Money { prompt_token: 1e-6, token: 0.0 };
+        let line = "--hold money-per-hour --hold-limit 2 --price-prompt-token 1e-6";
+        assert_eq!(held(line).unwrap(), Some(Hold::PerHour { limit: 2.0, unit: money }));
+        let share = held("--hold share --hold-limit 0.5").unwrap();
+        assert_eq!(share, Some(Hold::Share(0.5)));
+        assert!(held("--hold share").is_err(), "no limit");
         let bad = ["run b", "run b --prompt x --chat y", "run b --prompt x --mode no"];
         for line in bad.into_iter().chain(["run b --prompt x --system s", "run --prompt x"]) {
             assert!(parse(line).is_err(), "{line}");

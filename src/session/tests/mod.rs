@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::consult::{Answer, Continuation, Failure};
+use crate::controller::{Hold, Unit};
 use crate::policy::{Budget, Reason};
 use crate::sampler::SamplerOptions;
 use crate::tokens::example::*;
@@ -214,6 +215,39 @@ fn budgets() {
         let written = steps.iter().filter(|step| step.source == Source::Cloud).count() as u64;
         assert!(budget.tokens.is_none_or(|tokens| written == tokens), "{written}");
     }
+}
+
+/// The score is a fixed random number of the context, and the cloud writes two tokens at a time.
+#[test]
+fn a_share_is_held_in_a_session() {
+    let cloud = FakeCloud::new(true, always(ids(&[byte(b'x'), byte(b'y')])));
+    let mut bench = Bench::weak(endless(), &cloud);
+    bench.score = Arc::new(|f| (f.hidden[0] / (1 << 24) as f32).powi(2));
+    (bench.capacity, bench.options.burst) = (1001, 2);
+    bench.options.hold = Some(Hold::Share(0.3));
+    let mut session = bench.prompted();
+    steps(&mut session, 1000);
+    let (stats, threshold) = (session.stats(), session.threshold());
+    assert_eq!(stats.fallback, 0);
+    let share = stats.cloud as f64 / 1000.0;
+    assert!((share - 0.3).abs() < 0.02, "{share}");
+    // Of the scores' squares 30 % are under this; bursts make the share of tokens larger.
+    assert!(threshold > 0.0 && threshold < 0.09, "{threshold}");
+}
+
+#[test]
+fn an_hour_is_held_in_a_session() {
+    let cloud = FakeCloud::new(true, always(ids(&[byte(b'x')])));
+    let mut bench = Bench::weak(endless(), &cloud);
+    bench.options.hold = Some(Hold::PerHour { limit: 550.0, unit: Unit::Bytes });
+    let mut session = bench.prompted();
+    let got = steps(&mut session, 10);
+    assert_eq!(cloud.calls(), 5, "110 bytes each");
+    let last = got.last().unwrap();
+    assert_eq!((last.source, last.reason), (Source::Fallback, Reason::BudgetHour));
+    assert_eq!(session.peek().unwrap().reason, Reason::BudgetHour);
+    bench.millis.store(3_600_000, Relaxed);
+    assert_eq!(session.step().unwrap().reason, Reason::Weak, "the next hour");
 }
 
 #[test]
