@@ -92,7 +92,7 @@ impl Guarantee {
         let measured = reward.measured.as_ref().ok_or_else(|| {
             Error::Unsupported(
                 "a guarantee needs the counts of the calibration, which this bundle's table lacks; \
-                 `hybrid calibrate` adds them"
+                 `hybrid train` writes them"
                     .into(),
             )
         })?;
@@ -155,7 +155,7 @@ impl Guarantee {
         let (Guarantee::Confident { risk, .. } | Guarantee::OnAverage { risk }) = self;
         invalid(format!(
             "no threshold guarantees a risk of {risk}: the calibration, {} tokens of {} prompts, gives \
-             {best:.5} at best; ask for less, or run `hybrid calibrate` on more prompts",
+             {best:.5} at best; ask for less, or train with more validation prompts",
             measured.tokens, measured.prompts
         ))
     }
@@ -299,7 +299,7 @@ mod tests {
             (Share(0.2), None, "needs the calibration"),
             (Share(0.2), Some(&empty), "needs the calibration"),
             (confident(0.1, 0.9), None, "needs the calibration"),
-            (confident(0.1, 0.9), Some(&bare), "hybrid calibrate"),
+            (confident(0.1, 0.9), Some(&bare), "lacks"),
             (confident(0.0, 0.9), Some(&full), "risk is 0"),
             (confident(0.1, 1.0), Some(&full), "confidence is 1"),
             (confident(0.1, f32::NAN), Some(&full), "confidence is NaN"),
