@@ -1,8 +1,9 @@
 //! Threads that help the calling thread with one kernel at a time.
 //!
-//! [`Pool::run`] publishes a job, takes part in it and returns when all of it is done. Every thread
-//! takes the next part of what is left, so one that the system holds up takes fewer, and the caller
-//! waits only for workers that are in the middle of a part. The next kernel follows within
+//! [`Pool::run`] publishes a job, takes part in it and returns when all of it is done. Every thread has
+//! a share of its own, which it takes part by part, so that it reads on in order, and then takes from the
+//! ends of the others' shares: one that the system holds up does less, and the caller waits only for
+//! workers that are in the middle of a part. The next kernel follows within
 //! microseconds, so workers spin for a moment before they sleep. When other programs want the cores,
 //! waiting for workers and waking them costs more than they do; the caller measures that, and then
 //! works alone for a multiple of the time it lost.
@@ -12,7 +13,7 @@ use std::cell::UnsafeCell;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
-use std::sync::atomic::{AtomicU32, AtomicUsize};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -27,7 +28,7 @@ const SPINS: usize = 2500;
 const USUAL_LOSS: Duration = Duration::from_micros(100);
 /// A busy machine costs about this fraction at most, compared with one thread.
 const TOLERATED: u32 = 8;
-/// A part is this fraction of a thread's share of what is left, but not less than a grain.
+/// A part is this fraction of what is left of a share, but not less than a grain.
 const PARTS_PER_SHARE: usize = 4;
 /// Ample for the kernels, and small for firmware that locks all its memory.
 const STACK_BYTES: usize = 256 << 10;
@@ -64,7 +65,7 @@ impl Pool {
     /// Errors: those of [`Pool::check`]; [`Error::Model`] when the system refuses a thread.
     pub fn new(threads: usize) -> Result<Pool> {
         Self::check(threads)?;
-        let mut pool = Pool::default();
+        let mut pool = Pool::with_shares(threads.max(1));
         // Threads inherit the mask of the one that starts them.
         let _blocked = (threads > 1).then(BlockedSignals::new);
         for number in 1..threads {
@@ -93,7 +94,7 @@ impl Pool {
     /// the caller's thread. A panic in `work` goes on in the caller, once no thread uses `work` any
     /// more.
     pub fn run<F: Fn(usize, Range<usize>) + Sync>(&self, items: usize, grain: usize, work: &F) {
-        let sharable = !self.workers.is_empty() && items > grain;
+        let sharable = !self.workers.is_empty() && items > grain && items <= Share::MOST;
         let Some(mut turn) = sharable.then(|| self.turn()).flatten() else {
             return work(0, 0..items);
         };
@@ -101,12 +102,11 @@ impl Pool {
         if start < turn.alone_until {
             return work(0, 0..items);
         }
-        let divisor = PARTS_PER_SHARE * self.threads();
         let data = std::ptr::from_ref(work).cast();
-        let job = Job { data, call: call::<F>, items, grain, divisor };
+        let job = Job { data, call: call::<F>, items, grain: grain.max(1) };
         let published = Published::new(&self.shared, job);
         let began = Instant::now();
-        job.take_parts(0, &self.shared.next.0);
+        job.take_parts(0, &self.shared.shares);
         let worked = began.elapsed();
         let panic = published.finish();
         let end = Instant::now();
@@ -117,6 +117,14 @@ impl Pool {
         if let Some(panic) = panic {
             resume_unwind(panic);
         }
+    }
+
+    /// Without workers yet.
+    fn with_shares(threads: usize) -> Pool {
+        let shares = (0..threads).map(|_| Apart::default()).collect();
+        let shared = Arc::new(Shared { shares, ..Shared::default() });
+        let turn = Mutex::new(Turn { alone_until: Instant::now() });
+        Pool { shared, workers: Vec::new(), turn }
     }
 
     /// The right to use the workers; none while somebody else has it.
@@ -133,8 +141,7 @@ impl Pool {
 impl Default for Pool {
     /// The caller's thread alone.
     fn default() -> Self {
-        let turn = Mutex::new(Turn { alone_until: Instant::now() });
-        Pool { shared: Arc::default(), workers: Vec::new(), turn }
+        Pool::with_shares(1)
     }
 }
 
@@ -156,7 +163,6 @@ struct Job {
     call: unsafe fn(*const (), usize, Range<usize>),
     items: usize,
     grain: usize,
-    divisor: usize,
 }
 
 /// # Safety
@@ -170,21 +176,76 @@ unsafe fn call<F: Fn(usize, Range<usize>)>(data: *const (), thread: usize, items
 impl Job {
     /// Works until nothing is left. Only for the caller and for workers that have joined: the closure
     /// lives as long as they are at it.
-    fn take_parts(&self, thread: usize, next: &AtomicUsize) {
-        let mut start = next.load(Relaxed);
-        while start < self.items {
-            let left = self.items - start;
-            let end = start + self.grain.max(left / self.divisor).clamp(1, left);
-            start = match next.compare_exchange_weak(start, end, Relaxed, Relaxed) {
-                Ok(_) => {
-                    // SAFETY: see above; the closure is `Sync`.
-                    unsafe { (self.call)(self.data, thread, start..end) };
-                    next.load(Relaxed)
-                }
-                Err(taken) => taken,
-            };
+    fn take_parts(&self, thread: usize, shares: &[Apart<Share>]) {
+        let (before, from_own) = shares.split_at(thread);
+        for (ix, share) in from_own.iter().chain(before).enumerate() {
+            let end = if ix == 0 { End::Front } else { End::Back };
+            while let Some(part) = share.0.take(end, self.grain) {
+                // SAFETY: see above; the closure is `Sync`.
+                unsafe { (self.call)(self.data, thread, part) };
+            }
         }
     }
+
+    /// Gives every thread its share, and the last ones nothing where it would be less than a grain.
+    fn deal(&self, shares: &[Apart<Share>]) {
+        let count = (self.items / self.grain).clamp(1, shares.len());
+        let at = |ix: usize| (self.items as u64 * ix.min(count) as u64 / count as u64) as usize;
+        for (ix, share) in shares.iter().enumerate() {
+            share.0.set(at(ix)..at(ix + 1));
+        }
+    }
+}
+
+/// The items of a thread's share that nobody has taken: start and end in one number.
+#[derive(Default)]
+struct Share(AtomicU64);
+
+/// From where a part of a share is taken.
+#[derive(Clone, Copy)]
+enum End {
+    /// By its own thread.
+    Front,
+    /// By the others.
+    Back,
+}
+
+impl Share {
+    /// Items that can be shared at most.
+    const MOST: usize = u32::MAX as usize;
+
+    fn set(&self, items: Range<usize>) {
+        self.0.store(pack(items), Relaxed);
+    }
+
+    fn take(&self, end: End, grain: usize) -> Option<Range<usize>> {
+        let mut packed = self.0.load(Relaxed);
+        loop {
+            let left = unpack(packed);
+            if left.is_empty() {
+                return None;
+            }
+            let count = grain.max(left.len() / PARTS_PER_SHARE);
+            // What is less than a grain goes with the part before it.
+            let count = if left.len() < count + grain { left.len() } else { count };
+            let (part, rest) = match end {
+                End::Front => (left.start..left.start + count, left.start + count..left.end),
+                End::Back => (left.end - count..left.end, left.start..left.end - count),
+            };
+            match self.0.compare_exchange_weak(packed, pack(rest), Relaxed, Relaxed) {
+                Ok(_) => return Some(part),
+                Err(changed) => packed = changed,
+            }
+        }
+    }
+}
+
+fn pack(items: Range<usize>) -> u64 {
+    (items.start as u64) << 32 | items.end as u64
+}
+
+fn unpack(packed: u64) -> Range<usize> {
+    (packed >> 32) as usize..(packed & 0xffff_ffff) as usize
 }
 
 /// The bits of [`Shared::state`]: how many workers have joined the job, ...
@@ -209,8 +270,8 @@ struct Shared {
     /// What workers watch. Only an open job can be joined, and only while it is open or joined is
     /// `job` in use.
     state: Apart<AtomicU32>,
-    /// The first item that nobody has taken.
-    next: Apart<AtomicUsize>,
+    /// One for each thread, the caller's first.
+    shares: Vec<Apart<Share>>,
     job: UnsafeCell<Option<Job>>,
     panic: Mutex<Option<Panic>>,
     /// Guards the two conditions.
@@ -250,7 +311,7 @@ impl Shared {
             done = state / NUMBER;
             // SAFETY: joined, so the caller that wrote it waits before it writes again.
             if let Some(job) = unsafe { *self.job.get() } {
-                let take_parts = AssertUnwindSafe(|| job.take_parts(thread, &self.next.0));
+                let take_parts = AssertUnwindSafe(|| job.take_parts(thread, &self.shares));
                 if let Err(panic) = catch_unwind(take_parts) {
                     self.note(panic);
                 }
@@ -297,7 +358,12 @@ impl Shared {
     fn note(&self, panic: Panic) {
         *self.panic.lock().unwrap_or_else(PoisonError::into_inner) = Some(panic);
         self.state.0.fetch_or(PANICKED, Relaxed);
-        self.next.0.store(usize::MAX, Relaxed);
+        self.take_back();
+    }
+
+    /// Leaves nothing to be taken.
+    fn take_back(&self) {
+        self.shares.iter().for_each(|share| share.0.set(0..0));
     }
 
     /// A worker's last act in a job.
@@ -335,7 +401,7 @@ impl<'a> Published<'a> {
     fn new(shared: &'a Shared, job: Job) -> Self {
         // SAFETY: nobody is joined, and nobody can join before the job is open.
         unsafe { *shared.job.get() = Some(job) };
-        shared.next.0.store(0, Relaxed);
+        job.deal(&shared.shares);
         let number = (shared.state.0.load(Relaxed) / NUMBER).wrapping_add(1);
         shared.state.0.store(number.wrapping_mul(NUMBER) | OPEN, SeqCst);
         shared.wake_sleepers();
@@ -354,7 +420,7 @@ impl<'a> Published<'a> {
 
 impl Drop for Published<'_> {
     fn drop(&mut self) {
-        self.0.next.0.store(usize::MAX, Relaxed);
+        self.0.take_back();
         self.0.close();
     }
 }
