@@ -31,6 +31,7 @@ pub fn top(logits: &[f32]) -> [f32; TOP] {
     top
 }
 
+#[inline(always)]
 fn max(values: &[f32]) -> f32 {
     let (chunks, rest) = values.as_chunks::<LANES>();
     let mut lanes = [f32::NEG_INFINITY; LANES];

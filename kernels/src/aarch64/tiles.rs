@@ -70,11 +70,11 @@ unsafe fn multiply<C: Code, D: Dot, const M: usize>(
     let mut sums = [Neon::load(&out.bias(index)); M];
     let acts = panel.blocks.as_chunks::<M>().0.as_chunks::<2>().0;
     for (group, acts) in tile.chunks_exact(C::LINES).zip(acts) {
-        for block in 0..2 {
-            // Spelt out: the compiler does not unroll a loop of this size.
-            eight_rows::<C, D, M, 0>(group, block, &acts[block], &mut sums);
-            eight_rows::<C, D, M, 1>(group, block, &acts[block], &mut sums);
-        }
+        // Spelt out: the compiler does not unroll a loop of this size.
+        eight_rows::<C, D, M, 0>(group, 0, &acts[0], &mut sums);
+        eight_rows::<C, D, M, 1>(group, 0, &acts[0], &mut sums);
+        eight_rows::<C, D, M, 0>(group, 1, &acts[1], &mut sums);
+        eight_rows::<C, D, M, 1>(group, 1, &acts[1], &mut sums);
     }
     for row in 0..M {
         // SAFETY: the caller gave this tile to this call alone.
