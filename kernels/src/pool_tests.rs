@@ -92,19 +92,29 @@ fn workers_help() {
 }
 
 #[test]
-fn callers_at_the_same_time_and_calls_within_calls_work_alone() {
+fn a_call_within_a_call_works_alone() {
+    let pool = Pool::new(3).unwrap();
+    for _ in 0..500 {
+        pool.run(6, 1, &|_, outer: Range<usize>| {
+            let all = Mutex::new(Vec::new());
+            pool.run(5, 1, &|thread, inner: Range<usize>| {
+                all.lock().unwrap().push((thread, inner));
+            });
+            assert_eq!(all.into_inner().unwrap(), [(0, 0..5)], "in {outer:?}");
+        });
+    }
+}
+
+/// Who finds the workers taken works alone; its calls within the call may find them free.
+#[test]
+fn callers_at_the_same_time_do_not_wait_for_each_other() {
     let pool = Pool::new(3).unwrap();
     thread::scope(|scope| {
         for _ in 0..3 {
             scope.spawn(|| {
                 for _ in 0..500 {
-                    pool.run(6, 1, &|_, outer: Range<usize>| {
-                        let all = Mutex::new(Vec::new());
-                        pool.run(5, 1, &|thread, inner: Range<usize>| {
-                            all.lock().unwrap().push((thread, inner));
-                        });
-                        assert_eq!(all.into_inner().unwrap(), [(0, 0..5)], "in {outer:?}");
-                    });
+                    pool.run(6, 1, &|_, _| assert_eq!(counts(&pool, 5, 1), [1; 5]));
+                    assert_eq!(counts(&pool, 40, 1), [1; 40]);
                 }
             });
         }
