@@ -17,7 +17,7 @@ use hybrid::slm::{Rows, perplexity};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-const LIMIT: f64 = 0.01;
+const LIMIT: f64 = 0.005;
 
 #[derive(Deserialize)]
 struct Reference {

@@ -21,7 +21,7 @@ import llama_cpp
 import numpy as np
 
 WINDOW = 512  # tokens of a perplexity window
-TEXT_TOKENS = 4096  # tokens of the perplexity text: whole windows only
+TEXT_TOKENS = 8704  # tokens of the perplexity text: whole windows only
 GREEDY_TOKENS = 48
 
 
