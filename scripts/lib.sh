@@ -219,8 +219,8 @@ build_archive() {
 
 # shipped_flags TRIPLE PROFILE: no path of this machine gets into what ships, so that it is equal wherever it is built.
 # The sources must be there before, since their folders are part of the flags. No tables for panics that unwind where
-# none does. Where they do, each function has 28 to 40 bytes of them, and code that repeats moves into a function of
-# its own only if that saves more.
+# none does. Where they do, a function has some 34 bytes of them, and code that repeats moves into a function of its
+# own only if that saves about as much.
 shipped_flags() {
   local folder map=(--remap-path-prefix="$ROOT"=/libhybrid)
   case $2 in

@@ -2,98 +2,21 @@
 //! where the SLM is sure, and with a bundle in the server's place.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::sync::Arc;
 
-use hybrid::Cancel;
-use hybrid::sampler::{Sampler, SamplerOptions, logit_stats};
 use hybrid::session::{Model, ModelOptions};
-use hybrid::slm::Rows;
 use serde_json::{Value, json};
 use temp_dir::TempDir;
 
+#[path = "support/cloud_llm.rs"]
+mod cloud_llm;
 #[path = "support/gguf.rs"]
 #[allow(dead_code)]
 mod gguf;
 mod support;
 
-use support::{Identity, Reaction, Recorded, Server};
-
-/// Exit status, stdout, stderr.
-fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_hybrid")).args(arguments).output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (output.status.code(), text(output.stdout), text(output.stderr))
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().unwrap()
-}
-
-fn pack(temp: &TempDir) -> PathBuf {
-    let (model, bundle) = (temp.child("model.gguf"), temp.child("bundle"));
-    let mut file = gguf::Model::new("qwen2").file();
-    let template = "{% for message in messages %}{{ message.content }}{% endfor %}";
-    file.set("tokenizer.chat_template", gguf::Value::Text(template.into()));
-    fs::write(&model, file.bytes()).unwrap();
-    let (status, _, err) = run(&["pack", text(&model), "-o", text(&bundle)]);
-    assert_eq!((status, err.as_str()), (Some(0), ""));
-    bundle
-}
-
-/// The SLM's token after `ids` and its log-probability.
-fn candidate(model: &Model, ids: &[u32]) -> (u32, f32) {
-    let mut state = model.slm.spawn(0).unwrap();
-    let logits = state.feed(ids, Rows::Last, &Cancel::new()).unwrap().logits;
-    let token = Sampler::new(SamplerOptions::default()).unwrap().sample(&logits, ids).unwrap();
-    (token, logit_stats(&logits, token).log_p)
-}
-
-/// The log-probability under which the LLM disagrees: a fifth of the texts'.
-fn limit(model: &Model) -> f32 {
-    let mut all: Vec<f32> = (0..50u32)
-        .map(|i| candidate(model, &[(i * 7) % 200 + 1, (i * 31) % 200 + 1, i + 1]).1)
-        .collect();
-    all.sort_by(f32::total_cmp);
-    all[10]
-}
-
-/// llama.cpp's server as far as a client needs it. Its LLM never ends.
-fn server(model: Arc<Model>) -> Server {
-    let limit = limit(&model);
-    Server::start(&Identity::good(), move |request: &Recorded| {
-        let body = request.json();
-        let ids = |value: &Value| serde_json::from_value::<Vec<u32>>(value.clone()).unwrap();
-        let answer = match request.path.as_str() {
-            "/tokenize" => {
-                let special = body["parse_special"] == true;
-                json!({ "tokens": model.tokens.encode(body["content"].as_str().unwrap(), special).unwrap() })
-            }
-            "/detokenize" => {
-                let bytes = model.tokens.bytes_of(&ids(&body["tokens"]));
-                json!({ "content": String::from_utf8(bytes).unwrap() })
-            }
-            "/completion" => complete(&model, limit, ids(&body["prompt"]), &body["n_predict"]),
-            path => panic!("{path}"),
-        };
-        Reaction::json(200, &answer.to_string())
-    })
-}
-
-fn complete(model: &Model, limit: f32, mut ids: Vec<u32>, burst: &Value) -> Value {
-    let mut tokens = Vec::new();
-    while tokens.len() < burst.as_u64().unwrap() as usize && ids.len() <= model.slm.context_limit()
-    {
-        let (token, log_p) = candidate(model, &ids);
-        let other = u32::from(if token == u32::from(b'x') { b'y' } else { b'x' });
-        let token = if log_p < limit || model.tokens.is_stop(token) { other } else { token };
-        tokens.push(token);
-        ids.push(token);
-    }
-    let content = String::from_utf8_lossy(&model.tokens.bytes_of(&tokens)).into_owned();
-    json!({ "content": content, "tokens": tokens, "stop_type": "limit" })
-}
+use cloud_llm::{limit, pack, run, server, text};
 
 fn prompts(splits: &[&str]) -> String {
     let line = |(i, split): (usize, &&str)| {
@@ -120,12 +43,12 @@ fn sum(file: &Path, gate: &str, burst: u64) -> Value {
 #[test]
 fn gates_are_measured_over_tls_and_remembered() {
     let temp = TempDir::new().unwrap();
-    let bundle = pack(&temp);
+    let bundle = pack(&temp, "bundle", 2);
     let model = Arc::new(Model::open(&bundle, ModelOptions::default()).unwrap());
     let (file, ca) = (temp.child("prompts.jsonl"), temp.child("ca.pem"));
     let (cache, out) = (temp.child("cache"), temp.child("out.jsonl"));
     fs::write(&file, prompts(&["test", "test", "validation", "test", "train"])).unwrap();
-    let server = server(model.clone());
+    let server = server(model.clone(), model.slm.context_limit() + 2);
     fs::write(&ca, server.ca_pem()).unwrap();
     let threshold = limit(&model).exp().to_string();
 
@@ -181,7 +104,7 @@ fn gates_are_measured_over_tls_and_remembered() {
 #[test]
 fn a_bundle_is_the_cloud() {
     let temp = TempDir::new().unwrap();
-    let bundle = pack(&temp);
+    let bundle = pack(&temp, "bundle", 2);
     let (file, out) = (temp.child("prompts.jsonl"), temp.child("out.jsonl"));
     fs::write(&file, prompts(&["test", "test", "validation"])).unwrap();
     let common = ["eval", text(&bundle), "--prompts", text(&file), "--cloud-model", "toy"];

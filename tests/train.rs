@@ -4,107 +4,27 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 
-use hybrid::Cancel;
 use hybrid::bundle::{Bundle, Verify};
 use hybrid::reward::{ScoreKind, Scorer};
-use hybrid::sampler::{Sampler, SamplerOptions, logit_stats};
 use hybrid::session::{Model, ModelOptions};
-use hybrid::slm::Rows;
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
 use temp_dir::TempDir;
 
+#[path = "support/cloud_llm.rs"]
+mod cloud_llm;
 #[path = "support/gguf.rs"]
 #[allow(dead_code)]
 mod gguf;
 mod support;
 
-use support::{Identity, Reaction, Recorded, Server};
+use cloud_llm::{pack, run, server, text};
+use support::{Identity, Reaction, Server};
 
 /// Prompt and answer together.
 const LENGTH: usize = 40;
-
-/// Exit status, stdout, stderr.
-fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_hybrid")).args(arguments).output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (output.status.code(), text(output.stdout), text(output.stderr))
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().unwrap()
-}
-
-/// Packs a small model; another `heads` makes another file.
-fn pack(temp: &TempDir, name: &str, kv_heads: usize) -> std::path::PathBuf {
-    let (model, bundle) = (temp.child(format!("{name}.gguf")), temp.child(name));
-    let mut file = gguf::Model { kv_heads, ..gguf::Model::new("qwen2") }.file();
-    let template = "{% for message in messages %}{{ message.content }}{% endfor %}";
-    file.set("tokenizer.chat_template", gguf::Value::Text(template.into()));
-    fs::write(&model, file.bytes()).unwrap();
-    let (status, _, err) = run(&["pack", text(&model), "-o", text(&bundle)]);
-    assert_eq!((status, err.as_str()), (Some(0), ""));
-    bundle
-}
-
-/// The SLM's token after `ids` and its log-probability.
-fn candidate(model: &Model, ids: &[u32]) -> (u32, f32) {
-    let mut state = model.slm.spawn(0).unwrap();
-    let logits = state.feed(ids, Rows::Last, &Cancel::new()).unwrap().logits;
-    let token = Sampler::new(SamplerOptions::default()).unwrap().sample(&logits, ids).unwrap();
-    (token, logit_stats(&logits, token).log_p)
-}
-
-/// The log-probability under which the LLM disagrees: a fifth of the texts'.
-fn limit(model: &Model) -> f32 {
-    let mut all: Vec<f32> = (0..50u32)
-        .map(|i| candidate(model, &[(i * 7) % 200 + 1, (i * 31) % 200 + 1, i + 1]).1)
-        .collect();
-    all.sort_by(f32::total_cmp);
-    all[10]
-}
-
-fn server(model: Arc<Model>) -> Server {
-    let limit = limit(&model);
-    Server::start(&Identity::good(), move |request: &Recorded| {
-        let body = request.json();
-        let ids = |value: &Value| serde_json::from_value::<Vec<u32>>(value.clone()).unwrap();
-        let answer = match request.path.as_str() {
-            "/tokenize" => {
-                let special = body["parse_special"] == true;
-                let tokens = model.tokens.encode(body["content"].as_str().unwrap(), special);
-                json!({ "tokens": tokens.unwrap() })
-            }
-            "/detokenize" => {
-                let bytes = model.tokens.bytes_of(&ids(&body["tokens"]));
-                json!({ "content": String::from_utf8(bytes).unwrap() })
-            }
-            "/completion" => complete(&model, limit, ids(&body["prompt"]), &body["n_predict"]),
-            path => panic!("{path}"),
-        };
-        Reaction::json(200, &answer.to_string())
-    })
-}
-
-fn complete(model: &Model, limit: f32, mut ids: Vec<u32>, burst: &Value) -> Value {
-    let mut tokens = Vec::new();
-    while tokens.len() < burst.as_u64().unwrap() as usize && ids.len() + 1 < LENGTH {
-        let (token, log_p) = candidate(model, &ids);
-        let other = u32::from(if token == u32::from(b'x') { b'y' } else { b'x' });
-        let token = if log_p < limit || model.tokens.is_stop(token) { other } else { token };
-        tokens.push(token);
-        ids.push(token);
-    }
-    let end = ids.len() + 1 >= LENGTH;
-    if end {
-        tokens.push(model.tokens.stop());
-    }
-    let content = String::from_utf8_lossy(&model.tokens.bytes_of(&tokens)).into_owned();
-    json!({ "content": content, "tokens": tokens, "stop_type": if end { "eos" } else { "limit" } })
-}
 
 /// Names and contents of a folder's files.
 fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
@@ -130,7 +50,7 @@ fn a_head_is_trained_over_tls_and_installed() {
     let (file, ca) = (temp.child("prompts.jsonl"), temp.child("ca.pem"));
     let (cache, records, out) = (temp.child("cache"), temp.child("records"), temp.child("head"));
     fs::write(&file, prompts(40)).unwrap();
-    let server = server(Arc::new(Model::open(&bundle, ModelOptions::default()).unwrap()));
+    let server = server(Arc::new(Model::open(&bundle, ModelOptions::default()).unwrap()), LENGTH);
     fs::write(&ca, server.ca_pem()).unwrap();
 
     let prompts = ["--prompts", text(&file), "--cloud-model", "toy", "--cache", text(&cache)];

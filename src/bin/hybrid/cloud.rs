@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
-use clap::{Arg, ArgMatches, builder::PossibleValuesParser, value_parser};
+use clap::{Arg, ArgMatches, builder::PossibleValuesParser};
 use hybrid::cloud::{Cloud, CloudOptions, Roots, ServerKind};
 use hybrid::session::Model;
+
+use crate::arguments::{path, text};
 
 /// How the cloud LLM is reached.
 pub fn cloud_arguments() -> [Arg; 5] {
@@ -22,14 +24,6 @@ pub fn cloud_arguments() -> [Arg; 5] {
         path("ca", "PEM", "Trust this CA instead of the system's"),
         path("token-file", "FILE", "File with the bearer token"),
     ]
-}
-
-fn text(name: &'static str, value: &'static str, help: &'static str) -> Arg {
-    Arg::new(name).long(name).value_name(value).help(help)
-}
-
-fn path(name: &'static str, value: &'static str, help: &'static str) -> Arg {
-    text(name, value, help).value_parser(value_parser!(PathBuf))
 }
 
 /// `None` where no URL is given.

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Arg, ArgMatches, Command, value_parser};
 
+mod arguments;
 mod bench;
 mod check;
 mod cloud;

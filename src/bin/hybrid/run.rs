@@ -17,6 +17,7 @@ use hybrid::sampler::SamplerOptions;
 use hybrid::session::{Model, Session, SessionOptions, Source, Stats, Step};
 use hybrid::tokens::Message;
 
+use crate::arguments::text;
 use crate::progress::Bytes;
 
 /// Read where `--token-file` is not given; an argument would show in the list of processes.
@@ -54,9 +55,6 @@ const KINDS: &[(&str, ServerKind)] =
     &[("openai", ServerKind::OpenAi), ("llama-cpp", ServerKind::LlamaCpp)];
 
 pub fn command() -> Command {
-    let text = |name: &'static str, value: &'static str, help: &'static str| {
-        Arg::new(name).long(name).value_name(value).help(help)
-    };
     let file = |name, help| text(name, "FILE", help).value_parser(value_parser!(PathBuf));
     let number = |name, help| text(name, "N", help).value_parser(value_parser!(u64));
     let small = |name, help| text(name, "N", help).value_parser(value_parser!(u32));

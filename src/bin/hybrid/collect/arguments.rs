@@ -7,6 +7,7 @@ use clap::{Arg, ArgGroup, ArgMatches, Command, builder::PossibleValuesParser, va
 use hybrid::cloud::CloudOptions;
 use hybrid::sampler::SamplerOptions;
 
+use crate::arguments::{path, text};
 use crate::cloud::{cache, cloud, cloud_arguments};
 use crate::train::Split;
 
@@ -60,14 +61,6 @@ pub fn command() -> Command {
                 .value_parser(value_parser!(u32).range(1..)),
         )
         .arg(crate::threads())
-}
-
-pub fn text(name: &'static str, value: &'static str, help: &'static str) -> Arg {
-    Arg::new(name).long(name).value_name(value).help(help)
-}
-
-pub fn path(name: &'static str, value: &'static str, help: &'static str) -> Arg {
-    text(name, value, help).value_parser(value_parser!(PathBuf))
 }
 
 /// Who writes the paths.

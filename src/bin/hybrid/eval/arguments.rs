@@ -8,6 +8,7 @@ use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command, value_parser};
 use hybrid::cloud::CloudOptions;
 use hybrid::reward::ScoreKind;
 
+use crate::arguments::{path, text};
 use crate::cloud::{cache, cloud, cloud_arguments};
 use crate::run::SCORES;
 
@@ -66,14 +67,6 @@ pub fn command() -> Command {
         .next_help_heading("Prices, per million tokens")
         .arg(price("price-prompt", "Of prompt tokens").default_value("0"))
         .arg(price("price-token", "Of the cloud LLM's tokens").default_value("0"))
-}
-
-fn text(name: &'static str, value: &'static str, help: &'static str) -> Arg {
-    Arg::new(name).long(name).value_name(value).help(help)
-}
-
-fn path(name: &'static str, value: &'static str, help: &'static str) -> Arg {
-    text(name, value, help).value_parser(value_parser!(PathBuf))
 }
 
 /// The checked command line.

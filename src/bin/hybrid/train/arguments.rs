@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Result, ensure};
 use clap::{Arg, ArgAction, ArgMatches, Command, builder::PossibleValuesParser, value_parser};
 
-use crate::collect::arguments::{path, text};
+use crate::arguments::{path, text};
 
 pub fn command() -> Command {
     Command::new("train")

@@ -1,0 +1,99 @@
+//! An LLM for the tests of the tool, behind a TLS server of our own: it agrees with the SLM exactly where the SLM is
+//! sure.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use hybrid::Cancel;
+use hybrid::sampler::{Sampler, SamplerOptions, logit_stats};
+use hybrid::session::Model;
+use hybrid::slm::Rows;
+use serde_json::{Value, json};
+use temp_dir::TempDir;
+
+use super::gguf;
+use super::support::{Identity, Reaction, Recorded, Server};
+
+/// Runs the tool. Exit status, stdout, stderr.
+pub fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_hybrid")).args(arguments).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+pub fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// Packs a small model; another `heads` makes another file.
+pub fn pack(temp: &TempDir, name: &str, kv_heads: usize) -> PathBuf {
+    let (model, bundle) = (temp.child(format!("{name}.gguf")), temp.child(name));
+    let mut file = gguf::Model { kv_heads, ..gguf::Model::new("qwen2") }.file();
+    let template = "{% for message in messages %}{{ message.content }}{% endfor %}";
+    file.set("tokenizer.chat_template", gguf::Value::Text(template.into()));
+    fs::write(&model, file.bytes()).unwrap();
+    let (status, _, err) = run(&["pack", text(&model), "-o", text(&bundle)]);
+    assert_eq!((status, err.as_str()), (Some(0), ""));
+    bundle
+}
+
+/// The SLM's token after `ids` and its log-probability.
+fn candidate(model: &Model, ids: &[u32]) -> (u32, f32) {
+    let mut state = model.slm.spawn(0).unwrap();
+    let logits = state.feed(ids, Rows::Last, &Cancel::new()).unwrap().logits;
+    let token = Sampler::new(SamplerOptions::default()).unwrap().sample(&logits, ids).unwrap();
+    (token, logit_stats(&logits, token).log_p)
+}
+
+/// The log-probability under which the LLM disagrees: a fifth of the texts'.
+pub fn limit(model: &Model) -> f32 {
+    let mut all: Vec<f32> = (0..50u32)
+        .map(|i| candidate(model, &[(i * 7) % 200 + 1, (i * 31) % 200 + 1, i + 1]).1)
+        .collect();
+    all.sort_by(f32::total_cmp);
+    all[10]
+}
+
+/// llama.cpp's server as far as a client needs it. Its LLM ends a text when `length` tokens, the prompt's among them, are there.
+pub fn server(model: Arc<Model>, length: usize) -> Server {
+    let limit = limit(&model);
+    Server::start(&Identity::good(), move |request: &Recorded| {
+        let body = request.json();
+        let ids = |value: &Value| serde_json::from_value::<Vec<u32>>(value.clone()).unwrap();
+        let answer = match request.path.as_str() {
+            "/tokenize" => {
+                let special = body["parse_special"] == true;
+                let tokens = model.tokens.encode(body["content"].as_str().unwrap(), special);
+                json!({ "tokens": tokens.unwrap() })
+            }
+            "/detokenize" => {
+                let bytes = model.tokens.bytes_of(&ids(&body["tokens"]));
+                json!({ "content": String::from_utf8(bytes).unwrap() })
+            }
+            "/completion" => {
+                complete(&model, limit, length, ids(&body["prompt"]), &body["n_predict"])
+            }
+            path => panic!("{path}"),
+        };
+        Reaction::json(200, &answer.to_string())
+    })
+}
+
+fn complete(model: &Model, limit: f32, length: usize, mut ids: Vec<u32>, burst: &Value) -> Value {
+    let mut tokens = Vec::new();
+    while tokens.len() < burst.as_u64().unwrap() as usize && ids.len() + 1 < length {
+        let (token, log_p) = candidate(model, &ids);
+        let other = u32::from(if token == u32::from(b'x') { b'y' } else { b'x' });
+        let token = if log_p < limit || model.tokens.is_stop(token) { other } else { token };
+        tokens.push(token);
+        ids.push(token);
+    }
+    let end = ids.len() + 1 >= length;
+    if end {
+        tokens.push(model.tokens.stop());
+    }
+    let content = String::from_utf8_lossy(&model.tokens.bytes_of(&tokens)).into_owned();
+    json!({ "content": content, "tokens": tokens, "stop_type": if end { "eos" } else { "limit" } })
+}
