@@ -198,6 +198,7 @@ impl hybrid_session_options {
                 bytes: limit(self.budget_bytes),
             },
             burst: self.burst,
+            hand_back: false,
             consult_deadline: Duration::from_millis(self.consult_deadline_ms.into()),
             score: score(self.score)?,
             sampler: SamplerOptions {

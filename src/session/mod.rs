@@ -6,7 +6,7 @@
 //! The context is the list of tokens that were prompted or handed out. Tokens that the SLM has not
 //! consumed yet are *pending*: they are fed in one batch when the next candidate is needed, so a
 //! burst from the cloud costs the SLM one batch. Tokens of a burst that were not handed out yet are
-//! not part of the context.
+//! not part of the context, also where the SLM has read them ahead.
 
 use std::collections::VecDeque;
 use std::collections::hash_map::RandomState;
@@ -100,6 +100,8 @@ pub struct Session {
     policy: Policy,
     /// Sets the policy's threshold.
     controller: Option<Controller>,
+    /// See [`SessionOptions::hand_back`].
+    hand_back: bool,
     consult_deadline: Duration,
     cancel: Cancel,
     clock: Clock,
@@ -111,8 +113,6 @@ pub struct Session {
     text: TextOut,
     end: End,
     breaker: Breaker,
-    /// Tokens of all the cloud's answers, for the budget.
-    cloud_tokens: u64,
     stats: Stats,
 }
 
@@ -209,6 +209,7 @@ impl Session {
             score_kind: parts.score_kind,
             policy,
             controller,
+            hand_back: options.hand_back,
             consult_deadline: options.consult_deadline,
             cancel: Cancel::new(),
             clock: parts.clock,
@@ -219,7 +220,6 @@ impl Session {
             text: TextOut::new(&options.stop_strings),
             end: End::None,
             breaker: Breaker::default(),
-            cloud_tokens: 0,
             stats: Stats::default(),
         })
     }

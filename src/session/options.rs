@@ -27,6 +27,10 @@ pub struct SessionOptions {
     pub budget: Budget,
     /// Tokens taken from one consult at most, 1 to 1024.
     pub burst: u32,
+    /// Compares bursts with what the SLM proposes: a token of a burst that is the SLM's candidate, and
+    /// scores at the threshold or over, counts as the SLM's own. Greedily, no text changes by it. In hybrid
+    /// mode.
+    pub hand_back: bool,
     /// The whole consult, connection and TLS included: over 0, at most ten minutes.
     pub consult_deadline: Duration,
     /// Computed in hybrid mode only.
@@ -47,6 +51,7 @@ impl Default for SessionOptions {
             hold: None,
             budget: Budget::default(),
             burst: 1,
+            hand_back: false,
             consult_deadline: Duration::from_secs(2),
             score: ScoreKind::default(),
             sampler: SamplerOptions::default(),
@@ -60,9 +65,12 @@ impl SessionOptions {
     /// The policy, once every option is in its range; `Err(InvalidArgument)` names the one that is not.
     /// `reward`: the calibration of the score in use. Other errors: those of [`Threshold::resolve`].
     pub(super) fn policy(&self, reward: Option<&RewardInfo>) -> Result<Policy> {
-        let promises = matches!(self.threshold, Threshold::Share(_) | Threshold::Guarantee(_));
-        ensure(self.mode == Mode::Hybrid || !(promises || self.hold.is_some()), || {
-            "a share, a guarantee or a held budget is for the mode hybrid; no other mode compares scores"
+        let compares_scores = self.hold.is_some()
+            || self.hand_back
+            || matches!(self.threshold, Threshold::Share(_) | Threshold::Guarantee(_));
+        ensure(self.mode == Mode::Hybrid || !compares_scores, || {
+            "a share, a guarantee, a held budget or handing back is for the mode hybrid; no other mode \
+             compares scores"
                 .into()
         })?;
         let threshold = self.first_threshold(reward)?;
@@ -124,6 +132,7 @@ mod tests {
                 (o.mode, o.threshold) = (Mode::LocalOnly, Threshold::Share(0.2));
             }),
             ("mode hybrid", |o| (o.mode, o.hold) = (Mode::CloudFirst, Some(Hold::Share(0.2)))),
+            ("mode hybrid", |o| (o.mode, o.hand_back) = (Mode::CloudFirst, true)),
             ("share to hold", |o| o.hold = Some(Hold::Share(1.0))),
             ("one of them", |o| {
                 o.hold = Some(Hold::Share(0.2));

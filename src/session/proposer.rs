@@ -1,5 +1,6 @@
 //! Compute: the SLM's part of a step. Keeps the SLM's state and what is known of the next token.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::cancel::Cancel;
@@ -25,6 +26,9 @@ impl Score for Scorer {
     }
 }
 
+/// Tokens read ahead in one batch at most: each takes a row of logits.
+const MAX_AHEAD: usize = 8;
+
 /// Proposes candidates. What is known of the next token is kept until the context changes, so that
 /// nothing is computed or drawn twice after a peek or a cancelled call.
 pub(super) struct Proposer {
@@ -32,12 +36,12 @@ pub(super) struct Proposer {
     sampler: Sampler,
     /// `None` where the mode needs no score.
     scorer: Option<Box<dyn Score>>,
-    /// The row of the context's last token, once the SLM has consumed it.
-    output: Option<Output>,
+    /// Tokens that the SLM has consumed beyond the context, since they are likely to follow.
+    ahead: VecDeque<u32>,
+    /// The rows of the context's last token, once the SLM has consumed it, and of each token of `ahead`.
+    rows: VecDeque<Output>,
     candidate: Option<u32>,
     score: Option<f32>,
-    /// The row of the candidate: the SLM has consumed it, one token more than the context has.
-    after: Option<Output>,
     times: Times,
 }
 
@@ -66,10 +70,10 @@ impl Proposer {
             slm,
             sampler,
             scorer,
-            output: None,
+            ahead: VecDeque::new(),
+            rows: VecDeque::new(),
             candidate: None,
             score: None,
-            after: None,
             times,
         }
     }
@@ -85,63 +89,96 @@ impl Proposer {
 
     /// The candidate after `context` and its score. On an error what was found out is kept.
     pub fn propose(&mut self, context: &[u32], cancel: &Cancel) -> Result<Proposal> {
+        self.timed(|proposer| {
+            let candidate = proposer.find_candidate(context, &[], cancel)?;
+            let score = proposer.find_score(candidate, cancel)?;
+            Ok(Proposal { candidate, score })
+        })
+    }
+
+    /// The same where `following` is known to follow: it is read in one batch, and the candidate is
+    /// scored only if it is the token that comes.
+    pub fn compare(
+        &mut self,
+        context: &[u32],
+        following: &[u32],
+        cancel: &Cancel,
+    ) -> Result<Proposal> {
+        self.timed(|proposer| {
+            let candidate = proposer.find_candidate(context, following, cancel)?;
+            let agrees = following.first() == Some(&candidate);
+            let score = if agrees { proposer.find_score(candidate, cancel)? } else { None };
+            Ok(Proposal { candidate, score })
+        })
+    }
+
+    fn timed<T>(&mut self, work: impl FnOnce(&mut Proposer) -> T) -> T {
         let start = Instant::now();
-        let proposal = self.find_proposal(context, cancel);
+        let result = work(self);
         self.times.local += start.elapsed();
-        proposal
+        result
     }
 
-    fn find_proposal(&mut self, context: &[u32], cancel: &Cancel) -> Result<Proposal> {
-        let candidate = match self.candidate {
-            Some(candidate) => candidate,
-            None => {
-                self.consume(context, cancel)?;
-                let logits = &self.output.as_ref().ok_or_else(no_row)?.logits;
-                *self.candidate.insert(self.sampler.sample(logits, context)?)
-            }
-        };
-        if self.score.is_none() && self.scorer.is_some() {
-            self.score = Some(self.find_score(candidate, cancel)?);
+    fn find_candidate(
+        &mut self,
+        context: &[u32],
+        following: &[u32],
+        cancel: &Cancel,
+    ) -> Result<u32> {
+        if let Some(candidate) = self.candidate {
+            return Ok(candidate);
         }
-        Ok(Proposal { candidate, score: self.score })
+        self.consume(context, following, cancel)?;
+        let row = self.rows.front().ok_or_else(no_row)?;
+        Ok(*self.candidate.insert(self.sampler.sample(&row.logits, context)?))
     }
 
-    fn find_score(&mut self, candidate: u32, cancel: &Cancel) -> Result<f32> {
-        let (Some(scorer), Some(output)) = (&mut self.scorer, &self.output) else {
+    fn find_score(&mut self, candidate: u32, cancel: &Cancel) -> Result<Option<f32>> {
+        if self.score.is_none() && self.scorer.is_some() {
+            self.score = Some(self.score_of(candidate, cancel)?);
+        }
+        Ok(self.score)
+    }
+
+    fn score_of(&mut self, token: u32, cancel: &Cancel) -> Result<f32> {
+        let needs_after = self.scorer.as_ref().is_some_and(|scorer| scorer.needs_after());
+        if needs_after && self.ahead.front() != Some(&token) {
+            self.forget_ahead()?;
+            self.rows.push_back(self.slm.feed(&[token], Rows::Last, cancel)?);
+            self.ahead.push_back(token);
+        }
+        let (Some(scorer), Some(row)) = (&mut self.scorer, self.rows.front()) else {
             return Err(no_row());
         };
-        if scorer.needs_after() && self.after.is_none() {
-            self.after = Some(self.slm.feed(&[candidate], Rows::Last, cancel)?);
-        }
+        let after = self.rows.get(1).filter(|_| needs_after);
         let start = Instant::now();
         let score = scorer.score(&Features {
-            hidden: &output.hidden,
-            hidden_after: self.after.as_ref().map(|after| after.hidden.as_slice()),
-            stats: &logit_stats(&output.logits, candidate),
-            candidate,
+            hidden: &row.hidden,
+            hidden_after: after.map(|after| after.hidden.as_slice()),
+            stats: &logit_stats(&row.logits, token),
+            candidate: token,
         });
         self.times.score += start.elapsed();
         score
     }
 
-    /// `token` follows the context. What the SLM did for it is kept if it is the candidate.
+    /// `token` follows the context. What the SLM did ahead is kept if it was for this token.
     pub fn accept(&mut self, token: u32) -> Result<()> {
-        if self.after.is_some() && self.candidate != Some(token) {
-            self.slm.rewind(1)?;
-            self.after = None;
+        if self.ahead.front() == Some(&token) {
+            self.ahead.pop_front();
+            self.rows.pop_front();
+        } else {
+            self.forget_ahead()?;
+            self.rows.clear();
         }
-        self.output = self.after.take();
         self.forget_proposal();
         Ok(())
     }
 
     /// Lets the SLM consume `context`, which is what it was, longer by a prompt.
     pub fn extend(&mut self, context: &[u32], cancel: &Cancel) -> Result<()> {
-        if self.after.is_some() {
-            self.slm.rewind(1)?;
-            self.after = None;
-        }
-        self.consume(context, cancel)?;
+        self.forget_ahead()?;
+        self.consume(context, &[], cancel)?;
         self.forget_proposal();
         Ok(())
     }
@@ -151,9 +188,16 @@ impl Proposer {
         // The row of the last token is not known any more: the SLM will consume that one again.
         let kept = len.saturating_sub(1);
         self.slm.rewind(self.slm.len().saturating_sub(kept))?;
-        self.after = None;
-        self.output = None;
+        self.ahead.clear();
+        self.rows.clear();
         self.forget_proposal();
+        Ok(())
+    }
+
+    fn forget_ahead(&mut self) -> Result<()> {
+        self.slm.rewind(self.ahead.len())?;
+        self.ahead.clear();
+        self.rows.truncate(1);
         Ok(())
     }
 
@@ -162,14 +206,32 @@ impl Proposer {
         self.score = None;
     }
 
-    /// All tokens the SLM has not seen yet, in one batch. All or nothing.
-    fn consume(&mut self, context: &[u32], cancel: &Cancel) -> Result<()> {
-        let pending = context.get(self.slm.len()..).ok_or_else(no_row)?;
-        if !pending.is_empty() {
-            self.output = Some(self.slm.feed(pending, Rows::Last, cancel)?);
+    /// All tokens the SLM has not seen yet, and with them the first of those that follow, in one batch.
+    /// All or nothing.
+    fn consume(&mut self, context: &[u32], following: &[u32], cancel: &Cancel) -> Result<()> {
+        let pending = context.get(self.slm.len() - self.ahead.len()..).ok_or_else(no_row)?;
+        let room = self.slm.capacity().saturating_sub(context.len()).min(MAX_AHEAD);
+        let following = following.get(..room).unwrap_or(following);
+        if self.ahead.is_empty() && !following.is_empty() {
+            let batch = [pending, following].concat();
+            let mut rows = rows_of(&self.slm.feed(&batch, Rows::All, cancel)?, batch.len());
+            if pending.is_empty() {
+                self.rows.append(&mut rows);
+            } else {
+                self.rows = rows.split_off(pending.len() - 1);
+            }
+            self.ahead.extend(following);
+        } else if !pending.is_empty() {
+            self.rows = VecDeque::from([self.slm.feed(pending, Rows::Last, cancel)?]);
         }
         Ok(())
     }
+}
+
+fn rows_of(output: &Output, rows: usize) -> VecDeque<Output> {
+    let logits = output.logits.chunks_exact((output.logits.len() / rows).max(1));
+    let hidden = output.hidden.chunks_exact((output.hidden.len() / rows).max(1));
+    logits.zip(hidden).map(|(l, h)| Output { logits: l.to_vec(), hidden: h.to_vec() }).collect()
 }
 
 fn no_row() -> Error {

@@ -15,7 +15,7 @@ pub struct Stats {
     /// Tokens generated: `local + cloud + fallback`.
     pub tokens: u64,
     pub local: u64,
-    /// Tokens of bursts included.
+    /// Tokens of bursts included that were not handed back.
     pub cloud: u64,
     pub fallback: u64,
     /// Failed ones included.
@@ -25,6 +25,8 @@ pub struct Stats {
     pub bytes_received: u64,
     /// Prompt tokens the cloud billed.
     pub cloud_prompt_tokens: u64,
+    /// Tokens of the cloud's answers, handed out or not: what a budget of tokens counts.
+    pub answer_tokens: u64,
     /// Spent on prompts, not part of `local_time`.
     pub prompt_time: Duration,
     pub local_time: Duration,
@@ -53,8 +55,8 @@ impl Stats {
         self.cloud_time += cost.elapsed;
     }
 
-    /// `tokens`: those the cloud's answers had, handed out or not.
-    pub(super) fn spent(&self, tokens: u64) -> Spent {
-        Spent { calls: self.consults, tokens, bytes: self.bytes_sent + self.bytes_received }
+    pub(super) fn spent(&self) -> Spent {
+        let (calls, tokens) = (self.consults, self.answer_tokens);
+        Spent { calls, tokens, bytes: self.bytes_sent + self.bytes_received }
     }
 }

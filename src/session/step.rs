@@ -46,7 +46,7 @@ pub struct Step {
     /// Score of the SLM's candidate; NaN where none was computed.
     pub score: f32,
     /// The SLM's candidate, equal to `token` unless the cloud wrote it. A further token of a burst
-    /// has no candidate: there it is `token`.
+    /// that is not handed back has none: there it is `token`.
     pub candidate: u32,
     /// Why the consult of this step brought nothing.
     pub failure: Option<Failure>,
@@ -92,10 +92,12 @@ impl Session {
     pub fn step(&mut self) -> Result<Step> {
         self.check_ready()?;
         if let Some(&token) = self.queue.front() {
-            let proposal = Proposal { candidate: token, score: None };
-            let step =
-                self.record(proposal, Outcome::alone(token, Source::Cloud, Reason::Burst))?;
-            return Ok(step);
+            let (proposal, handed_back) = self.compute_in_burst(token)?;
+            let outcome = match handed_back {
+                true => Outcome::alone(token, Source::Local, Reason::Confident),
+                false => Outcome::alone(token, Source::Cloud, Reason::Burst),
+            };
+            return self.record(proposal, outcome);
         }
         let proposal = self.compute()?;
         let decision = self.decide(&proposal);
@@ -107,14 +109,20 @@ impl Session {
     /// [`Session::step`].
     pub fn peek(&mut self) -> Result<Peek> {
         self.check_ready()?;
-        if let Some(&candidate) = self.queue.front() {
-            let (score, reason) = (f32::NAN, Reason::Burst);
-            return Ok(Peek { candidate, score, would_consult: false, reason });
-        }
-        let proposal = self.compute()?;
-        let (would_consult, reason) = match self.decide(&proposal) {
-            Decision::Keep(reason) | Decision::Fallback(reason) => (false, reason),
-            Decision::Consult { reason, .. } => (true, reason),
+        let (proposal, would_consult, reason) = match self.queue.front() {
+            Some(&token) => {
+                let (proposal, handed_back) = self.compute_in_burst(token)?;
+                (proposal, false, if handed_back { Reason::Confident } else { Reason::Burst })
+            }
+            None => {
+                let proposal = self.compute()?;
+                match self.decide(&proposal) {
+                    Decision::Keep(reason) | Decision::Fallback(reason) => {
+                        (proposal, false, reason)
+                    }
+                    Decision::Consult { reason, .. } => (proposal, true, reason),
+                }
+            }
         };
         let score = proposal.score.unwrap_or(f32::NAN);
         Ok(Peek { candidate: proposal.candidate, score, would_consult, reason })
@@ -153,11 +161,23 @@ impl Session {
         self.proposer.propose(self.context.ids(), &self.cancel)
     }
 
+    /// The proposal where `token` is the next one of a burst, and whether it is handed back to the SLM: it is
+    /// the candidate, and would be kept.
+    fn compute_in_burst(&mut self, token: u32) -> Result<(Proposal, bool)> {
+        if !self.hand_back {
+            return Ok((Proposal { candidate: token, score: None }, false));
+        }
+        let following = self.queue.make_contiguous();
+        let proposal = self.proposer.compare(self.context.ids(), following, &self.cancel)?;
+        let kept = matches!(self.decide(&proposal), Decision::Keep(_));
+        Ok((proposal, proposal.candidate == token && kept))
+    }
+
     fn decide(&self, proposal: &Proposal) -> Decision {
         let now = (self.clock.elapsed)();
         let situation = Situation {
             score: proposal.score,
-            spent: self.stats.spent(self.cloud_tokens),
+            spent: self.stats.spent(),
             breaker: self.breaker.state(),
             now,
             hour_spent: self.controller.is_some_and(|controller| controller.is_spent(now)),
@@ -186,7 +206,7 @@ impl Session {
         let outcome = match tokens {
             Ok(mut tokens) => {
                 self.breaker.success();
-                self.cloud_tokens += tokens.len() as u64;
+                self.stats.answer_tokens += tokens.len() as u64;
                 let burst = tokens.split_off(1);
                 let token = tokens.first().copied().unwrap_or(candidate);
                 Outcome { burst, ..Outcome::alone(token, Source::Cloud, reason) }

@@ -62,6 +62,8 @@ pub fn command() -> Command {
         text(name, "F", help).value_parser(value_parser!(f32)).allow_negative_numbers(true)
     };
     let double = |name, help| text(name, "F", help).value_parser(value_parser!(f64));
+    let flag =
+        |name: &'static str, help| Arg::new(name).long(name).help(help).action(ArgAction::SetTrue);
     Command::new("run")
         .about("Generate text; on a terminal, the cloud's tokens are green, fallback is yellow")
         .after_help(format!(
@@ -97,6 +99,7 @@ pub fn command() -> Command {
         .arg(double("price-prompt-token", "For money-per-hour").default_value("0"))
         .arg(double("price-token", "The same, of a token of the answer").default_value("0"))
         .arg(small("burst", "Tokens taken from one consult at most").default_value("1"))
+        .arg(flag("hand-back", "Count tokens of a burst as the SLM's where it is sure of the same"))
         .arg(number("deadline-ms", "Time for one whole consult").default_value("2000"))
         .arg(number("budget-calls", "Consults at most"))
         .arg(number("budget-tokens", "Tokens from the cloud at most"))
@@ -186,7 +189,7 @@ fn summary(stats: &Stats) -> String {
     format!(
         "prompt   {} tokens in {:.2} s\n\
          tokens   {} ({} local, {} cloud = {share:.1} %, {} fallback)\n\
-         consults {} ({} failed), {} bytes sent, {} received, {} prompt tokens billed\n\
+         consults {} ({} failed), {} bytes sent, {} received, {} prompt tokens billed, {} answered\n\
          time     {:.2} s local ({:.3} s scoring), {:.2} s cloud\n\
          tokens={} cloud={} fallback={} consults={} tok_s={per_second:.2}\n",
         stats.prompt_tokens,
@@ -200,6 +203,7 @@ fn summary(stats: &Stats) -> String {
         stats.bytes_sent,
         stats.bytes_received,
         stats.cloud_prompt_tokens,
+        stats.answer_tokens,
         stats.local_time.as_secs_f64(),
         stats.score_time.as_secs_f64(),
         stats.cloud_time.as_secs_f64(),
@@ -252,6 +256,7 @@ fn session_options(arguments: &ArgMatches) -> Result<SessionOptions> {
             bytes: limit("budget-bytes"),
         },
         burst: get(arguments, "burst")?,
+        hand_back: arguments.get_flag("hand-back"),
         consult_deadline: Duration::from_millis(get(arguments, "deadline-ms")?),
         score: chosen(arguments, "score", SCORES)?,
         sampler: SamplerOptions {

@@ -46,6 +46,18 @@ struct FakeSlm {
     log: Arc<Mutex<Vec<i64>>>,
 }
 
+impl FakeSlm {
+    /// The row after all it has consumed.
+    fn logits(&self) -> Vec<f32> {
+        let mut logits: Vec<f32> = (0..VOCABULARY as u32)
+            .map(|id| (hash(&[id, hash(&self.ids)]) % 97) as f32 / 97.0)
+            .collect();
+        logits[example::PADDING as usize..].fill(f32::NEG_INFINITY);
+        logits[(self.next)(&self.ids) as usize] = 3.0;
+        logits
+    }
+}
+
 impl SlmState for FakeSlm {
     fn len(&self) -> usize {
         self.ids.len()
@@ -56,17 +68,18 @@ impl SlmState for FakeSlm {
     }
 
     fn feed(&mut self, ids: &[u32], rows: Rows, cancel: &Cancel) -> Result<Output> {
-        assert_eq!(rows, Rows::Last);
         assert!(!ids.is_empty() && self.ids.len() + ids.len() <= self.capacity);
         cancel.check()?;
         self.log.lock().unwrap().push(ids.len() as i64);
-        self.ids.extend_from_slice(ids);
-        let mut logits: Vec<f32> = (0..VOCABULARY as u32)
-            .map(|id| (hash(&[id, hash(&self.ids)]) % 97) as f32 / 97.0)
-            .collect();
-        logits[example::PADDING as usize..].fill(f32::NEG_INFINITY);
-        logits[(self.next)(&self.ids) as usize] = 3.0;
-        Ok(Output { logits, hidden: vec![hidden(&self.ids)] })
+        let mut output = Output::default();
+        for (at, &id) in ids.iter().enumerate() {
+            self.ids.push(id);
+            if rows == Rows::All || at + 1 == ids.len() {
+                output.logits.extend(self.logits());
+                output.hidden.push(hidden(&self.ids));
+            }
+        }
+        Ok(output)
     }
 
     fn rewind(&mut self, n: usize) -> Result<()> {

@@ -276,6 +276,55 @@ fn a_burst_is_handed_out_token_by_token() {
 }
 
 #[test]
+fn a_burst_is_handed_back_where_the_slm_is_sure_of_the_same() {
+    let cloud = FakeCloud::new(true, always(ids(&b"XbcXe".map(byte))));
+    let mut bench = Bench::weak(spelling(1, "abcdefgh"), &cloud);
+    (bench.options.burst, bench.options.hand_back) = (5, true);
+    bench.score = Arc::new(|f| match f.candidate {
+        c if c == byte(b'a') => 0.0,
+        c if c == byte(b'c') => 0.4,
+        _ => 0.9,
+    });
+    for (after, log) in [(false, vec![1, 5]), (true, vec![1, 1, -1, 5, 1])] {
+        bench.after = after;
+        let mut session = bench.prompted();
+        let mut got = steps(&mut session, 1);
+        let peek = session.peek().unwrap();
+        assert_eq!((peek.candidate, peek.score), (byte(b'b'), 0.9));
+        assert_eq!((peek.reason, peek.would_consult), (Reason::Confident, false));
+        got.append(&mut steps(&mut session, 2));
+        assert_eq!(session.peek().unwrap().reason, Reason::Burst);
+        got.append(&mut steps(&mut session, 3));
+        assert_eq!(text_of(&got), "XbcXef");
+        let ours = (Source::Local, Reason::Confident);
+        let of_burst = (Source::Cloud, Reason::Burst);
+        let first = (Source::Cloud, Reason::Weak);
+        assert_eq!(sources(&got), [first, ours, of_burst, of_burst, ours, ours]);
+        let candidates: Vec<u32> = got.iter().map(|step| step.candidate).collect();
+        assert_eq!(candidates, b"abcdef".map(byte));
+        assert_eq!((got[1].score, got[2].score), (0.9, 0.4));
+        assert!(got[3].score.is_nan(), "another token comes: there is nothing to score");
+        let stats = session.stats();
+        assert_eq!((stats.local, stats.cloud, stats.answer_tokens), (3, 3, 5));
+        assert_eq!(bench.take_log(), log, "the burst is read in one batch");
+    }
+}
+
+#[test]
+fn a_long_burst_is_read_in_batches() {
+    let cloud = FakeCloud::new(true, always(ids(&[byte(b'x'); 20])));
+    let mut bench = Bench::weak(endless(), &cloud);
+    (bench.options.burst, bench.options.hand_back) = (20, true);
+    let mut session = bench.prompted();
+    steps(&mut session, 20);
+    assert_eq!(bench.take_log(), [1, 9, 8, 3]);
+    // What was read ahead of a burst that is dropped is forgotten.
+    steps(&mut session, 2);
+    session.prompt("?").unwrap();
+    assert_eq!(bench.take_log(), [9, -7, 1]);
+}
+
+#[test]
 fn bytes_are_re_encoded() {
     let cloud = FakeCloud::new(false, always(bytes("hello é".as_bytes())));
     let mut bench = Bench::weak(endless(), &cloud);

@@ -73,14 +73,33 @@ struct Model {
     prompt_tokens: u64,
 }
 
-fn play(acts: &[Act], shares: bool, after: bool, burst: u32, mode: Mode) -> (Session, Model) {
+/// What a schedule is played with.
+#[derive(Debug, Clone, Copy)]
+struct Way {
+    shares: bool,
+    after: bool,
+    burst: u32,
+    hand_back: bool,
+    mode: Mode,
+}
+
+const HYBRID: Way =
+    Way { shares: true, after: false, burst: 1, hand_back: false, mode: Mode::Hybrid };
+
+fn play(acts: &[Act], way: Way) -> (Session, Model) {
+    let Way { shares, after, burst, hand_back, mode } = way;
     let tokens = byte_level();
     let cloud = FakeCloud::new(shares, moody());
     let mut bench = Bench::weak(endless(), &cloud);
     (bench.capacity, bench.after) = (40, after);
     bench.score = Arc::new(|f| (hash(&[f.candidate]) % 4) as f32 / 3.0);
-    bench.options =
-        SessionOptions { mode, burst, stop_strings: vec!["xy€".into()], ..bench.options };
+    bench.options = SessionOptions {
+        mode,
+        burst,
+        hand_back,
+        stop_strings: vec!["xy€".into()],
+        ..bench.options
+    };
     let mut session = bench.session();
     let cancel = Cancel::new();
     session.set_cancel(cancel.clone());
@@ -92,7 +111,7 @@ fn play(acts: &[Act], shares: bool, after: bool, burst: u32, mode: Mode) -> (Ses
                     let bytes =
                         if tokens.is_stop(step.token) { &[] } else { tokens.bytes(step.token) };
                     assert_eq!(step.bytes, bytes);
-                    if step.reason != Reason::Burst {
+                    if step.reason != Reason::Burst || hand_back {
                         let want = (bench.next)(&model.ids);
                         assert_eq!(step.candidate, want, "the SLM saw another context");
                     }
@@ -152,7 +171,7 @@ proptest! {
         burst in 1..5u32,
         mode in prop::sample::select(vec![Mode::Hybrid, Mode::CloudFirst, Mode::LocalOnly]),
     ) {
-        let (session, model) = play(&acts, shares, after, burst, mode);
+        let (session, model) = play(&acts, Way { shares, after, burst, mode, ..HYBRID });
         check_sums(&model.steps, &session.stats(), 0);
         prop_assert_eq!(session.stats().prompt_tokens, model.prompt_tokens);
     }
@@ -160,16 +179,34 @@ proptest! {
     /// Scoring before or after the candidate was consumed changes the SLM's work, never a token.
     #[test]
     fn the_way_of_scoring_changes_no_token(acts in acts(), burst in 1..5u32) {
-        let (before, _) = play(&acts, true, false, burst, Mode::Hybrid);
-        let (after, _) = play(&acts, true, true, burst, Mode::Hybrid);
+        let (before, _) = play(&acts, Way { burst, ..HYBRID });
+        let (after, _) = play(&acts, Way { burst, after: true, ..HYBRID });
         prop_assert_eq!(before.ids(), after.ids());
+    }
+
+    /// Handing back says whose a token is, never which: only tokens of bursts become the SLM's.
+    #[test]
+    fn handing_back_changes_no_token(acts in acts(), shares: bool, after: bool, burst in 1..20u32) {
+        let way = Way { shares, after, burst, ..HYBRID };
+        let (plain, all) = play(&acts, way);
+        let (session, model) = play(&acts, Way { hand_back: true, ..way });
+        prop_assert_eq!(session.ids(), plain.ids());
+        for (ours, plain) in model.steps.iter().zip(&all.steps) {
+            prop_assert_eq!(ours.consulted, plain.consulted);
+            if ours.source != plain.source {
+                prop_assert_eq!((ours.source, plain.reason), (Source::Local, Reason::Burst));
+                prop_assert_eq!((ours.candidate, ours.reason), (ours.token, Reason::Confident));
+                prop_assert!(ours.score >= session.threshold());
+            }
+        }
+        check_sums(&model.steps, &session.stats(), 0);
     }
 
     /// Without rewinds and prompts in between, the text is that of the bytes.
     #[test]
     fn text_is_bytes(length in 1..39usize, shares: bool, burst in 1..5u32) {
         let acts = [vec![Act::Prompt("x")], vec![Act::Step; length]].concat();
-        let (mut session, model) = play(&acts, shares, false, burst, Mode::Hybrid);
+        let (mut session, model) = play(&acts, Way { shares, burst, ..HYBRID });
         let bytes: Vec<u8> = model.steps.iter().flat_map(|step| step.bytes.clone()).collect();
         let text = text_of(&model.steps) + &session.flush();
         let whole = crate::tokens::to_text(&bytes);
