@@ -347,6 +347,13 @@ typedef struct hybrid_session_options {
   double price_prompt_token;
   // The same for one token of the answer. Default: 0.
   double price_token;
+  // 1: the SLM reads bursts as they come, and a token of which it is sure by itself counts as its
+  // own. Greedily, no text changes by it. In the mode HYBRID_MODE_HYBRID. Default: 0.
+  int32_t hand_back;
+  // Before a consult, so many other tokens are scored, the most likely ones, 0 (off) to 7; the best is
+  // taken if it reaches the threshold. Each takes the SLM's time for a token. In the mode
+  // HYBRID_MODE_HYBRID; HYBRID_ERR_UNSUPPORTED for another score than a reward head's. Default: 0.
+  uint32_t rescue;
 } hybrid_session_options;
 
 // Sets the defaults. `struct_size` is `sizeof(hybrid_session_options)`.
@@ -447,6 +454,8 @@ typedef int32_t hybrid_reason;
 #define HYBRID_REASON_BURST 11
 // What an hour may cost is spent: `hold` of the session options.
 #define HYBRID_REASON_BUDGET_HOUR 12
+// The SLM's own choice is weak, but another token reached the threshold: `rescue` of the session options.
+#define HYBRID_REASON_RESCUED 13
 
 // Why a consult gave no token.
 typedef int32_t hybrid_failure;
@@ -514,8 +523,8 @@ typedef struct hybrid_step_result {
   const uint8_t *bytes;
   size_t bytes_size;
   uint32_t token;
-  // The SLM's candidate: equal to `token` unless the cloud wrote it. Further tokens of a burst
-  // have no candidate; there it is `token`.
+  // The SLM's candidate, or the alternative taken for it: equal to `token` unless the cloud wrote it.
+  // Further tokens of a burst have none without `hand_back`; there it is `token`.
   uint32_t candidate;
   // Score of the candidate, 0..1; NaN where none was computed.
   float score;
@@ -670,6 +679,10 @@ typedef struct hybrid_stats {
   uint64_t cloud_ns;
   // The part of `local_ns` in the reward head.
   uint64_t score_ns;
+  // Tokens of the cloud's answers, handed out or not; a budget of tokens counts these.
+  uint64_t cloud_answer_tokens;
+  // The part of `local` that was taken in place of a weak candidate: HYBRID_REASON_RESCUED.
+  uint64_t rescued;
 } hybrid_stats;
 
 // Tokens in the context.

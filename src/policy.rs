@@ -60,6 +60,8 @@ pub enum BreakerState {
 pub struct Situation {
     /// Score of the candidate; `None` where the mode needs none.
     pub score: Option<f32>,
+    /// The candidate is the best of some alternatives to the SLM's own choice, which was weak.
+    pub rescued: bool,
     pub spent: Spent,
     pub breaker: BreakerState,
     /// Time since the session's clock began.
@@ -114,6 +116,8 @@ pub enum Reason {
     Burst = 11,
     /// What an hour may cost is spent.
     BudgetHour = 12,
+    /// The SLM's own choice was weak, but an alternative's score reached the threshold.
+    Rescued = 13,
 }
 
 /// Decides one step. What is checked first wins: the mode, the score, the clock, the budgets, the
@@ -137,6 +141,7 @@ fn wish(policy: &Policy, situation: &Situation) -> Result<Reason, Reason> {
         Mode::LocalOnly => Err(Reason::LocalOnly),
         Mode::CloudFirst => Ok(Reason::CloudFirst),
         Mode::Hybrid if is_weak(policy.threshold, situation.score) => Ok(Reason::Weak),
+        Mode::Hybrid if situation.rescued => Err(Reason::Rescued),
         Mode::Hybrid => Err(Reason::Confident),
     }
 }
@@ -201,6 +206,7 @@ mod tests {
     fn free(score: f32) -> Situation {
         Situation {
             score: Some(score),
+            rescued: false,
             spent: Spent::default(),
             breaker: BreakerState::Closed,
             now: Duration::from_secs(100),
@@ -245,6 +251,9 @@ mod tests {
             let no_cloud = Situation { cloud: false, ..free(score) };
             assert_eq!(decide(&policy(mode, threshold), &no_cloud), keep(LocalOnly));
         }
+        let rescued = |score| Situation { rescued: true, ..free(score) };
+        assert_eq!(decide(&policy(HYBRID, 0.5), &rescued(0.5)), keep(Rescued));
+        assert_eq!(decide(&policy(HYBRID, 0.5), &rescued(0.4)), ask(4, Weak));
         let unscored = Situation { score: None, ..free(0.0) };
         assert_eq!(decide(&policy(HYBRID, 0.5), &unscored), ask(4, Weak));
         assert_eq!(decide(&policy(HYBRID, 0.0), &unscored), keep(Confident));

@@ -40,6 +40,10 @@ pub struct hybrid_stats {
     pub cloud_ns: u64,
     /// The part of `local_ns` in the reward head.
     pub score_ns: u64,
+    /// Tokens of the cloud's answers, handed out or not; a budget of tokens counts these.
+    pub cloud_answer_tokens: u64,
+    /// The part of `local` that was taken in place of a weak candidate: HYBRID_REASON_RESCUED.
+    pub rescued: u64,
 }
 
 // SAFETY: C layout, plain numbers.
@@ -125,6 +129,8 @@ impl From<Stats> for hybrid_stats {
             local_ns: nanoseconds(stats.local_time),
             cloud_ns: nanoseconds(stats.cloud_time),
             score_ns: nanoseconds(stats.score_time),
+            cloud_answer_tokens: stats.answer_tokens,
+            rescued: stats.rescued,
         }
     }
 }

@@ -36,7 +36,8 @@ fn ours() -> Vec<String> {
             struct_size, stop_strings, stop_string_count, context, mode, score, threshold, burst,
             consult_deadline_ms, temperature, budget_calls, budget_tokens, budget_bytes, seed, top_k,
             top_p, min_p, repetition_penalty, repetition_window, reserved, target_share, guaranteed_risk,
-            confidence, hold, hold_limit, price_prompt_token, price_token
+            confidence, hold, hold_limit, price_prompt_token, price_token, hand_back,
+            rescue
         }
         hybrid_message { role, content }
         hybrid_step_result {
@@ -50,7 +51,7 @@ fn ours() -> Vec<String> {
         hybrid_stats {
             struct_size, reserved, prompt_tokens, tokens, local, cloud, fallback, consults,
             consult_failures, bytes_sent, bytes_received, cloud_prompt_tokens, prompt_ns, local_ns,
-            cloud_ns, score_ns
+            cloud_ns, score_ns, cloud_answer_tokens, rescued
         }
     }
 }

@@ -130,6 +130,13 @@ pub struct hybrid_session_options {
     pub price_prompt_token: f64,
     /// The same for one token of the answer. Default: 0.
     pub price_token: f64,
+    /// 1: the SLM reads bursts as they come, and a token of which it is sure by itself counts as its
+    /// own. Greedily, no text changes by it. In the mode HYBRID_MODE_HYBRID. Default: 0.
+    pub hand_back: i32,
+    /// Before a consult, so many other tokens are scored, the most likely ones, 0 (off) to 7; the best is
+    /// taken if it reaches the threshold. Each takes the SLM's time for a token. In the mode
+    /// HYBRID_MODE_HYBRID; HYBRID_ERR_UNSUPPORTED for another score than a reward head's. Default: 0.
+    pub rescue: u32,
 }
 
 // SAFETY: C layout, plain numbers and pointers.
@@ -165,6 +172,8 @@ unsafe impl SizedStruct for hybrid_session_options {
             hold_limit: 0.0,
             price_prompt_token: 0.0,
             price_token: 0.0,
+            hand_back: 0,
+            rescue: 0,
         }
     }
 }
@@ -198,7 +207,8 @@ impl hybrid_session_options {
                 bytes: limit(self.budget_bytes),
             },
             burst: self.burst,
-            hand_back: false,
+            hand_back: pointers::flag(self.hand_back, "options.hand_back")?,
+            rescue: self.rescue,
             consult_deadline: Duration::from_millis(self.consult_deadline_ms.into()),
             score: score(self.score)?,
             sampler: SamplerOptions {
@@ -308,6 +318,7 @@ mod tests {
             o.budget_calls = 3;
             o.consult_deadline_ms = 1500;
             o.top_p = 0.5;
+            (o.hand_back, o.rescue) = (1, 3);
         })
         .unwrap();
         assert_eq!(got.stop_strings, ["END", "\n"]);
@@ -316,6 +327,7 @@ mod tests {
         assert_eq!(got.budget, Budget { calls: Some(3), tokens: None, bytes: None });
         assert_eq!(got.consult_deadline, Duration::from_millis(1500));
         assert_eq!(got.sampler, SamplerOptions { top_p: 0.5, ..Default::default() });
+        assert_eq!((got.hand_back, got.rescue), (true, 3));
     }
 
     #[test]
@@ -370,7 +382,8 @@ mod tests {
     #[test]
     fn a_bad_field_is_named() {
         type Change = fn(&mut hybrid_session_options);
-        let rows: [(Change, &str); 5] = [
+        let rows: [(Change, &str); 6] = [
+            (|o| o.hand_back = 2, "options.hand_back is 2"),
             (|o| o.hold = 5, "options.hold is 5"),
             (|o| o.mode = 7, "options.mode is 7"),
             (|o| o.score = -1, "options.score is -1"),

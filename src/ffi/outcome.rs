@@ -46,6 +46,8 @@ pub const HYBRID_REASON_CONSULT_FAILED: hybrid_reason = 10;
 pub const HYBRID_REASON_BURST: hybrid_reason = 11;
 /// What an hour may cost is spent: `hold` of the session options.
 pub const HYBRID_REASON_BUDGET_HOUR: hybrid_reason = 12;
+/// The SLM's own choice is weak, but another token reached the threshold: `rescue` of the session options.
+pub const HYBRID_REASON_RESCUED: hybrid_reason = 13;
 
 /// Why a consult gave no token.
 pub type hybrid_failure = i32;
@@ -99,6 +101,7 @@ const REASONS: &[&CStr] = &[
     c"consult failed",
     c"burst",
     c"budget of the hour spent",
+    c"rescued",
 ];
 
 const FAILURES: &[&CStr] = &[
@@ -166,6 +169,7 @@ mod tests {
             (Reason::ConsultFailed as i32, HYBRID_REASON_CONSULT_FAILED),
             (Reason::Burst as i32, HYBRID_REASON_BURST),
             (Reason::BudgetHour as i32, HYBRID_REASON_BUDGET_HOUR),
+            (Reason::Rescued as i32, HYBRID_REASON_RESCUED),
             (Failure::Timeout as i32, HYBRID_FAILURE_TIMEOUT),
             (Failure::Connect as i32, HYBRID_FAILURE_CONNECT),
             (Failure::Tls as i32, HYBRID_FAILURE_TLS),
@@ -187,7 +191,7 @@ mod tests {
     #[test]
     fn every_number_has_a_name() {
         assert_eq!(SOURCES.len() as i32, HYBRID_SOURCE_FALLBACK + 1);
-        assert_eq!(REASONS.len() as i32, HYBRID_REASON_BUDGET_HOUR + 1);
+        assert_eq!(REASONS.len() as i32, HYBRID_REASON_RESCUED + 1);
         assert_eq!(FAILURES.len() as i32, HYBRID_FAILURE_CANCELLED + 1);
         for (got, want) in [
             (hybrid_source_name(HYBRID_SOURCE_FALLBACK), "fallback"),

@@ -159,6 +159,15 @@ pub(super) unsafe fn path(pointer: *const c_char, name: &'static str) -> Result<
     }
 }
 
+/// A yes or no of C.
+pub(super) fn flag(value: i32, name: &'static str) -> Result<bool> {
+    match value {
+        0 => Ok(false),
+        1 => Ok(true),
+        other => Err(bad(format!("{name} is {other}; it is 0 or 1"))),
+    }
+}
+
 pub(super) fn bad(text: String) -> Fault {
     Fault::Core(Error::InvalidArgument(text))
 }

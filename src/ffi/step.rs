@@ -32,8 +32,8 @@ pub struct hybrid_step_result {
     pub bytes: *const u8,
     pub bytes_size: usize,
     pub token: u32,
-    /// The SLM's candidate: equal to `token` unless the cloud wrote it. Further tokens of a burst
-    /// have no candidate; there it is `token`.
+    /// The SLM's candidate, or the alternative taken for it: equal to `token` unless the cloud wrote it.
+    /// Further tokens of a burst have none without `hand_back`; there it is `token`.
     pub candidate: u32,
     /// Score of the candidate, 0..1; NaN where none was computed.
     pub score: f32,

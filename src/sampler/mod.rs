@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::slm::kernels::logits::argmax;
 
 mod stats;
-pub use stats::{LogitStats, logit_stats};
+pub use stats::{LogitStats, logit_stats, top_tokens};
 
 /// How a candidate is drawn. The default is greedy: the largest logit, and the lowest id among
 /// equal ones.

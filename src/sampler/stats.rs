@@ -37,9 +37,34 @@ pub fn logit_stats(logits: &[f32], candidate: u32) -> LogitStats {
     }
 }
 
+/// The ids of the largest logits, falling; of equal ones the lower id first. Where there are fewer, the
+/// rest is 0.
+pub fn top_tokens(logits: &[f32]) -> [u32; TOP] {
+    let mut best = [(f32::NEG_INFINITY, 0); TOP];
+    for (id, &logit) in (0..).zip(logits) {
+        if logit > best[TOP - 1].0 {
+            let at = best.partition_point(|&(other, _)| other >= logit);
+            best[at..].rotate_right(1);
+            best[at] = (logit, id);
+        }
+    }
+    best.map(|(_, id)| id)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_largest_logits_come_first() {
+        let mut logits = vec![-1.0; 50];
+        let want = [7, 3, 40, 0, 1, 2, 4, 5];
+        logits[7] = 9.0;
+        logits[3] = 5.0;
+        logits[40] = 5.0;
+        assert_eq!(top_tokens(&logits), want);
+        assert_eq!(top_tokens(&[2.0, f32::NEG_INFINITY, 3.0])[..2], [2, 0]);
+    }
 
     /// The definition, in f64.
     fn reference(logits: &[f32], candidate: u32) -> LogitStats {

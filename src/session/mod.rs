@@ -102,6 +102,8 @@ pub struct Session {
     controller: Option<Controller>,
     /// See [`SessionOptions::hand_back`].
     hand_back: bool,
+    /// Alternatives, see [`SessionOptions::rescue`].
+    rescue: usize,
     consult_deadline: Duration,
     cancel: Cancel,
     clock: Clock,
@@ -154,8 +156,8 @@ impl Clock {
 impl Session {
     /// `cloud`: `None` for a session that never leaves the device.
     ///
-    /// Errors: [`Error::InvalidArgument`] for an option out of its range, and those of
-    /// [`Slm::spawn`], [`Scorer::open`] and [`crate::reward::Threshold::resolve`].
+    /// Errors: [`Error::InvalidArgument`] for an option out of its range,
+    /// [`Error::Unsupported`] for a rescue without a reward head, and those of [`Slm::spawn`], [`Scorer::open`] and [`crate::reward::Threshold::resolve`].
     pub fn new(
         model: Arc<Model>,
         cloud: Option<Arc<dyn Consult>>,
@@ -180,6 +182,12 @@ impl Session {
             Mode::LocalOnly | Mode::CloudFirst => None,
         };
         let score_kind = scorer.as_ref().map(Scorer::kind);
+        if options.rescue > 0 && score_kind.is_some_and(|kind| kind != ScoreKind::Head) {
+            return Err(Error::Unsupported(
+                "rescue: only a reward head can find another token better than the most likely one"
+                    .into(),
+            ));
+        }
         let reward = model.bundle.manifest().reward.as_ref();
         let parts = Parts {
             tokens: model.tokens.clone(),
@@ -210,6 +218,7 @@ impl Session {
             policy,
             controller,
             hand_back: options.hand_back,
+            rescue: options.rescue as usize,
             consult_deadline: options.consult_deadline,
             cancel: Cancel::new(),
             clock: parts.clock,

@@ -8,8 +8,10 @@ use crate::error::{Error, Result};
 use crate::policy::{Budget, Mode, Policy};
 use crate::reward::{ScoreKind, Threshold};
 use crate::sampler::SamplerOptions;
+use crate::slm::kernels::logits::TOP;
 
 const MAX_BURST: u32 = 1024;
+const MAX_RESCUE: u32 = TOP as u32 - 1;
 const MAX_DEADLINE: Duration = Duration::from_secs(600);
 const MAX_STOP_STRINGS: usize = 64;
 const MAX_STOP_STRING_BYTES: usize = 1024;
@@ -31,6 +33,10 @@ pub struct SessionOptions {
     /// scores at the threshold or over, counts as the SLM's own. Greedily, no text changes by it. In hybrid
     /// mode.
     pub hand_back: bool,
+    /// Before a consult, so many of the most likely tokens but the candidate are scored, 0 (off) to 7, and
+    /// the best one is taken if it reaches the threshold (after Q*, arXiv:2406.14283). In hybrid mode, with a
+    /// reward head.
+    pub rescue: u32,
     /// The whole consult, connection and TLS included: over 0, at most ten minutes.
     pub consult_deadline: Duration,
     /// Computed in hybrid mode only.
@@ -52,6 +58,7 @@ impl Default for SessionOptions {
             budget: Budget::default(),
             burst: 1,
             hand_back: false,
+            rescue: 0,
             consult_deadline: Duration::from_secs(2),
             score: ScoreKind::default(),
             sampler: SamplerOptions::default(),
@@ -67,15 +74,19 @@ impl SessionOptions {
     pub(super) fn policy(&self, reward: Option<&RewardInfo>) -> Result<Policy> {
         let compares_scores = self.hold.is_some()
             || self.hand_back
+            || self.rescue > 0
             || matches!(self.threshold, Threshold::Share(_) | Threshold::Guarantee(_));
         ensure(self.mode == Mode::Hybrid || !compares_scores, || {
-            "a share, a guarantee, a held budget or handing back is for the mode hybrid; no other mode \
-             compares scores"
+            "a share, a guarantee, a held budget, handing back and rescue are for the mode hybrid; no \
+             other mode compares scores"
                 .into()
         })?;
         let threshold = self.first_threshold(reward)?;
         ensure((1..=MAX_BURST).contains(&self.burst), || {
             format!("burst is {}, but must be 1 to {MAX_BURST}", self.burst)
+        })?;
+        ensure(self.rescue <= MAX_RESCUE, || {
+            format!("rescue is {}, but must be 0 to {MAX_RESCUE}", self.rescue)
         })?;
         let deadline = self.consult_deadline;
         ensure(!deadline.is_zero() && deadline <= MAX_DEADLINE, || {
@@ -140,6 +151,8 @@ mod tests {
             }),
             ("burst", |o| o.burst = 0),
             ("burst", |o| o.burst = 1025),
+            ("rescue", |o| o.rescue = 8),
+            ("mode hybrid", |o| (o.mode, o.rescue) = (Mode::LocalOnly, 1)),
             ("consult_deadline", |o| o.consult_deadline = Duration::ZERO),
             ("consult_deadline", |o| o.consult_deadline = Duration::MAX),
             ("stop strings", |o| o.stop_strings = vec!["x".into(); 65]),

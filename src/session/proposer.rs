@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::reward::{Features, Scorer};
-use crate::sampler::{Sampler, logit_stats};
+use crate::sampler::{Sampler, logit_stats, top_tokens};
 use crate::slm::{Output, Rows, SlmState};
 
 /// A score as the session needs it; tests put a script in its place.
@@ -42,7 +42,16 @@ pub(super) struct Proposer {
     rows: VecDeque<Output>,
     candidate: Option<u32>,
     score: Option<f32>,
+    rescue: Rescue,
     times: Times,
+}
+
+/// Whether the candidate has an alternative in its place, see [`Proposer::rescue`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rescue {
+    NotTried,
+    Failed,
+    Done,
 }
 
 /// Spent since they were last taken.
@@ -57,6 +66,8 @@ pub(super) struct Times {
 pub(super) struct Proposal {
     pub candidate: u32,
     pub score: Option<f32>,
+    /// The candidate is an alternative to the SLM's own choice.
+    pub rescued: bool,
 }
 
 impl Proposer {
@@ -74,6 +85,7 @@ impl Proposer {
             rows: VecDeque::new(),
             candidate: None,
             score: None,
+            rescue: Rescue::NotTried,
             times,
         }
     }
@@ -92,11 +104,48 @@ impl Proposer {
         self.timed(|proposer| {
             let candidate = proposer.find_candidate(context, &[], cancel)?;
             let score = proposer.find_score(candidate, cancel)?;
-            Ok(Proposal { candidate, score })
+            Ok(Proposal { candidate, score, rescued: proposer.rescue == Rescue::Done })
         })
     }
 
-    /// The same where `following` is known to follow: it is read in one batch, and the candidate is
+    /// Scores the most likely tokens but the candidate, `alternatives` of them at most. The best one takes
+    /// the candidate's place if it scores `threshold` or over. Each costs a forward where the score wants
+    /// the state after it.
+    pub fn rescue(
+        &mut self,
+        alternatives: usize,
+        threshold: f32,
+        context: &[u32],
+        cancel: &Cancel,
+    ) -> Result<Proposal> {
+        self.timed(|proposer| proposer.find_rescue(alternatives, threshold, cancel))?;
+        self.propose(context, cancel)
+    }
+
+    fn find_rescue(&mut self, alternatives: usize, threshold: f32, cancel: &Cancel) -> Result<()> {
+        if self.rescue != Rescue::NotTried {
+            return Ok(());
+        }
+        let row = self.rows.front().ok_or_else(no_row)?;
+        let is_possible =
+            |&id: &u32| row.logits.get(id as usize).is_some_and(|&l| l > f32::NEG_INFINITY);
+        let likeliest = top_tokens(&row.logits).into_iter().filter(is_possible);
+        let others: Vec<u32> = likeliest.filter(|&id| Some(id) != self.candidate).collect();
+        let mut best = None;
+        for &id in others.iter().take(alternatives) {
+            let score = self.score_of(id, cancel)?;
+            if score >= threshold && best.is_none_or(|(_, best)| score > best) {
+                best = Some((id, score));
+            }
+        }
+        self.rescue = Rescue::Failed;
+        if let Some((id, score)) = best {
+            (self.candidate, self.score, self.rescue) = (Some(id), Some(score), Rescue::Done);
+        }
+        Ok(())
+    }
+
+    /// The candidate and its score where `following` is known to follow: it is read in one batch, and the candidate is
     /// scored only if it is the token that comes.
     pub fn compare(
         &mut self,
@@ -108,7 +157,7 @@ impl Proposer {
             let candidate = proposer.find_candidate(context, following, cancel)?;
             let agrees = following.first() == Some(&candidate);
             let score = if agrees { proposer.find_score(candidate, cancel)? } else { None };
-            Ok(Proposal { candidate, score })
+            Ok(Proposal { candidate, score, rescued: false })
         })
     }
 
@@ -204,6 +253,7 @@ impl Proposer {
     fn forget_proposal(&mut self) {
         self.candidate = None;
         self.score = None;
+        self.rescue = Rescue::NotTried;
     }
 
     /// All tokens the SLM has not seen yet, and with them the first of those that follow, in one batch.

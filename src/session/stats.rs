@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Source, Step};
 use crate::consult::Cost;
-use crate::policy::Spent;
+use crate::policy::{Reason, Spent};
 
 /// Sums over a session since it was made. They are the sums over its steps; only a consult that was
 /// cancelled counts without a step.
@@ -15,6 +15,8 @@ pub struct Stats {
     /// Tokens generated: `local + cloud + fallback`.
     pub tokens: u64,
     pub local: u64,
+    /// Part of `local`: alternatives taken instead of a consult.
+    pub rescued: u64,
     /// Tokens of bursts included that were not handed back.
     pub cloud: u64,
     pub fallback: u64,
@@ -43,6 +45,7 @@ impl Stats {
             Source::Cloud | Source::Cached => self.cloud += 1,
             Source::Fallback => self.fallback += 1,
         }
+        self.rescued += u64::from(step.reason == Reason::Rescued);
         self.local_time += step.local_time;
     }
 

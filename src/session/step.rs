@@ -45,7 +45,8 @@ pub struct Step {
     pub reason: Reason,
     /// Score of the SLM's candidate; NaN where none was computed.
     pub score: f32,
-    /// The SLM's candidate, equal to `token` unless the cloud wrote it. A further token of a burst
+    /// The SLM's candidate (the alternative, where one was taken), equal to `token` unless the cloud wrote
+    /// it. A further token of a burst
     /// that is not handed back has none: there it is `token`.
     pub candidate: u32,
     /// Why the consult of this step brought nothing.
@@ -99,8 +100,7 @@ impl Session {
             };
             return self.record(proposal, outcome);
         }
-        let proposal = self.compute()?;
-        let decision = self.decide(&proposal);
+        let (proposal, decision) = self.compute()?;
         let outcome = self.act(decision, &proposal)?;
         self.record(proposal, outcome)
     }
@@ -115,8 +115,8 @@ impl Session {
                 (proposal, false, if handed_back { Reason::Confident } else { Reason::Burst })
             }
             None => {
-                let proposal = self.compute()?;
-                match self.decide(&proposal) {
+                let (proposal, decision) = self.compute()?;
+                match decision {
                     Decision::Keep(reason) | Decision::Fallback(reason) => {
                         (proposal, false, reason)
                     }
@@ -157,15 +157,25 @@ impl Session {
         self.check_room(1)
     }
 
-    fn compute(&mut self) -> Result<Proposal> {
-        self.proposer.propose(self.context.ids(), &self.cancel)
+    /// The proposal, and what to do with it. Alternatives are tried before the cloud is paid.
+    fn compute(&mut self) -> Result<(Proposal, Decision)> {
+        let (context, cancel) = (self.context.ids(), &self.cancel);
+        let proposal = self.proposer.propose(context, cancel)?;
+        let decision = self.decide(&proposal);
+        if self.rescue == 0 || !matches!(decision, Decision::Consult { .. }) {
+            return Ok((proposal, decision));
+        }
+        let (rescue, threshold) = (self.rescue, self.policy.threshold);
+        let (context, cancel) = (self.context.ids(), &self.cancel);
+        let proposal = self.proposer.rescue(rescue, threshold, context, cancel)?;
+        Ok((proposal, self.decide(&proposal)))
     }
 
     /// The proposal where `token` is the next one of a burst, and whether it is handed back to the SLM: it is
     /// the candidate, and would be kept.
     fn compute_in_burst(&mut self, token: u32) -> Result<(Proposal, bool)> {
         if !self.hand_back {
-            return Ok((Proposal { candidate: token, score: None }, false));
+            return Ok((Proposal { candidate: token, score: None, rescued: false }, false));
         }
         let following = self.queue.make_contiguous();
         let proposal = self.proposer.compare(self.context.ids(), following, &self.cancel)?;
@@ -177,6 +187,7 @@ impl Session {
         let now = (self.clock.elapsed)();
         let situation = Situation {
             score: proposal.score,
+            rescued: proposal.rescued,
             spent: self.stats.spent(),
             breaker: self.breaker.state(),
             now,

@@ -20,13 +20,19 @@ static hybrid_cloud *open_cloud(const char *url, const char *ca, const char *tok
   return cloud;
 }
 
-static hybrid_session *consulting(const hybrid_model *model, const hybrid_cloud *cloud,
-                                  uint32_t burst) {
+static hybrid_session_options asking(float threshold, uint32_t burst) {
   hybrid_session_options options;
   REQUIRE_OK(hybrid_session_options_init(&options, sizeof options));
-  options.threshold = 2;  // every candidate is weak
+  options.threshold = threshold;
   options.burst = burst;
   options.consult_deadline_ms = 20000;
+  return options;
+}
+
+// Every candidate is weak.
+static hybrid_session *consulting(const hybrid_model *model, const hybrid_cloud *cloud,
+                                  uint32_t burst) {
+  const hybrid_session_options options = asking(2, burst);
   hybrid_session *session = new_session(model, cloud, &options);
   REQUIRE_OK(hybrid_session_prompt(session, PROMPT, strlen(PROMPT)));
   return session;
@@ -79,8 +85,42 @@ static void bursts(const hybrid_model *model, const char *url, const char *ca, c
     CHECK(step.source == HYBRID_SOURCE_CLOUD && step.consulted == (i % 4 == 0));
     CHECK(step.reason == (i % 4 == 0 ? HYBRID_REASON_WEAK : HYBRID_REASON_BURST));
   }
+  hybrid_stats stats = {.struct_size = sizeof stats};
+  CHECK_OK(hybrid_session_stats(session, &stats));
+  CHECK(stats.cloud == TOKENS && stats.cloud_answer_tokens == TOKENS && stats.rescued == 0);
   hybrid_session_free(session);
   hybrid_cloud_free(cloud);
+}
+
+// With a threshold that the first candidate misses by a little, those that score better are the SLM's own.
+static void hands_back(const hybrid_model *model, const char *url, const char *ca,
+                       const char *token) {
+  hybrid_cloud *cloud = open_cloud(url, ca, token, HYBRID_SERVER_OPENAI);
+  CHECK_OK(hybrid_cloud_probe_vocabulary(cloud, model, NULL));
+  hybrid_session *session = consulting(model, cloud, 1);
+  hybrid_peek first = {.struct_size = sizeof first};
+  CHECK_OK(hybrid_step_peek(session, &first));
+  hybrid_session_free(session);
+
+  hybrid_session_options options = asking(nextafterf(first.score, 1), TOKENS);
+  options.hand_back = 1;
+  session = new_session(model, cloud, &options);
+  hybrid_cloud_free(cloud);
+  REQUIRE_OK(hybrid_session_prompt(session, PROMPT, strlen(PROMPT)));
+  uint64_t local = 0;
+  for (int i = 0; i < TOKENS; i++) {
+    hybrid_step_result step = {.struct_size = sizeof step};
+    CHECK_OK(hybrid_step(session, &step));
+    CHECK(step.consulted == (i == 0));
+    const bool sure = step.candidate == step.token && step.score >= options.threshold;
+    CHECK(step.source == (sure ? HYBRID_SOURCE_LOCAL : HYBRID_SOURCE_CLOUD));
+    local += sure;
+  }
+  hybrid_stats stats = {.struct_size = sizeof stats};
+  CHECK_OK(hybrid_session_stats(session, &stats));
+  CHECK(local > 0 && stats.local == local && stats.local + stats.cloud == TOKENS);
+  CHECK(stats.consults == 1 && stats.cloud_answer_tokens == TOKENS);
+  hybrid_session_free(session);
 }
 
 // Whatever is wrong with the cloud: the SLM's own text, every token marked.
@@ -139,6 +179,7 @@ int main(int argc, char **argv) {
   writes(model, url, ca, token, HYBRID_SERVER_OPENAI);
   writes(model, url, ca, token, HYBRID_SERVER_LLAMA_CPP);
   bursts(model, url, ca, token);
+  hands_back(model, url, ca, token);
   fails(model, url, ca, token, argv[2]);
   hybrid_model_free(model);
   return finish("cloud");

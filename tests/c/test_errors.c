@@ -149,12 +149,18 @@ static void options(const hybrid_model *model) {
   CHECK_OPTION(o.hold = HYBRID_HOLD_CALLS_PER_HOUR, "budget of an hour is 0");
   CHECK_OPTION((o.hold = HYBRID_HOLD_MONEY_PER_HOUR, o.hold_limit = 1), "prices of a token");
   CHECK_OPTION(o.burst = 0, "burst");
+  CHECK_OPTION(o.hand_back = 2, "options.hand_back is 2");
+  CHECK_OPTION((o.mode = HYBRID_MODE_LOCAL_ONLY, o.hand_back = 1), "mode hybrid");
+  CHECK_OPTION(o.rescue = 8, "rescue is 8");
   CHECK_OPTION(o.consult_deadline_ms = 0, "deadline");
   CHECK_OPTION(o.temperature = -1, "temperature");
   CHECK_OPTION(o.top_p = 0, "top_p");
   CHECK_OPTION(o.repetition_penalty = 0, "repetition_penalty");
   // The model has no head, so no calibration.
   REQUIRE_OK(hybrid_session_options_init(&o, sizeof o));
+  o.rescue = 1;
+  CHECK_ERROR(HYBRID_ERR_UNSUPPORTED, "reward head", hybrid_session_new(model, NULL, &o, &session));
+  o.rescue = 0;
   o.target_share = 0.2f;
   CHECK_ERROR(HYBRID_ERR_UNSUPPORTED, "calibration", hybrid_session_new(model, NULL, &o, &session));
   o.target_share = 0;

@@ -30,7 +30,7 @@ FIELD(hybrid_model_info, has_chat_template, 68, 4);
 FIELD(hybrid_model_info, default_threshold, 72, 4);
 FIELD(hybrid_model_info, reserved, 76, 4);
 
-SIZE(hybrid_session_options, 152);
+SIZE(hybrid_session_options, 160);
 FIELD(hybrid_session_options, struct_size, 0, 8);
 FIELD(hybrid_session_options, stop_strings, 8, 8);
 FIELD(hybrid_session_options, stop_string_count, 16, 8);
@@ -58,6 +58,8 @@ FIELD(hybrid_session_options, hold, 124, 4);
 FIELD(hybrid_session_options, hold_limit, 128, 8);
 FIELD(hybrid_session_options, price_prompt_token, 136, 8);
 FIELD(hybrid_session_options, price_token, 144, 8);
+FIELD(hybrid_session_options, hand_back, 152, 4);
+FIELD(hybrid_session_options, rescue, 156, 4);
 
 SIZE(hybrid_message, 16);
 FIELD(hybrid_message, role, 0, 8);
@@ -101,7 +103,7 @@ FIELD(hybrid_cloud_options, ca_pem_size, 48, 8);
 FIELD(hybrid_cloud_options, server, 56, 4);
 FIELD(hybrid_cloud_options, reserved, 60, 4);
 
-SIZE(hybrid_stats, 128);
+SIZE(hybrid_stats, 144);
 FIELD(hybrid_stats, struct_size, 0, 8);
 FIELD(hybrid_stats, reserved, 8, 8);
 FIELD(hybrid_stats, prompt_tokens, 16, 8);
@@ -118,5 +120,7 @@ FIELD(hybrid_stats, prompt_ns, 96, 8);
 FIELD(hybrid_stats, local_ns, 104, 8);
 FIELD(hybrid_stats, cloud_ns, 112, 8);
 FIELD(hybrid_stats, score_ns, 120, 8);
+FIELD(hybrid_stats, cloud_answer_tokens, 128, 8);
+FIELD(hybrid_stats, rescued, 136, 8);
 
 int main(void) { return 0; }

@@ -100,6 +100,10 @@ pub fn command() -> Command {
         .arg(double("price-token", "The same, of a token of the answer").default_value("0"))
         .arg(small("burst", "Tokens taken from one consult at most").default_value("1"))
         .arg(flag("hand-back", "Count tokens of a burst as the SLM's where it is sure of the same"))
+        .arg(
+            small("rescue", "Tokens scored in the candidate's place before a consult")
+                .default_value("0"),
+        )
         .arg(number("deadline-ms", "Time for one whole consult").default_value("2000"))
         .arg(number("budget-calls", "Consults at most"))
         .arg(number("budget-tokens", "Tokens from the cloud at most"))
@@ -188,7 +192,7 @@ fn summary(stats: &Stats) -> String {
     let share = 100.0 * stats.cloud as f64 / stats.tokens.max(1) as f64;
     format!(
         "prompt   {} tokens in {:.2} s\n\
-         tokens   {} ({} local, {} cloud = {share:.1} %, {} fallback)\n\
+         tokens   {} ({} local, {} of them rescued, {} cloud = {share:.1} %, {} fallback)\n\
          consults {} ({} failed), {} bytes sent, {} received, {} prompt tokens billed, {} answered\n\
          time     {:.2} s local ({:.3} s scoring), {:.2} s cloud\n\
          tokens={} cloud={} fallback={} consults={} tok_s={per_second:.2}\n",
@@ -196,6 +200,7 @@ fn summary(stats: &Stats) -> String {
         stats.prompt_time.as_secs_f64(),
         stats.tokens,
         stats.local,
+        stats.rescued,
         stats.cloud,
         stats.fallback,
         stats.consults,
@@ -257,6 +262,7 @@ fn session_options(arguments: &ArgMatches) -> Result<SessionOptions> {
         },
         burst: get(arguments, "burst")?,
         hand_back: arguments.get_flag("hand-back"),
+        rescue: get(arguments, "rescue")?,
         consult_deadline: Duration::from_millis(get(arguments, "deadline-ms")?),
         score: chosen(arguments, "score", SCORES)?,
         sampler: SamplerOptions {
@@ -347,11 +353,12 @@ mod tests {
 
     #[test]
     fn options() {
-        let line = "run b --chat hi --mode cloud-first --threshold -1 --score margin --burst 3 \
+        let line = "run b --chat hi --mode hybrid --hand-back --rescue 2 --threshold -1 --score margin --burst 3 \
                     --deadline-ms 50 --budget-calls 1 --budget-bytes 9 --temperature 0.5 --top-k 4 \
                     --seed 7 --context 99 --stop A --stop B";
         let options = session_options(&parse(line).unwrap()).unwrap();
-        assert_eq!((options.mode, options.score), (Mode::CloudFirst, ScoreKind::Margin));
+        assert_eq!((options.mode, options.score), (Mode::Hybrid, ScoreKind::Margin));
+        assert_eq!((options.hand_back, options.rescue), (true, 2));
         assert_eq!((options.threshold, options.burst), (Threshold::At(-1.0), 3));
         assert_eq!(options.budget, Budget { calls: Some(1), tokens: None, bytes: Some(9) });
         assert_eq!((options.sampler.temperature, options.sampler.top_k), (0.5, 4));

@@ -200,6 +200,16 @@ impl Bench {
         Bench { score: Arc::new(|_| 0.0), cloud: Some(cloud.clone()), ..Bench::new(next) }
     }
 
+    fn slm(&self) -> FakeSlm {
+        let (next, log) = (self.next.clone(), self.log.clone());
+        FakeSlm { next, ids: Vec::new(), capacity: self.capacity, log }
+    }
+
+    /// The SLM's logits after `ids`.
+    pub fn row(&self, ids: &[u32]) -> Vec<f32> {
+        FakeSlm { ids: ids.to_vec(), ..self.slm() }.logits()
+    }
+
     pub fn session(&self) -> Session {
         let tokens = Arc::new(example::byte_level());
         let template = self.template.map(|t| Arc::new(ChatTemplate::new(t, &tokens).unwrap()));
@@ -209,12 +219,7 @@ impl Bench {
         let parts = Parts {
             tokens,
             chat_template: template,
-            slm: Box::new(FakeSlm {
-                next: self.next.clone(),
-                ids: Vec::new(),
-                capacity: self.capacity,
-                log: self.log.clone(),
-            }),
+            slm: Box::new(self.slm()),
             scorer: scored.then(|| Box::new(score) as Box<dyn Score>),
             score_kind: None,
             reward: None,

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use hybrid::reward::statistics;
-use hybrid::sampler::{Sampler, SamplerOptions, logit_stats};
+use hybrid::sampler::{Sampler, SamplerOptions, logit_stats, top_tokens};
 
 use super::reader::Reader;
 
@@ -34,7 +34,7 @@ impl Features {
             if at < path.len() {
                 let candidate = sampler.sample(logits, &[])?;
                 features.candidates.push(candidate);
-                features.top.extend(top(logits));
+                features.top.extend(top_tokens(logits));
                 features.stats.extend(statistics::values(&logit_stats(logits, candidate)));
                 features.hidden.extend_from_slice(hidden);
             }
@@ -58,34 +58,5 @@ impl Features {
             }
         }
         Ok(())
-    }
-}
-
-/// The ids of the largest logits, falling; of equal ones the lower id first.
-pub fn top(logits: &[f32]) -> [u32; TOP] {
-    let mut best = [(f32::NEG_INFINITY, 0); TOP];
-    for (id, &logit) in (0..).zip(logits) {
-        if logit > best[TOP - 1].0 {
-            let at = best.partition_point(|&(other, _)| other >= logit);
-            best[at..].rotate_right(1);
-            best[at] = (logit, id);
-        }
-    }
-    best.map(|(_, id)| id)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_largest_logits_come_first() {
-        let mut logits = vec![-1.0; 50];
-        let want = [7, 3, 40, 0, 1, 2, 4, 5];
-        logits[7] = 9.0;
-        logits[3] = 5.0;
-        logits[40] = 5.0;
-        assert_eq!(top(&logits), want);
-        assert_eq!(top(&[2.0, f32::NEG_INFINITY, 3.0])[..2], [2, 0]);
     }
 }

@@ -1,8 +1,9 @@
 //! What the cloud LLM would have said at every position of a path.
 
 use anyhow::Result;
+use hybrid::sampler::top_tokens;
 
-use super::features::{Features, TOP, top};
+use super::features::{Features, TOP};
 use super::reader::Reader;
 
 /// One row per position.
@@ -39,7 +40,7 @@ impl Labels {
         let mut odds = Odds::default();
         llm.along(prompt, path, |at, logits, _| {
             if at < path.len() {
-                let own = top(logits);
+                let own = top_tokens(logits);
                 choices.push(own[0]);
                 odds.push(logits, own, features.candidates[at], &features.top[at * TOP..][..TOP]);
             }
@@ -72,7 +73,7 @@ mod tests {
         let p: [f32; 9] = [0.05, 0.3, 0.1, 0.02, 0.2, 0.03, 0.15, 0.11, 0.04];
         let logits = p.map(|p| p.ln() + 3.0);
         let mut odds = Odds::default();
-        odds.push(&logits, top(&logits), 7, &[4, 1]);
+        odds.push(&logits, top_tokens(&logits), 7, &[4, 1]);
         assert_eq!(odds.rank, [3]);
         assert_eq!(odds.top, [1, 4, 6, 7, 2, 0, 8, 5]);
         let close = |found: f32, want: f32| assert!((found.exp() - want).abs() < 1e-6, "{want}");
