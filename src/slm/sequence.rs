@@ -156,7 +156,9 @@ mod tests {
     fn sequence(fail_at: Option<u32>, capacity: usize) -> Sequence<Recorder> {
         let dimensions = Dimensions {
             layers: 1,
+            #[cfg(feature = "plain")]
             kv_heads: 1,
+            #[cfg(feature = "plain")]
             head_dim: 1,
             hidden_size: 1,
             vocabulary: 3,
