@@ -126,7 +126,7 @@ typedef int32_t hybrid_status;
 // A defect of the library, caught. The session that was in use answers every later call with
 // this status too; free it. Other sessions go on.
 #define HYBRID_ERR_PANIC (-14)
-// The caller's buffer is too small; what fitted was written.
+// The caller's buffer is too small.
 #define HYBRID_ERR_BUFFER_TOO_SMALL (-15)
 
 // The name of a status, for example "HYBRID_ERR_BUSY". Static; never NULL, also for a number
@@ -697,6 +697,32 @@ hybrid_status hybrid_session_reset(hybrid_session *session);
 
 // The sums so far. Set `out->struct_size` before.
 hybrid_status hybrid_session_stats(hybrid_session *session, hybrid_stats *out);
+
+// ------------------------------------------------------------------------------------------------
+// Advanced: Saving a conversation
+// ------------------------------------------------------------------------------------------------
+//
+// What a session holds, as bytes: to go on after a restart, or to read a long prompt once and start
+// every conversation from there. With the same options the restored session writes what the saved
+// one would have written. A state serves every session of the same bundle, on any machine; it has
+// a checksum against damage, none against forgery, and holds the text in the clear.
+
+// Writes the context with the SLM's cache, what of a burst and of the text was not handed out, and
+// where the sampler is. Not the options, the statistics or the budgets: those are the session's.
+//
+// `needed`, if not NULL, gets the size: some 23 kB a token for a model of 135M parameters. `buffer` may be NULL
+// if `capacity` is 0, to ask for it. HYBRID_ERR_BUFFER_TOO_SMALL: nothing of use was written.
+hybrid_status hybrid_session_save(hybrid_session *session,
+                                  uint8_t *buffer,
+                                  size_t capacity,
+                                  size_t *needed);
+
+// Takes the conversation that hybrid_session_save wrote, in place of the session's own.
+//
+// HYBRID_ERR_INVALID_ARGUMENT: the bytes are damaged, or of another bundle or version of the
+// library. HYBRID_ERR_CONTEXT_FULL: it has more tokens than this session may hold. After an error
+// the session is as before.
+hybrid_status hybrid_session_restore(hybrid_session *session, const uint8_t *state, size_t size);
 
 // ------------------------------------------------------------------------------------------------
 // Advanced: Cancelling a running call

@@ -221,6 +221,18 @@ class session : public detail::handle<hybrid_session, hybrid_session_free> {
   void rewind(std::size_t count) { check(hybrid_session_rewind(get(), count)); }
   void reset() { check(hybrid_session_reset(get())); }
 
+  std::vector<std::uint8_t> save() const {
+    std::size_t size = 0;
+    hybrid_session_save(get(), nullptr, 0, &size);
+    std::vector<std::uint8_t> state(size);
+    check(hybrid_session_save(get(), state.data(), state.size(), nullptr));
+    return state;
+  }
+
+  void restore(const std::vector<std::uint8_t> &state) {
+    check(hybrid_session_restore(get(), state.data(), state.size()));
+  }
+
   std::size_t length() const {
     std::size_t out = 0;
     check(hybrid_session_length(get(), &out));

@@ -19,6 +19,7 @@ pub mod graph;
 pub mod policy;
 pub mod reward;
 pub mod sampler;
+pub mod sealed;
 pub mod session;
 pub mod slm;
 pub mod tokens;

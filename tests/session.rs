@@ -112,6 +112,35 @@ fn seeds_repeat_a_text() {
     assert_ne!(draw(1), draw(2));
 }
 
+/// Down to the probabilities, also of a text that is drawn; into a session that holds something else.
+#[test]
+fn a_saved_session_goes_on_where_it_was() {
+    let model = open(SMOLLM2);
+    for temperature in [0.0, 0.9] {
+        let sampler = SamplerOptions { temperature, seed: 1, ..Default::default() };
+        let new = || local(&model, SessionOptions { sampler, ..Default::default() });
+        let rest = |session: &mut Session| {
+            let steps = steps(session, 20);
+            steps.iter().map(|step| (step.token, step.score.to_bits())).collect::<Vec<_>>()
+        };
+        let (mut session, mut other) = (new(), new());
+        session.prompt(&STORY.repeat(12)).unwrap();
+        assert!(session.len() > 128, "more than a chunk");
+        steps(&mut session, 10);
+        session.peek().unwrap();
+        let mut state = Vec::new();
+        session.save(&mut |piece| state.extend_from_slice(piece));
+        assert_eq!(state.len(), session.state_bytes());
+        other.prompt("Something else").unwrap();
+        other.restore(&state).unwrap();
+        assert_eq!(other.ids(), session.ids());
+        assert_eq!(rest(&mut other), rest(&mut session));
+        state[8] ^= 1;
+        let error = other.restore(&state).unwrap_err().to_string();
+        assert!(error.contains("another model"), "{error}");
+    }
+}
+
 #[test]
 fn a_full_context_loses_nothing() {
     let model = open(SMOLLM2);

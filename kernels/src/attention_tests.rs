@@ -237,7 +237,7 @@ fn silu_is_finite_and_right_at_the_ends() {
 }
 
 #[test]
-fn a_rewound_or_copied_cache_continues_alike() {
+fn a_rewound_a_copied_and_a_kept_cache_continue_alike() {
     let shape = AttentionShape::new(6, 2, 32).unwrap();
     let case = Case::new(shape, 32, 50, 9);
     for kernels in Kernels::available() {
@@ -246,8 +246,12 @@ fn a_rewound_or_copied_cache_continues_alike() {
         cache.truncate(33);
         let mut copy = cache.clone();
         assert_eq!((copy.len(), copy.capacity()), (33, 60));
+        let mut bytes = Vec::new();
+        cache.write(33, &mut |row| bytes.extend_from_slice(row));
+        let mut kept_outside = KvCache::new(shape, 77).unwrap();
+        kept_outside.read(33, &bytes).unwrap();
         let rest = Case { qkv: case.qkv[33 * shape.qkv_width()..].to_vec(), ..case_parts(&case) };
-        for cache in [&mut cache, &mut copy] {
+        for cache in [&mut cache, &mut copy, &mut kept_outside] {
             let again = rest.run(kernels, &[17], cache);
             assert_eq!(again[16 * shape.out_width()..], first[49 * shape.out_width()..]);
         }
@@ -274,6 +278,8 @@ fn a_full_cache_and_wrong_sizes_change_nothing() {
     assert!(matches!(full, Err(Error::ContextFull { used: 5, needed: 1, limit: 5 })));
     assert!(attempt(&[0.0; 65], &case.rope).is_err());
     assert!(attempt(&[0.0; 64], &Rope::new(32, 1e4, None).unwrap()).is_err());
+    assert!(matches!(cache.read(6, &[]), Err(Error::ContextFull { needed: 6, .. })));
+    assert!(cache.read(2, &vec![0; KvCache::bytes(shape, 2) + 1]).is_err());
     assert_eq!(cache.len(), 5);
     assert!(KvCache::new(shape, 0).is_err());
     assert!(KvCache::new(shape, Rope::POSITIONS + 1).is_err());

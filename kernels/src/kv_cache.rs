@@ -48,6 +48,11 @@ impl AttentionShape {
         self.heads * self.head_dim
     }
 
+    /// Every key/value head with every position of `len`.
+    fn rows(&self, len: usize) -> impl Iterator<Item = (usize, usize)> {
+        (0..self.kv_heads).flat_map(move |head| (0..len).map(move |position| (head, position)))
+    }
+
     /// Length of a stored value row: the head padded to whole vectors.
     pub(super) fn value_dim(&self) -> usize {
         self.head_dim.next_multiple_of(LANES)
@@ -114,6 +119,66 @@ impl KvCache {
     /// Forgets all but the first `len` positions; does nothing when there are fewer.
     pub fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len);
+    }
+
+    /// Bytes that [`KvCache::write`] writes for `len` positions.
+    pub fn bytes(shape: AttentionShape, len: usize) -> usize {
+        2 * size_of::<u16>() * shape.kv_heads * shape.head_dim * len
+    }
+
+    /// The first `len` positions, which must be filled, as they can be kept outside: `[kv head][position]`, of each the
+    /// key's and then the value's dimensions, f16 in little endian.
+    pub fn write(&self, len: usize, out: &mut dyn FnMut(&[u8])) {
+        let dim = self.shape.head_dim;
+        let mut row = vec![0; 2 * size_of::<u16>() * dim];
+        for (head, position) in self.shape.rows(len) {
+            let (keys, values) = row.split_at_mut(size_of::<u16>() * dim);
+            let column = self.keys[self.key_at(head, position)..].iter().step_by(LANES);
+            let value = &self.values[self.value_at(head, position)..];
+            for (bytes, half) in keys.as_chunks_mut().0.iter_mut().zip(column) {
+                *bytes = half.to_le_bytes();
+            }
+            for (bytes, half) in values.as_chunks_mut().0.iter_mut().zip(value) {
+                *bytes = half.to_le_bytes();
+            }
+            out(&row);
+        }
+    }
+
+    /// Takes `len` positions from the bytes of [`KvCache::write`] in place of what there is.
+    ///
+    /// Errors, with nothing changed: [`Error::ContextFull`]; [`Error::InvalidArgument`] for another number of bytes.
+    pub fn read(&mut self, len: usize, bytes: &[u8]) -> Result<()> {
+        if len > self.capacity {
+            return Err(Error::ContextFull { used: 0, needed: len, limit: self.capacity });
+        }
+        if bytes.len() != KvCache::bytes(self.shape, len) {
+            return Err(Error::InvalidArgument("a KV cache of another size".into()));
+        }
+        let dim = self.shape.head_dim;
+        let mut rows = bytes.as_chunks().0.chunks(2 * dim);
+        for (head, position) in self.shape.rows(len) {
+            let (key, value) = rows.next().unwrap_or_default().split_at(dim);
+            let (key_at, value_at) = (self.key_at(head, position), self.value_at(head, position));
+            for (slot, half) in self.keys[key_at..].iter_mut().step_by(LANES).zip(key) {
+                *slot = u16::from_le_bytes(*half);
+            }
+            for (slot, half) in self.values[value_at..].iter_mut().zip(value) {
+                *slot = u16::from_le_bytes(*half);
+            }
+        }
+        self.len = len;
+        Ok(())
+    }
+
+    /// Where a position's key begins; its dimensions are [`LANES`] apart.
+    fn key_at(&self, head: usize, position: usize) -> usize {
+        (head * self.tiles + position / LANES) * self.shape.head_dim * LANES + position % LANES
+    }
+
+    /// Where a position's value begins.
+    fn value_at(&self, head: usize, position: usize) -> usize {
+        (head * self.tiles * LANES + position) * self.shape.value_dim()
     }
 
     /// Fails, with nothing changed, when `count` more positions do not fit.

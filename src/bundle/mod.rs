@@ -9,8 +9,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use memmap2::Mmap;
+use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
+use crate::sealed::Fingerprint;
 
 mod hash;
 mod manifest;
@@ -80,6 +82,16 @@ impl Bundle {
 
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
+    }
+
+    /// Identifies what a session's state depends on: graph, weights and vocabulary.
+    pub fn fingerprint(&self) -> Fingerprint {
+        let mut hasher = Sha256::new();
+        for role in [FileRole::Graph, FileRole::Weights] {
+            hasher.update(self.manifest.files.get(&role).map_or("", |file| &file.sha256));
+        }
+        hasher.update(&self.manifest.tokens.fingerprint);
+        hasher.finalize().into()
     }
 
     /// The bytes of a file the manifest names, read whole and hashed again: what is returned is what the

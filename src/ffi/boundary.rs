@@ -16,6 +16,8 @@ pub(super) enum Fault {
     Busy,
     #[error("the session is unusable since a call on it panicked; free it and make a new one")]
     Poisoned,
+    #[error("the buffer is too small: {needed} bytes are needed")]
+    TooSmall { needed: usize },
     #[error("internal error, please report it: {0}")]
     Panic(String),
     #[error(transparent)]

@@ -30,6 +30,7 @@ pub mod objects;
 pub mod options;
 pub mod outcome;
 pub mod session;
+pub mod state;
 pub mod status;
 pub mod step;
 pub mod version;

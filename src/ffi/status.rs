@@ -44,13 +44,14 @@ pub const HYBRID_ERR_BUSY: hybrid_status = -13;
 /// A defect of the library, caught. The session that was in use answers every later call with
 /// this status too; free it. Other sessions go on.
 pub const HYBRID_ERR_PANIC: hybrid_status = -14;
-/// The caller's buffer is too small; what fitted was written.
+/// The caller's buffer is too small.
 pub const HYBRID_ERR_BUFFER_TOO_SMALL: hybrid_status = -15;
 
 pub(super) fn of(fault: &Fault) -> hybrid_status {
     match fault {
         Fault::Null(_) => HYBRID_ERR_NULL_ARGUMENT,
         Fault::Busy => HYBRID_ERR_BUSY,
+        Fault::TooSmall { .. } => HYBRID_ERR_BUFFER_TOO_SMALL,
         Fault::Poisoned | Fault::Panic(_) => HYBRID_ERR_PANIC,
         Fault::Core(error) => of_error(error),
     }

@@ -97,6 +97,16 @@ impl Sampler {
         Ok(Sampler { options, rng, penalised: Vec::new(), kept: Vec::new() })
     }
 
+    /// How far the generator is: what has been drawn.
+    pub fn position(&self) -> u64 {
+        self.rng.get_word_pos() as u64
+    }
+
+    /// Goes on where another generator of the same seed was.
+    pub fn set_position(&mut self, position: u64) {
+        self.rng.set_word_pos(u128::from(position));
+    }
+
     /// The candidate. `context`: the token ids so far, for the repetition penalty. NaN counts as
     /// minus infinity; logits that are nothing else are an error.
     pub fn sample(&mut self, logits: &[f32], context: &[u32]) -> Result<u32> {

@@ -26,6 +26,7 @@ use crate::error::{Error, Result};
 use crate::policy::{Mode, Policy};
 use crate::reward::{ScoreKind, Scorer};
 use crate::sampler::Sampler;
+use crate::sealed::Fingerprint;
 use crate::slm::kernels::Kernels;
 use crate::slm::{Slm, SlmState};
 use crate::tokens::{ChatTemplate, Message, Tokens, to_text, whole_len};
@@ -34,6 +35,7 @@ mod answer;
 mod context;
 mod options;
 mod proposer;
+mod state;
 mod stats;
 mod step;
 #[cfg(test)]
@@ -93,6 +95,8 @@ impl Model {
 
 /// One conversation. Not shared: one thread at a time.
 pub struct Session {
+    /// See [`Bundle::fingerprint`].
+    model: Fingerprint,
     tokens: Arc<Tokens>,
     chat_template: Option<Arc<ChatTemplate>>,
     cloud: Option<Arc<dyn Consult>>,
@@ -120,6 +124,7 @@ pub struct Session {
 
 /// What a session is made of: tests put scripts in the place of the SLM, the score and the clock.
 struct Parts<'a> {
+    model: Fingerprint,
     tokens: Arc<Tokens>,
     chat_template: Option<Arc<ChatTemplate>>,
     slm: Box<dyn SlmState>,
@@ -190,6 +195,7 @@ impl Session {
         }
         let reward = model.bundle.manifest().reward.as_ref();
         let parts = Parts {
+            model: model.bundle.fingerprint(),
             tokens: model.tokens.clone(),
             chat_template: model.chat_template.clone(),
             slm,
@@ -211,6 +217,7 @@ impl Session {
         let sampler = Sampler::new(options.sampler)?;
         let controller = options.hold.map(|hold| Controller::new(hold, policy.threshold));
         Ok(Session {
+            model: parts.model,
             tokens: parts.tokens,
             chat_template: parts.chat_template,
             cloud,

@@ -41,6 +41,8 @@ pub(super) struct Proposer {
     /// The rows of the context's last token, once the SLM has consumed it, and of each token of `ahead`.
     rows: VecDeque<Output>,
     candidate: Option<u32>,
+    /// How far the sampler was before it drew the candidate.
+    drawn: u64,
     score: Option<f32>,
     rescue: Rescue,
     times: Times,
@@ -84,6 +86,7 @@ impl Proposer {
             ahead: VecDeque::new(),
             rows: VecDeque::new(),
             candidate: None,
+            drawn: 0,
             score: None,
             rescue: Rescue::NotTried,
             times,
@@ -179,6 +182,7 @@ impl Proposer {
         }
         self.consume(context, following, cancel)?;
         let row = self.rows.front().ok_or_else(no_row)?;
+        self.drawn = self.sampler.position();
         Ok(*self.candidate.insert(self.sampler.sample(&row.logits, context)?))
     }
 
@@ -247,6 +251,40 @@ impl Proposer {
         self.slm.rewind(self.ahead.len())?;
         self.ahead.clear();
         self.rows.truncate(1);
+        Ok(())
+    }
+
+    /// How far the sampler is with all that was handed out.
+    pub fn drawn(&self) -> u64 {
+        if self.candidate.is_some() { self.drawn } else { self.sampler.position() }
+    }
+
+    /// How many tokens of a context of `len` are in the cache and can be kept outside: all but the last at most.
+    pub fn cached(&self, len: usize) -> usize {
+        let kept = len.saturating_sub(1).min(self.slm.len());
+        if self.slm.cache_bytes(kept).is_some() { kept } else { 0 }
+    }
+
+    /// Bytes that [`Proposer::write_cache`] writes for `len` tokens.
+    pub fn cache_bytes(&self, len: usize) -> usize {
+        self.slm.cache_bytes(len).unwrap_or(0)
+    }
+
+    pub fn write_cache(&self, len: usize, out: &mut dyn FnMut(&[u8])) {
+        self.slm.write_cache(len, out);
+    }
+
+    /// The context is another one, of which `cache` has the first `len` tokens. On an error nothing has changed.
+    pub fn restore(&mut self, len: usize, cache: &[u8], drawn: u64) -> Result<()> {
+        if len == 0 {
+            self.slm.rewind(self.slm.len())?;
+        } else {
+            self.slm.read_cache(len, cache)?;
+        }
+        self.sampler.set_position(drawn);
+        self.ahead.clear();
+        self.rows.clear();
+        self.forget_proposal();
         Ok(())
     }
 

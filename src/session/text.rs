@@ -42,6 +42,17 @@ impl TextOut {
         if self.stopped { String::new() } else { self.show(self.held.len()) }
     }
 
+    /// What is held back, and whether a stop string was complete.
+    pub fn held(&self) -> (&[u8], bool) {
+        (&self.held, self.stopped)
+    }
+
+    /// Takes what [`TextOut::held`] said.
+    pub fn hold(&mut self, held: &[u8], stopped: bool) {
+        self.held = held.to_vec();
+        self.stopped = stopped;
+    }
+
     /// Forgets what is held back.
     pub fn clear(&mut self) {
         self.held.clear();

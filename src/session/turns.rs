@@ -1,6 +1,7 @@
 //! The messages of a chat so far: templates render whole chats, a context only grows.
 
 use crate::error::Result;
+use crate::sealed::{Reader, Writer};
 use crate::tokens::{ChatTemplate, Message};
 
 /// What has been given by [`super::Session::chat`]. What followed in the context, generated or
@@ -81,5 +82,35 @@ impl Turns {
     pub fn truncate(&mut self, len: usize) {
         self.marks.retain(|&(context, _)| context <= len);
         self.messages.truncate(self.marks.last().map_or(0, |&(_, messages)| messages));
+    }
+
+    pub fn write(&self, writer: &mut Writer) {
+        writer.count(self.messages.len());
+        for message in &self.messages {
+            writer.bytes(message.role.as_bytes());
+            writer.bytes(message.content.as_bytes());
+        }
+        writer.count(self.marks.len());
+        for &(context, messages) in &self.marks {
+            writer.count(context);
+            writer.count(messages);
+        }
+    }
+
+    /// What `write` wrote, of a context of `len` tokens.
+    pub fn read(reader: &mut Reader, len: usize) -> Result<Turns> {
+        let mut turns = Turns::default();
+        for _ in 0..reader.count()? {
+            turns.messages.push(Message { role: reader.text()?, content: reader.text()? });
+        }
+        for _ in 0..reader.count()? {
+            let (context, messages) = (reader.count()?, reader.count()?);
+            let last = turns.marks.last().copied().unwrap_or_default();
+            if context > len || messages > turns.messages.len() || (context, messages) < last {
+                return Err(reader.error("its turns do not fit its context"));
+            }
+            turns.marks.push((context, messages));
+        }
+        Ok(turns)
     }
 }

@@ -61,6 +61,23 @@ pub trait SlmState: Send {
 
     /// Forgets the last `n` tokens. Fails when there are fewer.
     fn rewind(&mut self, n: usize) -> Result<()>;
+
+    /// Bytes that `write_cache` writes for `len` tokens; `None` for a graph whose cache cannot be kept outside: its tokens
+    /// are fed again instead.
+    fn cache_bytes(&self, _len: usize) -> Option<usize> {
+        None
+    }
+
+    /// Writes the cache of the first `len` tokens, piece by piece; there must be as many.
+    fn write_cache(&self, _len: usize, _out: &mut dyn FnMut(&[u8])) {}
+
+    /// Takes `len` tokens from the bytes of `write_cache` of the same graph, in place of all there is.
+    ///
+    /// Errors, with nothing changed: [`Error::InvalidArgument`] for another number of bytes, [`Error::ContextFull`],
+    /// [`Error::Unsupported`] where `cache_bytes` is `None`.
+    fn read_cache(&mut self, _len: usize, _bytes: &[u8]) -> Result<()> {
+        Err(sequence::not_kept_outside())
+    }
 }
 
 /// A loaded model, shared by any number of states.

@@ -25,6 +25,24 @@ pub trait Runner: Send {
 
     /// Keeps the first `len` tokens of the cache, also after a failed run.
     fn truncate(&mut self, len: usize) -> Result<()>;
+
+    /// See [`SlmState::cache_bytes`].
+    fn cache_bytes(&self, _len: usize) -> Option<usize> {
+        None
+    }
+
+    /// Writes the first `len` tokens of the cache, as many bytes as `cache_bytes` says.
+    fn write_cache(&self, _len: usize, _out: &mut dyn FnMut(&[u8])) {}
+
+    /// Takes `len` tokens from the bytes of `write_cache`, of the right number. After an error the cache may hold a part.
+    fn read_cache(&mut self, _len: usize, _bytes: &[u8]) -> Result<()> {
+        Err(not_kept_outside())
+    }
+}
+
+/// Where [`SlmState::cache_bytes`] is `None`.
+pub fn not_kept_outside() -> Error {
+    Error::Unsupported("the KV cache of this graph cannot be kept outside".into())
 }
 
 /// [`SlmState`] over a [`Runner`].
@@ -104,6 +122,31 @@ impl<R: Runner> SlmState for Sequence<R> {
         self.runner.truncate(len)?;
         self.len = len;
         Ok(())
+    }
+
+    fn cache_bytes(&self, len: usize) -> Option<usize> {
+        self.runner.cache_bytes(len)
+    }
+
+    fn write_cache(&self, len: usize, out: &mut dyn FnMut(&[u8])) {
+        self.runner.write_cache(len, out);
+    }
+
+    fn read_cache(&mut self, len: usize, bytes: &[u8]) -> Result<()> {
+        let expected = self.cache_bytes(len).ok_or_else(not_kept_outside)?;
+        if bytes.len() != expected {
+            return Err(Error::InvalidArgument("a KV cache of another size".into()));
+        }
+        if len > self.capacity {
+            return Err(Error::ContextFull { used: 0, needed: len, limit: self.capacity });
+        }
+        self.rewind(self.len)?;
+        let read = self.runner.read_cache(len, bytes);
+        match &read {
+            Ok(()) => self.len = len,
+            Err(_) => self.runner.truncate(0)?,
+        }
+        read
     }
 }
 

@@ -119,6 +119,37 @@ static void stops_where_told(const hybrid_model *model) {
   hybrid_session_free(session);
 }
 
+// In the middle of a text; a second session writes the rest, also of a text that is drawn.
+static void is_saved_and_restored(const hybrid_model *model) {
+  hybrid_session_options options;
+  REQUIRE_OK(hybrid_session_options_init(&options, sizeof options));
+  options.temperature = 0.9f;
+  hybrid_session *session = new_session(model, NULL, &options);
+  hybrid_session *other = new_session(model, NULL, &options);
+  collected c = {.steps = 0}, first = {.steps = 0}, second = {.steps = 0};
+  prompt(session, PROMPT);
+  CHECK_OK(hybrid_step_run(session, 4, collect, &c, NULL));
+  size_t size = 0;
+  CHECK_STATUS(HYBRID_ERR_BUFFER_TOO_SMALL, hybrid_session_save(session, NULL, 0, &size));
+  unsigned char *state = malloc(size);
+  CHECK_STATUS(HYBRID_ERR_BUFFER_TOO_SMALL, hybrid_session_save(session, state, size - 1, NULL));
+  CHECK_OK(hybrid_session_save(session, state, size, NULL));
+  prompt(other, "Something else");
+  CHECK_STATUS(HYBRID_ERR_INVALID_ARGUMENT, hybrid_session_restore(other, state, size - 1));
+  CHECK_STATUS(HYBRID_ERR_INVALID_ARGUMENT, hybrid_session_restore(other, NULL, 0));
+  CHECK_OK(hybrid_session_restore(other, state, size));
+  CHECK(length(other) == length(session));
+  CHECK_OK(hybrid_step_run(session, 8, collect, &first, NULL));
+  CHECK_OK(hybrid_step_run(other, 8, collect, &second, NULL));
+  CHECK(first.steps == 8 && strcmp(first.text, second.text) == 0);
+  state[size / 2] ^= 1;
+  CHECK_STATUS(HYBRID_ERR_INVALID_ARGUMENT, hybrid_session_restore(other, state, size));
+  CHECK(length(other) == length(session));
+  free(state);
+  hybrid_session_free(other);
+  hybrid_session_free(session);
+}
+
 static void objects_live_as_long_as_needed(const char *path) {
   hybrid_model *model = open_model(path);
   hybrid_cancel *cancel = NULL;
@@ -378,6 +409,7 @@ int main(int argc, char **argv) {
   describes_itself(model);
   is_reproducible(model, &text);
   stops_where_told(model);
+  is_saved_and_restored(model);
   objects_live_as_long_as_needed(argv[1]);
   callbacks_cannot_break_it(model);
   two_threads_are_busy(model);

@@ -126,6 +126,12 @@ static void step(const hybrid_model *model) {
   CHECK(size == 0);
   CHECK_NULL("session", hybrid_session_rewind(NULL, 0));
   CHECK_NULL("session", hybrid_session_reset(NULL));
+  size = 77;
+  CHECK_NULL("session", hybrid_session_save(NULL, NULL, 0, &size));
+  CHECK(size == 0);
+  CHECK_NULL("buffer", hybrid_session_save(session, NULL, 1, NULL));
+  CHECK_NULL("session", hybrid_session_restore(NULL, NULL, 0));
+  CHECK_NULL("state", hybrid_session_restore(session, NULL, 1));
   CHECK_NULL("out", hybrid_session_stats(session, NULL));
   CHECK_NULL("session", hybrid_session_stats(NULL, &stats));
   CHECK(stats.tokens == 0);

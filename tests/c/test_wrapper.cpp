@@ -62,6 +62,14 @@ static void run(const std::string &path) {
   const std::string text = generate(session, 8);
   CHECK(text.find("Paris") != std::string::npos);
 
+  // Saved, and restored where something else was.
+  const std::vector<std::uint8_t> state = session.save();
+  hybrid::session restored(model);
+  restored.prompt("Something else");
+  restored.restore(state);
+  CHECK(restored.length() == session.length() && restored.save() == state);
+  CHECK(thrown([&] { restored.restore({1, 2, 3}); }) == HYBRID_ERR_INVALID_ARGUMENT);
+
   // Moved from one place to another, with the model gone.
   hybrid::session moved = std::move(session);
   CHECK(session.get() == nullptr);

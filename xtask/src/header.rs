@@ -13,7 +13,7 @@ const PARTS: &[(&str, &[&str])] = &[
     ("Basics", &["status", "objects"]),
     ("Simple", &["model", "options", "session"]),
     ("Explicit", &["outcome", "step", "cloud"]),
-    ("Advanced", &["context", "cancel", "log", "version"]),
+    ("Advanced", &["context", "state", "cancel", "log", "version"]),
 ];
 
 const GUARD: &str = "HYBRID_H";

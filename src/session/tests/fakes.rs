@@ -90,6 +90,21 @@ impl SlmState for FakeSlm {
         self.ids.truncate(self.ids.len() - n);
         Ok(())
     }
+
+    /// Its cache is the tokens themselves.
+    fn cache_bytes(&self, len: usize) -> Option<usize> {
+        Some(4 * len)
+    }
+
+    fn write_cache(&self, len: usize, out: &mut dyn FnMut(&[u8])) {
+        self.ids[..len].iter().for_each(|id| out(&id.to_le_bytes()));
+    }
+
+    fn read_cache(&mut self, len: usize, bytes: &[u8]) -> Result<()> {
+        assert_eq!(bytes.len(), 4 * len);
+        self.ids = bytes.as_chunks().0.iter().map(|id| u32::from_le_bytes(*id)).collect();
+        Ok(())
+    }
 }
 
 struct FakeScore {
@@ -217,6 +232,7 @@ impl Bench {
         let scored = self.options.mode == Mode::Hybrid;
         let score = FakeScore { after: self.after, score: self.score.clone() };
         let parts = Parts {
+            model: Default::default(),
             tokens,
             chat_template: template,
             slm: Box::new(self.slm()),

@@ -15,6 +15,7 @@ use crate::tokens::example::*;
 mod fakes;
 mod life;
 mod property;
+mod state;
 use fakes::*;
 
 fn sources(steps: &[Step]) -> Vec<(Source, Reason)> {

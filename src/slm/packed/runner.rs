@@ -27,13 +27,18 @@ impl PackedRunner {
         let mut state = plan.spawn().map_err(in_run)?;
         state.turn_state.shared.insert(scratch);
         let mut runner = PackedRunner { state };
-        for cache in runner.caches() {
+        for cache in runner.caches_mut() {
             cache.allocate(capacity)?;
         }
         Ok(runner)
     }
 
-    fn caches(&mut self) -> impl Iterator<Item = &mut AttentionState> {
+    /// One per layer.
+    fn caches(&self) -> impl Iterator<Item = &AttentionState> {
+        self.state.op_states.iter().flatten().filter_map(|op| op.downcast_ref())
+    }
+
+    fn caches_mut(&mut self) -> impl Iterator<Item = &mut AttentionState> {
         self.state.op_states.iter_mut().flatten().filter_map(|op| op.downcast_mut())
     }
 }
@@ -69,7 +74,25 @@ impl Runner for PackedRunner {
         if !self.state.turn_state.values.is_empty() {
             self.state.reset_turn().map_err(in_run)?;
         }
-        self.caches().for_each(|cache| cache.truncate(len));
+        self.caches_mut().for_each(|cache| cache.truncate(len));
+        Ok(())
+    }
+
+    fn cache_bytes(&self, len: usize) -> Option<usize> {
+        Some(self.caches().map(|cache| cache.bytes(len)).sum())
+    }
+
+    fn write_cache(&self, len: usize, out: &mut dyn FnMut(&[u8])) {
+        self.caches().for_each(|cache| cache.write(len, out));
+    }
+
+    fn read_cache(&mut self, len: usize, bytes: &[u8]) -> Result<()> {
+        let mut rest = bytes;
+        for cache in self.caches_mut() {
+            let (layer, next) = rest.split_at(cache.bytes(len).min(rest.len()));
+            cache.read(len, layer)?;
+            rest = next;
+        }
         Ok(())
     }
 }

@@ -110,6 +110,23 @@ impl AttentionState {
             cache.truncate(len);
         }
     }
+
+    /// Bytes that `write` writes for `len` tokens.
+    pub fn bytes(&self, len: usize) -> usize {
+        KvCache::bytes(self.shape, len)
+    }
+
+    /// See [`KvCache::write`].
+    pub fn write(&self, len: usize, out: &mut dyn FnMut(&[u8])) {
+        if let Some(cache) = &self.cache {
+            cache.write(len, out);
+        }
+    }
+
+    /// See [`KvCache::read`].
+    pub fn read(&mut self, len: usize, bytes: &[u8]) -> crate::Result<()> {
+        self.cache.as_mut().map_or(Ok(()), |cache| cache.read(len, bytes))
+    }
 }
 
 impl OpState for AttentionState {
