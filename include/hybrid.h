@@ -322,8 +322,11 @@ typedef struct hybrid_session_options {
   float repetition_penalty;
   // How many recent tokens the penalty looks at. Default: 64.
   uint32_t repetition_window;
-  // 0.
-  uint32_t reserved;
+  // Tokens to draft ahead at most, 0 (off) to 7: what followed the last tokens where the context had
+  // them before, prompt included, is computed in one batch with the next token. Tokens, scores and
+  // decisions stay the same to the last bit; text that repeats the context comes faster.
+  // HYBRID_ERR_UNSUPPORTED with a plain export. Default: 0.
+  uint32_t draft;
   // In place of `threshold`: the one under which this share of the tokens of the bundle's
   // calibration scores, over 0 to 1. HYBRID_ERR_UNSUPPORTED where the score in use has no
   // calibration. 0: not asked for. Default: 0.

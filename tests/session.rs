@@ -92,6 +92,29 @@ fn greedy_text_does_not_depend_on_the_way() {
     }
 }
 
+/// Down to the probabilities: a draft's rows are those of tokens that came one by one.
+#[test]
+fn a_draft_changes_nothing() {
+    const REWRITE: &str = "<|im_start|>user\nRepeat this list of words.\none two three four five six seven eight \
+         nine ten eleven twelve one two three four five six<|im_end|>\n<|im_start|>assistant\none two three";
+    let sampled = SamplerOptions { temperature: 0.7, seed: 3, ..Default::default() };
+    let model = open(SMOLLM2);
+    let told = |prompt: &str, sampler, draft| {
+        let mut session = local(&model, SessionOptions { sampler, draft, ..Default::default() });
+        session.prompt(prompt).unwrap();
+        let steps = steps(&mut session, 40);
+        steps.iter().map(|step| (step.token, step.score.to_bits())).collect::<Vec<_>>()
+    };
+    for (prompt, sampler) in
+        [(REWRITE, Default::default()), (STORY, Default::default()), (REWRITE, sampled)]
+    {
+        let plain = told(prompt, sampler, 0);
+        for draft in [2, 7] {
+            assert_eq!(told(prompt, sampler, draft), plain, "{draft}");
+        }
+    }
+}
+
 #[test]
 fn seeds_repeat_a_text() {
     let model = open(SMOLLM2);

@@ -247,6 +247,31 @@ fn threads_do_not_change_a_bit() {
     }
 }
 
+/// A token's results don't depend on those it is computed with: a draft is as good as one by one.
+#[test]
+fn rows_alone_or_together_have_the_same_bits() {
+    let (n, cols, most) = (80, 320, 35);
+    let x = random_activations(most, cols, &mut Random(3));
+    for format in Format::ALL {
+        let bytes = pack(format, &random_rows(format, n, cols, 5));
+        let matrix = Matrix::new(format, n, cols, &bytes).unwrap();
+        for kernels in Kernels::available() {
+            let run = |x: &[f32]| {
+                let (mut acts, pool) = (Activations::new(), Pool::default());
+                kernels.quantise(x, cols, &mut acts, &pool).unwrap();
+                let mut out = vec![0.0; x.len() / cols * n];
+                kernels.matmul(&matrix, &acts, None, &mut out, n, &pool).unwrap();
+                out
+            };
+            let alone: Vec<f32> = x.chunks(cols).flat_map(run).collect();
+            for rows in [2, 3, 5, 13, most] {
+                let (x, alone) = (&x[..rows * cols], &alone[..rows * n]);
+                assert!(run(x) == alone, "{format:?} {} {rows}", kernels.name());
+            }
+        }
+    }
+}
+
 #[test]
 fn operands_that_do_not_fit_are_errors() {
     let bytes = pack(Format::Q4, &random_rows(Format::Q4, 20, 64, 5));

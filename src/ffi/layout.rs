@@ -35,7 +35,7 @@ fn ours() -> Vec<String> {
         hybrid_session_options {
             struct_size, stop_strings, stop_string_count, context, mode, score, threshold, burst,
             consult_deadline_ms, temperature, budget_calls, budget_tokens, budget_bytes, seed, top_k,
-            top_p, min_p, repetition_penalty, repetition_window, reserved, target_share, guaranteed_risk,
+            top_p, min_p, repetition_penalty, repetition_window, draft, target_share, guaranteed_risk,
             confidence, hold, hold_limit, price_prompt_token, price_token, hand_back,
             rescue
         }

@@ -105,8 +105,11 @@ pub struct hybrid_session_options {
     pub repetition_penalty: f32,
     /// How many recent tokens the penalty looks at. Default: 64.
     pub repetition_window: u32,
-    /// 0.
-    pub reserved: u32,
+    /// Tokens to draft ahead at most, 0 (off) to 7: what followed the last tokens where the context had
+    /// them before, prompt included, is computed in one batch with the next token. Tokens, scores and
+    /// decisions stay the same to the last bit; text that repeats the context comes faster.
+    /// HYBRID_ERR_UNSUPPORTED with a plain export. Default: 0.
+    pub draft: u32,
     /// In place of `threshold`: the one under which this share of the tokens of the bundle's
     /// calibration scores, over 0 to 1. HYBRID_ERR_UNSUPPORTED where the score in use has no
     /// calibration. 0: not asked for. Default: 0.
@@ -142,7 +145,7 @@ pub struct hybrid_session_options {
 // SAFETY: C layout, plain numbers and pointers.
 unsafe impl SizedStruct for hybrid_session_options {
     const NAME: &'static str = "hybrid_session_options";
-    const FIRST: usize = end_of!(Self, reserved);
+    const FIRST: usize = end_of!(Self, draft);
     fn neutral() -> Self {
         hybrid_session_options {
             struct_size: size_of::<Self>(),
@@ -164,7 +167,7 @@ unsafe impl SizedStruct for hybrid_session_options {
             min_p: 0.0,
             repetition_penalty: 1.0,
             repetition_window: 64,
-            reserved: 0,
+            draft: 0,
             target_share: 0.0,
             guaranteed_risk: 0.0,
             confidence: 0.95,
@@ -220,6 +223,7 @@ impl hybrid_session_options {
                 repetition_window: self.repetition_window,
                 seed: self.seed,
             },
+            draft: self.draft,
             context: self.context,
             stop_strings: strings
                 .iter()
@@ -319,13 +323,14 @@ mod tests {
             o.consult_deadline_ms = 1500;
             o.top_p = 0.5;
             (o.hand_back, o.rescue) = (1, 3);
+            o.draft = 7;
         })
         .unwrap();
         assert_eq!(got.stop_strings, ["END", "\n"]);
         assert_eq!((got.mode, got.score), (Mode::CloudFirst, ScoreKind::Margin));
         assert_eq!(got.threshold, Threshold::At(0.25));
         assert_eq!(got.budget, Budget { calls: Some(3), tokens: None, bytes: None });
-        assert_eq!(got.consult_deadline, Duration::from_millis(1500));
+        assert_eq!((got.consult_deadline, got.draft), (Duration::from_millis(1500), 7));
         assert_eq!(got.sampler, SamplerOptions { top_p: 0.5, ..Default::default() });
         assert_eq!((got.hand_back, got.rescue), (true, 3));
     }

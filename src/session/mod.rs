@@ -18,7 +18,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 use crate::breaker::Breaker;
-use crate::bundle::{Bundle, RewardInfo, Verify};
+use crate::bundle::{Bundle, GraphKind, RewardInfo, Verify};
 use crate::cancel::Cancel;
 use crate::consult::Consult;
 use crate::controller::Controller;
@@ -33,6 +33,7 @@ use crate::tokens::{ChatTemplate, Message, Tokens, to_text, whole_len};
 
 mod answer;
 mod context;
+mod draft;
 mod options;
 mod proposer;
 mod state;
@@ -48,6 +49,7 @@ pub use stats::Stats;
 pub use step::{End, Peek, Source, Step};
 
 use context::Context;
+use draft::Drafter;
 use proposer::{Proposer, Score};
 use text::TextOut;
 use turns::{Reply, Turns};
@@ -162,7 +164,8 @@ impl Session {
     /// `cloud`: `None` for a session that never leaves the device.
     ///
     /// Errors: [`Error::InvalidArgument`] for an option out of its range,
-    /// [`Error::Unsupported`] for a rescue without a reward head, and those of [`Slm::spawn`], [`Scorer::open`] and [`crate::reward::Threshold::resolve`].
+    /// [`Error::Unsupported`] for a rescue without a reward head and for drafts with a plain export, and
+    /// those of [`Slm::spawn`], [`Scorer::open`] and [`crate::reward::Threshold::resolve`].
     pub fn new(
         model: Arc<Model>,
         cloud: Option<Arc<dyn Consult>>,
@@ -182,6 +185,12 @@ impl Session {
         cloud: Option<Arc<dyn Consult>>,
         options: SessionOptions,
     ) -> Result<Session> {
+        if options.draft > 0 && model.bundle.manifest().model.graph == GraphKind::Plain {
+            return Err(Error::Unsupported(
+                "draft: a plain export computes tokens alone and together with other roundings"
+                    .into(),
+            ));
+        }
         let scorer = match options.mode {
             Mode::Hybrid => Some(Scorer::open(&model.bundle, options.score, options.sampler.seed)?),
             Mode::LocalOnly | Mode::CloudFirst => None,
@@ -231,7 +240,12 @@ impl Session {
             clock: parts.clock,
             context: Context::default(),
             turns: Turns::default(),
-            proposer: Proposer::new(parts.slm, sampler, parts.scorer),
+            proposer: Proposer::new(
+                parts.slm,
+                sampler,
+                parts.scorer,
+                Drafter::new(options.draft as usize),
+            ),
             queue: VecDeque::new(),
             text: TextOut::new(&options.stop_strings),
             end: End::None,

@@ -13,6 +13,8 @@ use crate::slm::kernels::logits::TOP;
 const MAX_BURST: u32 = 1024;
 const MAX_RESCUE: u32 = TOP as u32 - 1;
 const MAX_DEADLINE: Duration = Duration::from_secs(600);
+/// With the token before them they are as many as one pass over the weights pays for.
+const MAX_DRAFT: u32 = 7;
 const MAX_STOP_STRINGS: usize = 64;
 const MAX_STOP_STRING_BYTES: usize = 1024;
 
@@ -42,6 +44,12 @@ pub struct SessionOptions {
     /// Computed in hybrid mode only.
     pub score: ScoreKind,
     pub sampler: SamplerOptions,
+    /// Tokens to draft ahead at most, 0 (off) to 7; not with plain exports. A draft is what followed
+    /// the last tokens where the context had them before, prompt included; the SLM consumes it in one
+    /// batch with the token it begins after, and what does not come true is rewound. Tokens, scores
+    /// and decisions are the same to the last bit. Text that repeats the context is faster; rows of
+    /// logits take 7 × vocabulary × 4 bytes more.
+    pub draft: u32,
     /// Tokens of context; 0: the model's limit.
     pub context: usize,
     /// Generation stops before the first of these strings would be complete. At most 64 strings of
@@ -62,6 +70,7 @@ impl Default for SessionOptions {
             consult_deadline: Duration::from_secs(2),
             score: ScoreKind::default(),
             sampler: SamplerOptions::default(),
+            draft: 0,
             context: 0,
             stop_strings: Vec::new(),
         }
@@ -91,6 +100,9 @@ impl SessionOptions {
         let deadline = self.consult_deadline;
         ensure(!deadline.is_zero() && deadline <= MAX_DEADLINE, || {
             format!("consult_deadline is {deadline:?}, but must be over 0 and at most 10 minutes")
+        })?;
+        ensure(self.draft <= MAX_DRAFT, || {
+            format!("draft is {}, but must be 0 to {MAX_DRAFT}", self.draft)
         })?;
         ensure(self.stop_strings.len() <= MAX_STOP_STRINGS, || {
             format!("{} stop strings; {MAX_STOP_STRINGS} at most", self.stop_strings.len())
@@ -155,6 +167,7 @@ mod tests {
             ("mode hybrid", |o| (o.mode, o.rescue) = (Mode::LocalOnly, 1)),
             ("consult_deadline", |o| o.consult_deadline = Duration::ZERO),
             ("consult_deadline", |o| o.consult_deadline = Duration::MAX),
+            ("draft", |o| o.draft = 8),
             ("stop strings", |o| o.stop_strings = vec!["x".into(); 65]),
             ("stop string", |o| o.stop_strings = vec!["x".into(), String::new()]),
             ("stop string", |o| o.stop_strings = vec!["x".repeat(1025)]),

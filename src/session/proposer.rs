@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use super::draft::Drafter;
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::reward::{Features, Scorer};
@@ -31,6 +32,10 @@ const MAX_AHEAD: usize = 8;
 
 /// Proposes candidates. What is known of the next token is kept until the context changes, so that
 /// nothing is computed or drawn twice after a peek or a cancelled call.
+///
+/// The SLM may be *ahead* of the context: by the candidate that a score wants to see consumed, by the
+/// rest of a burst, by a draft. Rows are the same in a batch and alone, to the last bit, so that what
+/// is read ahead, and rewound where something else comes, changes no candidate and no score.
 pub(super) struct Proposer {
     slm: Box<dyn SlmState>,
     sampler: Sampler,
@@ -45,6 +50,7 @@ pub(super) struct Proposer {
     drawn: u64,
     score: Option<f32>,
     rescue: Rescue,
+    drafter: Drafter,
     times: Times,
 }
 
@@ -77,8 +83,8 @@ impl Proposer {
         slm: Box<dyn SlmState>,
         sampler: Sampler,
         scorer: Option<Box<dyn Score>>,
+        drafter: Drafter,
     ) -> Proposer {
-        let times = Times::default();
         Proposer {
             slm,
             sampler,
@@ -89,7 +95,8 @@ impl Proposer {
             drawn: 0,
             score: None,
             rescue: Rescue::NotTried,
-            times,
+            drafter,
+            times: Times::default(),
         }
     }
 
@@ -106,7 +113,7 @@ impl Proposer {
     pub fn propose(&mut self, context: &[u32], cancel: &Cancel) -> Result<Proposal> {
         self.timed(|proposer| {
             let candidate = proposer.find_candidate(context, &[], cancel)?;
-            let score = proposer.find_score(candidate, cancel)?;
+            let score = proposer.find_score(context, candidate, cancel)?;
             Ok(Proposal { candidate, score, rescued: proposer.rescue == Rescue::Done })
         })
     }
@@ -159,7 +166,8 @@ impl Proposer {
         self.timed(|proposer| {
             let candidate = proposer.find_candidate(context, following, cancel)?;
             let agrees = following.first() == Some(&candidate);
-            let score = if agrees { proposer.find_score(candidate, cancel)? } else { None };
+            let score =
+                if agrees { proposer.find_score(context, candidate, cancel)? } else { None };
             Ok(Proposal { candidate, score, rescued: false })
         })
     }
@@ -180,30 +188,40 @@ impl Proposer {
         if let Some(candidate) = self.candidate {
             return Ok(candidate);
         }
-        self.consume(context, following, cancel)?;
+        let draft = match following {
+            [] if self.unread(context) == 1 => self.draft(context, &[]),
+            _ => Vec::new(),
+        };
+        self.consume(context, if draft.is_empty() { following } else { &draft }, cancel)?;
         let row = self.rows.front().ok_or_else(no_row)?;
         self.drawn = self.sampler.position();
         Ok(*self.candidate.insert(self.sampler.sample(&row.logits, context)?))
     }
 
-    fn find_score(&mut self, candidate: u32, cancel: &Cancel) -> Result<Option<f32>> {
+    fn find_score(
+        &mut self,
+        context: &[u32],
+        candidate: u32,
+        cancel: &Cancel,
+    ) -> Result<Option<f32>> {
         if self.score.is_none() && self.scorer.is_some() {
+            if self.needs_read(candidate) {
+                let draft = self.draft(context, &[candidate]);
+                self.read_ahead(&[&[candidate], draft.as_slice()].concat(), cancel)?;
+            }
             self.score = Some(self.score_of(candidate, cancel)?);
         }
         Ok(self.score)
     }
 
     fn score_of(&mut self, token: u32, cancel: &Cancel) -> Result<f32> {
-        let needs_after = self.scorer.as_ref().is_some_and(|scorer| scorer.needs_after());
-        if needs_after && self.ahead.front() != Some(&token) {
-            self.forget_ahead()?;
-            self.rows.push_back(self.slm.feed(&[token], Rows::Last, cancel)?);
-            self.ahead.push_back(token);
+        if self.needs_read(token) {
+            self.read_ahead(&[token], cancel)?;
         }
         let (Some(scorer), Some(row)) = (&mut self.scorer, self.rows.front()) else {
             return Err(no_row());
         };
-        let after = self.rows.get(1).filter(|_| needs_after);
+        let after = self.rows.get(1).filter(|_| scorer.needs_after());
         let start = Instant::now();
         let score = scorer.score(&Features {
             hidden: &row.hidden,
@@ -213,6 +231,36 @@ impl Proposer {
         });
         self.times.score += start.elapsed();
         score
+    }
+
+    /// Whether the score of `token` wants the row after it, which is not there.
+    fn needs_read(&self, token: u32) -> bool {
+        let needs_after = self.scorer.as_ref().is_some_and(|scorer| scorer.needs_after());
+        needs_after && self.ahead.front() != Some(&token)
+    }
+
+    /// Lets the SLM consume what may follow the context, in the place of what it has read ahead.
+    fn read_ahead(&mut self, tokens: &[u32], cancel: &Cancel) -> Result<()> {
+        self.forget_ahead()?;
+        let output = self.slm.feed(tokens, Rows::All, cancel)?;
+        self.rows.append(&mut rows_of(output, tokens.len()));
+        self.ahead.extend(tokens);
+        Ok(())
+    }
+
+    /// What may follow `token` after `context`.
+    fn draft(&mut self, context: &[u32], token: &[u32]) -> Vec<u32> {
+        if self.drafter.is_off() {
+            return Vec::new();
+        }
+        let context = [context, token].concat();
+        let room = self.slm.capacity().saturating_sub(context.len());
+        self.drafter.draft(&context, room).to_vec()
+    }
+
+    /// Tokens of the context that the SLM has not consumed yet.
+    fn unread(&self, context: &[u32]) -> usize {
+        (context.len() + self.ahead.len()).saturating_sub(self.slm.len())
     }
 
     /// `token` follows the context. What the SLM did ahead is kept if it was for this token.
@@ -302,7 +350,7 @@ impl Proposer {
         let following = following.get(..room).unwrap_or(following);
         if self.ahead.is_empty() && !following.is_empty() {
             let batch = [pending, following].concat();
-            let mut rows = rows_of(&self.slm.feed(&batch, Rows::All, cancel)?, batch.len());
+            let mut rows = rows_of(self.slm.feed(&batch, Rows::All, cancel)?, batch.len());
             if pending.is_empty() {
                 self.rows.append(&mut rows);
             } else {
@@ -316,7 +364,10 @@ impl Proposer {
     }
 }
 
-fn rows_of(output: &Output, rows: usize) -> VecDeque<Output> {
+fn rows_of(output: Output, rows: usize) -> VecDeque<Output> {
+    if rows == 1 {
+        return VecDeque::from([output]);
+    }
     let logits = output.logits.chunks_exact((output.logits.len() / rows).max(1));
     let hidden = output.hidden.chunks_exact((output.hidden.len() / rows).max(1));
     logits.zip(hidden).map(|(l, h)| Output { logits: l.to_vec(), hidden: h.to_vec() }).collect()

@@ -74,6 +74,23 @@ static void is_reproducible(const hybrid_model *model, collected *first) {
   hybrid_session_free(session);
 }
 
+// A draft saves time and changes nothing else.
+static void drafts_change_nothing(const hybrid_model *model) {
+  static const char COUNTING[] = "one two three four five six seven one two three four five six seven one two three";
+  collected plain = {.steps = 0}, drafted = {.steps = 0};
+  hybrid_session_options options;
+  REQUIRE_OK(hybrid_session_options_init(&options, sizeof options));
+  CHECK(options.draft == 0);
+  for (uint32_t draft = 0; draft <= 7; draft += 7) {
+    options.draft = draft;
+    hybrid_session *session = new_session(model, NULL, &options);
+    prompt(session, COUNTING);
+    CHECK_OK(hybrid_step_run(session, 40, collect, draft ? &drafted : &plain, NULL));
+    hybrid_session_free(session);
+  }
+  CHECK(plain.steps == drafted.steps && strcmp(plain.text, drafted.text) == 0);
+}
+
 static int32_t stop_after_three(const hybrid_step_result *step, void *user) {
   (void)step;
   return ++*(int *)user == 3;
@@ -408,6 +425,7 @@ int main(int argc, char **argv) {
   collected text = {.steps = 0};
   describes_itself(model);
   is_reproducible(model, &text);
+  drafts_change_nothing(model);
   stops_where_told(model);
   is_saved_and_restored(model);
   objects_live_as_long_as_needed(argv[1]);

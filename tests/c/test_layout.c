@@ -50,7 +50,7 @@ FIELD(hybrid_session_options, top_p, 92, 4);
 FIELD(hybrid_session_options, min_p, 96, 4);
 FIELD(hybrid_session_options, repetition_penalty, 100, 4);
 FIELD(hybrid_session_options, repetition_window, 104, 4);
-FIELD(hybrid_session_options, reserved, 108, 4);
+FIELD(hybrid_session_options, draft, 108, 4);
 FIELD(hybrid_session_options, target_share, 112, 4);
 FIELD(hybrid_session_options, guaranteed_risk, 116, 4);
 FIELD(hybrid_session_options, confidence, 120, 4);

@@ -122,6 +122,8 @@ pub fn command() -> Command {
         .arg(real("repetition-penalty", "1 is off").default_value("1"))
         .arg(small("repetition-window", "Tokens that count for it").default_value("64"))
         .arg(number("seed", "Equal seeds, equal text").default_value("0"))
+        .next_help_heading("Speed")
+        .arg(small("draft", "Draft N tokens from the context at most").default_value("0"))
 }
 
 pub fn run(arguments: &ArgMatches) -> Result<()> {
@@ -274,6 +276,7 @@ fn session_options(arguments: &ArgMatches) -> Result<SessionOptions> {
             repetition_window: get(arguments, "repetition-window")?,
             seed: get(arguments, "seed")?,
         },
+        draft: get(arguments, "draft")?,
         context: usize::try_from(get::<u64>(arguments, "context")?)?,
         stop_strings: arguments.get_many("stop").into_iter().flatten().cloned().collect(),
     })
@@ -355,14 +358,14 @@ mod tests {
     fn options() {
         let line = "run b --chat hi --mode hybrid --hand-back --rescue 2 --threshold -1 --score margin --burst 3 \
                     --deadline-ms 50 --budget-calls 1 --budget-bytes 9 --temperature 0.5 --top-k 4 \
-                    --seed 7 --context 99 --stop A --stop B";
+                    --seed 7 --draft 7 --context 99 --stop A --stop B";
         let options = session_options(&parse(line).unwrap()).unwrap();
         assert_eq!((options.mode, options.score), (Mode::Hybrid, ScoreKind::Margin));
         assert_eq!((options.hand_back, options.rescue), (true, 2));
         assert_eq!((options.threshold, options.burst), (Threshold::At(-1.0), 3));
         assert_eq!(options.budget, Budget { calls: Some(1), tokens: None, bytes: Some(9) });
         assert_eq!((options.sampler.temperature, options.sampler.top_k), (0.5, 4));
-        assert_eq!((options.context, options.stop_strings.len()), (99, 2));
+        assert_eq!((options.draft, options.context, options.stop_strings.len()), (7, 99, 2));
         assert_eq!(options.consult_deadline, Duration::from_millis(50));
         let by =
             |line: &str| threshold(&parse(&format!("run b --chat hi {line}")).unwrap()).unwrap();

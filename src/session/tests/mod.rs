@@ -127,6 +127,23 @@ fn the_score_sees_the_state_before_and_after() {
     }
 }
 
+/// A text that repeats itself takes fewer batches.
+#[test]
+fn a_draft_saves_batches() {
+    let mut bench = Bench::new(spelling(1, "abcdabcdabcdabcdabcdabcd"));
+    bench.options.draft = 7;
+    for after in [false, true] {
+        bench.after = after;
+        bench.take_log();
+        let mut session = bench.prompted();
+        assert_eq!(text_of(&steps(&mut session, 100)), "abcd".repeat(6));
+        let log = bench.take_log();
+        // One by one until `abc` has come again, then with 3 and with 7 more, the last ones beyond the end.
+        assert_eq!(log[..7], [1; 7], "{after}");
+        assert_eq!(log[7..11], [4, 8, 8, -2], "{after}");
+    }
+}
+
 #[test]
 fn every_failure_keeps_the_candidate() {
     use Failure::*;

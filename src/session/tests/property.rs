@@ -80,23 +80,29 @@ struct Way {
     after: bool,
     burst: u32,
     hand_back: bool,
+    draft: u32,
     mode: Mode,
 }
 
 const HYBRID: Way =
-    Way { shares: true, after: false, burst: 1, hand_back: false, mode: Mode::Hybrid };
+    Way { shares: true, after: false, burst: 1, hand_back: false, draft: 0, mode: Mode::Hybrid };
 
 fn play(acts: &[Act], way: Way) -> (Session, Model) {
-    let Way { shares, after, burst, hand_back, mode } = way;
+    play_on(acts, endless(), way)
+}
+
+fn play_on(acts: &[Act], next: Next, way: Way) -> (Session, Model) {
+    let Way { shares, after, burst, hand_back, draft, mode } = way;
     let tokens = byte_level();
     let cloud = FakeCloud::new(shares, moody());
-    let mut bench = Bench::weak(endless(), &cloud);
+    let mut bench = Bench::weak(next, &cloud);
     (bench.capacity, bench.after) = (40, after);
     bench.score = Arc::new(|f| (hash(&[f.candidate]) % 4) as f32 / 3.0);
     bench.options = SessionOptions {
         mode,
         burst,
         hand_back,
+        draft,
         stop_strings: vec!["xy€".into()],
         ..bench.options
     };
@@ -199,6 +205,39 @@ proptest! {
                 prop_assert!(ours.score >= session.threshold());
             }
         }
+        check_sums(&model.steps, &session.stats(), 0);
+    }
+
+    /// Drafts that come true, in part or not at all change the SLM's work, nothing else.
+    #[test]
+    fn a_draft_changes_nothing(
+        acts in acts(),
+        after: bool,
+        burst in 1..5u32,
+        hand_back: bool,
+        draft in 1..=7u32,
+        period in 1..6usize,
+        surprise in 2..30u32,
+        hybrid: bool,
+    ) {
+        let next: Next = Arc::new(move |ids| match hash(ids) {
+            hash if hash % surprise == 0 => 1 + hash % (PADDING - 1),
+            _ => byte(b'a') + (ids.len() % period) as u32,
+        });
+        let play = |draft| {
+            let way = match hybrid {
+                true => Way { after, burst, hand_back, draft, ..HYBRID },
+                false => Way { draft, mode: Mode::LocalOnly, ..HYBRID },
+            };
+            play_on(&acts, next.clone(), way)
+        };
+        let ((session, model), (plain, wanted)) = (play(draft), play(0));
+        prop_assert_eq!(session.ids(), plain.ids());
+        let told = |steps: &[Step]| -> Vec<String> {
+            let alike = |step: &Step| Step { local_time: Duration::ZERO, ..step.clone() };
+            steps.iter().map(|step| format!("{:?}", alike(step))).collect()
+        };
+        prop_assert_eq!(told(&model.steps), told(&wanted.steps));
         check_sums(&model.steps, &session.stats(), 0);
     }
 
