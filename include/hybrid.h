@@ -357,6 +357,13 @@ typedef struct hybrid_session_options {
   // taken if it reaches the threshold. Each takes the SLM's time for a token. In the mode
   // HYBRID_MODE_HYBRID; HYBRID_ERR_UNSUPPORTED for another score than a reward head's. Default: 0.
   uint32_t rescue;
+  // Answers of consults that are remembered, 0 (off) to 16384. What would be asked again, the same
+  // candidate after the same ids, is answered by them: HYBRID_SOURCE_CACHED. See
+  // hybrid_session_save_corrections. Default: 0.
+  uint32_t correction_cache;
+  // So many ids before the candidate must be the same, 1 to 1024. What comes before them may differ, and
+  // the answer may then be wrong: fewer ids find more answers, and more wrong ones. Default: 32.
+  uint32_t correction_suffix;
 } hybrid_session_options;
 
 // Sets the defaults. `struct_size` is `sizeof(hybrid_session_options)`.
@@ -423,7 +430,7 @@ typedef int32_t hybrid_source;
 #define HYBRID_SOURCE_LOCAL 0
 // The cloud LLM.
 #define HYBRID_SOURCE_CLOUD 1
-// A correction that the session knew already.
+// The answer to an earlier consult: `correction_cache` of the session options.
 #define HYBRID_SOURCE_CACHED 2
 // The SLM's candidate, kept because the cloud could not be asked or did not answer: degraded.
 #define HYBRID_SOURCE_FALLBACK 3
@@ -459,6 +466,8 @@ typedef int32_t hybrid_reason;
 #define HYBRID_REASON_BUDGET_HOUR 12
 // The SLM's own choice is weak, but another token reached the threshold: `rescue` of the session options.
 #define HYBRID_REASON_RESCUED 13
+// A consult in the same place was answered before: `correction_cache` of the session options.
+#define HYBRID_REASON_CORRECTED 14
 
 // Why a consult gave no token.
 typedef int32_t hybrid_failure;
@@ -662,7 +671,7 @@ typedef struct hybrid_stats {
   size_t reserved;
   // Tokens of all prompts.
   uint64_t prompt_tokens;
-  // Tokens generated: the sum of the next three.
+  // Tokens generated: the sum of the next three and `cached`.
   uint64_t tokens;
   uint64_t local;
   uint64_t cloud;
@@ -686,6 +695,8 @@ typedef struct hybrid_stats {
   uint64_t cloud_answer_tokens;
   // The part of `local` that was taken in place of a weak candidate: HYBRID_REASON_RESCUED.
   uint64_t rescued;
+  // Tokens of answers to earlier consults, which cost nothing.
+  uint64_t cached;
 } hybrid_stats;
 
 // Tokens in the context.
@@ -726,6 +737,22 @@ hybrid_status hybrid_session_save(hybrid_session *session,
 // library. HYBRID_ERR_CONTEXT_FULL: it has more tokens than this session may hold. After an error
 // the session is as before.
 hybrid_status hybrid_session_restore(hybrid_session *session, const uint8_t *state, size_t size);
+
+// Writes the session's correction cache, the answers of its consults by the ids before them, so that a later
+// session need not ask again. `needed` and `buffer` as in hybrid_session_save.
+hybrid_status hybrid_session_save_corrections(hybrid_session *session,
+                                              uint8_t *buffer,
+                                              size_t capacity,
+                                              size_t *needed);
+
+// Takes the corrections that hybrid_session_save_corrections wrote, in place of the session's own; of
+// more than its `correction_cache`, those used last.
+//
+// HYBRID_ERR_INVALID_ARGUMENT: the bytes are damaged, or of another bundle, version of the library or
+// `correction_suffix`. After an error the session is as before.
+hybrid_status hybrid_session_restore_corrections(hybrid_session *session,
+                                                 const uint8_t *corrections,
+                                                 size_t size);
 
 // ------------------------------------------------------------------------------------------------
 // Advanced: Cancelling a running call

@@ -233,6 +233,18 @@ class session : public detail::handle<hybrid_session, hybrid_session_free> {
     check(hybrid_session_restore(get(), state.data(), state.size()));
   }
 
+  std::vector<std::uint8_t> save_corrections() const {
+    std::size_t size = 0;
+    hybrid_session_save_corrections(get(), nullptr, 0, &size);
+    std::vector<std::uint8_t> corrections(size);
+    check(hybrid_session_save_corrections(get(), corrections.data(), corrections.size(), nullptr));
+    return corrections;
+  }
+
+  void restore_corrections(const std::vector<std::uint8_t> &corrections) {
+    check(hybrid_session_restore_corrections(get(), corrections.data(), corrections.size()));
+  }
+
   std::size_t length() const {
     std::size_t out = 0;
     check(hybrid_session_length(get(), &out));

@@ -68,6 +68,8 @@ pub struct Situation {
     pub now: Duration,
     /// What an hour may cost is spent, see [`crate::controller::Controller::is_spent`].
     pub hour_spent: bool,
+    /// The cloud LLM's answer in this place is known.
+    pub corrected: bool,
     /// The session has a cloud.
     pub cloud: bool,
     /// The wall clock is later than this library's build time, so that certificates can be judged.
@@ -83,6 +85,8 @@ pub enum Decision {
     Keep(Reason),
     /// Ask the cloud for at most `burst` tokens.
     Consult { burst: u32, reason: Reason },
+    /// Take the answer that is known.
+    Correct,
     /// It is weak, but the cloud may not be asked: keep it, marked.
     Fallback(Reason),
 }
@@ -118,13 +122,16 @@ pub enum Reason {
     BudgetHour = 12,
     /// The SLM's own choice was weak, but an alternative's score reached the threshold.
     Rescued = 13,
+    /// A consult in the same place was answered before.
+    Corrected = 14,
 }
 
-/// Decides one step. What is checked first wins: the mode, the score, the clock, the budgets, the
-/// boundary, the breaker.
+/// Decides one step. What is checked first wins: the mode, the score, a known answer, the clock, the
+/// budgets, the boundary, the breaker.
 pub fn decide(policy: &Policy, situation: &Situation) -> Decision {
     match wish(policy, situation) {
         Err(reason) => Decision::Keep(reason),
+        Ok(_) if situation.corrected => Decision::Correct,
         Ok(reason) => match obstacle(&policy.budget, situation) {
             Some(obstacle) => Decision::Fallback(obstacle),
             None => Decision::Consult { burst: burst(policy, &situation.spent), reason },
@@ -211,6 +218,7 @@ mod tests {
             breaker: BreakerState::Closed,
             now: Duration::from_secs(100),
             hour_spent: false,
+            corrected: false,
             cloud: true,
             clock_set: true,
             safe_boundary: true,
@@ -318,6 +326,20 @@ mod tests {
             let policy = Policy { budget, ..policy(HYBRID, 0.5) };
             assert_eq!(decide(&policy, &situation(0.9)), keep(Confident), "row {row}");
         }
+    }
+
+    /// What is known costs nothing: no obstacle stands in its way. Only what would be asked is looked up.
+    #[test]
+    fn a_known_answer_is_taken() {
+        let known = |score| Situation { corrected: true, clock_set: false, ..free(score) };
+        let policy = |mode| Policy {
+            budget: Budget { calls: Some(0), ..Budget::default() },
+            ..policy(mode, 0.5)
+        };
+        assert_eq!(decide(&policy(HYBRID), &known(0.1)), Decision::Correct);
+        assert_eq!(decide(&policy(FIRST), &known(0.9)), Decision::Correct);
+        assert_eq!(decide(&policy(HYBRID), &known(0.5)), keep(Reason::Confident));
+        assert_eq!(decide(&policy(LOCAL), &known(0.1)), keep(Reason::LocalOnly));
     }
 
     #[test]

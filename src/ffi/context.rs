@@ -20,7 +20,7 @@ pub struct hybrid_stats {
     pub reserved: usize,
     /// Tokens of all prompts.
     pub prompt_tokens: u64,
-    /// Tokens generated: the sum of the next three.
+    /// Tokens generated: the sum of the next three and `cached`.
     pub tokens: u64,
     pub local: u64,
     pub cloud: u64,
@@ -44,6 +44,8 @@ pub struct hybrid_stats {
     pub cloud_answer_tokens: u64,
     /// The part of `local` that was taken in place of a weak candidate: HYBRID_REASON_RESCUED.
     pub rescued: u64,
+    /// Tokens of answers to earlier consults, which cost nothing.
+    pub cached: u64,
 }
 
 // SAFETY: C layout, plain numbers.
@@ -131,6 +133,7 @@ impl From<Stats> for hybrid_stats {
             score_ns: nanoseconds(stats.score_time),
             cloud_answer_tokens: stats.answer_tokens,
             rescued: stats.rescued,
+            cached: stats.cached,
         }
     }
 }

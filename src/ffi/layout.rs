@@ -37,7 +37,7 @@ fn ours() -> Vec<String> {
             consult_deadline_ms, temperature, budget_calls, budget_tokens, budget_bytes, seed, top_k,
             top_p, min_p, repetition_penalty, repetition_window, draft, target_share, guaranteed_risk,
             confidence, hold, hold_limit, price_prompt_token, price_token, hand_back,
-            rescue
+            rescue, correction_cache, correction_suffix
         }
         hybrid_message { role, content }
         hybrid_step_result {
@@ -51,7 +51,7 @@ fn ours() -> Vec<String> {
         hybrid_stats {
             struct_size, reserved, prompt_tokens, tokens, local, cloud, fallback, consults,
             consult_failures, bytes_sent, bytes_received, cloud_prompt_tokens, prompt_ns, local_ns,
-            cloud_ns, score_ns, cloud_answer_tokens, rescued
+            cloud_ns, score_ns, cloud_answer_tokens, rescued, cached
         }
     }
 }

@@ -140,6 +140,13 @@ pub struct hybrid_session_options {
     /// taken if it reaches the threshold. Each takes the SLM's time for a token. In the mode
     /// HYBRID_MODE_HYBRID; HYBRID_ERR_UNSUPPORTED for another score than a reward head's. Default: 0.
     pub rescue: u32,
+    /// Answers of consults that are remembered, 0 (off) to 16384. What would be asked again, the same
+    /// candidate after the same ids, is answered by them: HYBRID_SOURCE_CACHED. See
+    /// hybrid_session_save_corrections. Default: 0.
+    pub correction_cache: u32,
+    /// So many ids before the candidate must be the same, 1 to 1024. What comes before them may differ, and
+    /// the answer may then be wrong: fewer ids find more answers, and more wrong ones. Default: 32.
+    pub correction_suffix: u32,
 }
 
 // SAFETY: C layout, plain numbers and pointers.
@@ -177,6 +184,8 @@ unsafe impl SizedStruct for hybrid_session_options {
             price_token: 0.0,
             hand_back: 0,
             rescue: 0,
+            correction_cache: 0,
+            correction_suffix: 32,
         }
     }
 }
@@ -212,6 +221,8 @@ impl hybrid_session_options {
             burst: self.burst,
             hand_back: pointers::flag(self.hand_back, "options.hand_back")?,
             rescue: self.rescue,
+            correction_cache: self.correction_cache,
+            correction_suffix: self.correction_suffix,
             consult_deadline: Duration::from_millis(self.consult_deadline_ms.into()),
             score: score(self.score)?,
             sampler: SamplerOptions {
@@ -324,6 +335,7 @@ mod tests {
             o.top_p = 0.5;
             (o.hand_back, o.rescue) = (1, 3);
             o.draft = 7;
+            (o.correction_cache, o.correction_suffix) = (5, 6);
         })
         .unwrap();
         assert_eq!(got.stop_strings, ["END", "\n"]);
@@ -333,6 +345,7 @@ mod tests {
         assert_eq!((got.consult_deadline, got.draft), (Duration::from_millis(1500), 7));
         assert_eq!(got.sampler, SamplerOptions { top_p: 0.5, ..Default::default() });
         assert_eq!((got.hand_back, got.rescue), (true, 3));
+        assert_eq!((got.correction_cache, got.correction_suffix), (5, 6));
     }
 
     #[test]

@@ -12,7 +12,7 @@ pub type hybrid_source = i32;
 pub const HYBRID_SOURCE_LOCAL: hybrid_source = 0;
 /// The cloud LLM.
 pub const HYBRID_SOURCE_CLOUD: hybrid_source = 1;
-/// A correction that the session knew already.
+/// The answer to an earlier consult: `correction_cache` of the session options.
 pub const HYBRID_SOURCE_CACHED: hybrid_source = 2;
 /// The SLM's candidate, kept because the cloud could not be asked or did not answer: degraded.
 pub const HYBRID_SOURCE_FALLBACK: hybrid_source = 3;
@@ -48,6 +48,8 @@ pub const HYBRID_REASON_BURST: hybrid_reason = 11;
 pub const HYBRID_REASON_BUDGET_HOUR: hybrid_reason = 12;
 /// The SLM's own choice is weak, but another token reached the threshold: `rescue` of the session options.
 pub const HYBRID_REASON_RESCUED: hybrid_reason = 13;
+/// A consult in the same place was answered before: `correction_cache` of the session options.
+pub const HYBRID_REASON_CORRECTED: hybrid_reason = 14;
 
 /// Why a consult gave no token.
 pub type hybrid_failure = i32;
@@ -102,6 +104,7 @@ const REASONS: &[&CStr] = &[
     c"burst",
     c"budget of the hour spent",
     c"rescued",
+    c"corrected",
 ];
 
 const FAILURES: &[&CStr] = &[
@@ -170,6 +173,7 @@ mod tests {
             (Reason::Burst as i32, HYBRID_REASON_BURST),
             (Reason::BudgetHour as i32, HYBRID_REASON_BUDGET_HOUR),
             (Reason::Rescued as i32, HYBRID_REASON_RESCUED),
+            (Reason::Corrected as i32, HYBRID_REASON_CORRECTED),
             (Failure::Timeout as i32, HYBRID_FAILURE_TIMEOUT),
             (Failure::Connect as i32, HYBRID_FAILURE_CONNECT),
             (Failure::Tls as i32, HYBRID_FAILURE_TLS),
@@ -191,7 +195,7 @@ mod tests {
     #[test]
     fn every_number_has_a_name() {
         assert_eq!(SOURCES.len() as i32, HYBRID_SOURCE_FALLBACK + 1);
-        assert_eq!(REASONS.len() as i32, HYBRID_REASON_RESCUED + 1);
+        assert_eq!(REASONS.len() as i32, HYBRID_REASON_CORRECTED + 1);
         assert_eq!(FAILURES.len() as i32, HYBRID_FAILURE_CANCELLED + 1);
         for (got, want) in [
             (hybrid_source_name(HYBRID_SOURCE_FALLBACK), "fallback"),

@@ -66,3 +66,46 @@ pub unsafe extern "C" fn hybrid_session_restore(
         unsafe { with(session, |c| c.session.restore(state)) }
     })
 }
+
+/// Writes the session's correction cache, the answers of its consults by the ids before them, so that a later
+/// session need not ask again. `needed` and `buffer` as in hybrid_session_save.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn hybrid_session_save_corrections(
+    session: *mut hybrid_session,
+    buffer: *mut u8,
+    capacity: usize,
+    needed: *mut usize,
+) -> hybrid_status {
+    enter(|| {
+        // SAFETY: header rule *Pointers*.
+        let needed = unsafe { pointers::optional_out(needed, "needed", 0) }?;
+        // SAFETY: header rule *Pointers*: `capacity` bytes are writable.
+        let buffer = unsafe { pointers::buffer(buffer.cast(), capacity, "buffer") }?;
+        // SAFETY: header rule *Pointers*.
+        let bytes = unsafe { with(session, |c| Ok(c.session.save_corrections())) }?;
+        if let Some(needed) = needed {
+            *needed = bytes.len();
+        }
+        let fits = buffer.get_mut(..bytes.len()).map(|buffer| buffer.copy_from_slice(&bytes));
+        fits.ok_or(Fault::TooSmall { needed: bytes.len() })
+    })
+}
+
+/// Takes the corrections that hybrid_session_save_corrections wrote, in place of the session's own; of
+/// more than its `correction_cache`, those used last.
+///
+/// HYBRID_ERR_INVALID_ARGUMENT: the bytes are damaged, or of another bundle, version of the library or
+/// `correction_suffix`. After an error the session is as before.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn hybrid_session_restore_corrections(
+    session: *mut hybrid_session,
+    corrections: *const u8,
+    size: usize,
+) -> hybrid_status {
+    enter(|| {
+        // SAFETY: header rule *Pointers*: `size` bytes are readable.
+        let corrections = unsafe { pointers::slice(corrections, size, "corrections") }?;
+        // SAFETY: header rule *Pointers*.
+        unsafe { with(session, |c| c.session.restore_corrections(corrections)) }
+    })
+}

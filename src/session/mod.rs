@@ -33,6 +33,7 @@ use crate::tokens::{ChatTemplate, Message, Tokens, to_text, whole_len};
 
 mod answer;
 mod context;
+mod corrections;
 mod draft;
 mod options;
 mod proposer;
@@ -49,6 +50,7 @@ pub use stats::Stats;
 pub use step::{End, Peek, Source, Step};
 
 use context::Context;
+use corrections::Corrections;
 use draft::Drafter;
 use proposer::{Proposer, Score};
 use text::TextOut;
@@ -116,8 +118,10 @@ pub struct Session {
     context: Context,
     turns: Turns,
     proposer: Proposer,
-    /// Tokens of the last consult's burst that were not handed out yet.
+    corrections: Corrections,
+    /// Tokens of the last answer that were not handed out yet, and where it came from.
     queue: VecDeque<u32>,
+    queue_source: Source,
     text: TextOut,
     end: End,
     breaker: Breaker,
@@ -246,7 +250,12 @@ impl Session {
                 parts.scorer,
                 Drafter::new(options.draft as usize),
             ),
+            corrections: Corrections::new(
+                options.correction_cache as usize,
+                options.correction_suffix as usize,
+            ),
             queue: VecDeque::new(),
+            queue_source: Source::Cloud,
             text: TextOut::new(&options.stop_strings),
             end: End::None,
             breaker: Breaker::default(),
@@ -372,13 +381,28 @@ impl Session {
         if self.tokens.is_stop(id) { &[] } else { self.tokens.bytes(id) }
     }
 
-    /// Forgets the context; the statistics, with them the budgets, the breaker and the sampler's
-    /// generator go on.
+    /// Forgets the context; the statistics, with them the budgets, the breaker, the correction cache and
+    /// the sampler's generator go on.
     pub fn reset(&mut self) {
         // Cannot fail: there are as many tokens as are forgotten.
         let forgotten = self.rewind(self.context.len());
         debug_assert!(forgotten.is_ok(), "{forgotten:?}");
         self.text.clear();
+    }
+
+    /// The correction cache as bytes, see [`SessionOptions::correction_cache`]: 12 and 4 for each id a
+    /// correction, 80 besides.
+    pub fn save_corrections(&self) -> Vec<u8> {
+        self.corrections.save(&self.model)
+    }
+
+    /// Takes what [`Session::save_corrections`] wrote in place of the cache's content; of more than it may
+    /// hold, those used last.
+    ///
+    /// Errors, each leaving the cache as it was: [`Error::InvalidArgument`] for bytes that are damaged, or
+    /// of another model, version or [`SessionOptions::correction_suffix`].
+    pub fn restore_corrections(&mut self, bytes: &[u8]) -> Result<()> {
+        self.corrections.restore(bytes, &self.model, self.tokens.info().usable)
     }
 
     /// Tokens in the context.

@@ -12,6 +12,9 @@ use crate::slm::kernels::logits::TOP;
 
 const MAX_BURST: u32 = 1024;
 const MAX_RESCUE: u32 = TOP as u32 - 1;
+/// Searched one by one for every candidate: far under a hundredth of a step.
+const MAX_CORRECTIONS: u32 = 1 << 14;
+const MAX_CORRECTION_SUFFIX: u32 = 1024;
 const MAX_DEADLINE: Duration = Duration::from_secs(600);
 /// With the token before them they are as many as one pass over the weights pays for.
 const MAX_DRAFT: u32 = 7;
@@ -39,6 +42,13 @@ pub struct SessionOptions {
     /// the best one is taken if it reaches the threshold (after Q*, arXiv:2406.14283). In hybrid mode, with a
     /// reward head.
     pub rescue: u32,
+    /// Answers of consults that are remembered, 0 (off) to 16384; those used longest ago are forgotten. A
+    /// consult in a place where one was answered before is answered by that, without the cloud, a
+    /// budget or the network. A place is the candidate and the ids before it.
+    pub correction_cache: u32,
+    /// So many ids before the candidate must be the same, 1 to 1024. What comes before them may differ, and
+    /// the answer may then be wrong: fewer ids find more answers, and more wrong ones.
+    pub correction_suffix: u32,
     /// The whole consult, connection and TLS included: over 0, at most ten minutes.
     pub consult_deadline: Duration,
     /// Computed in hybrid mode only.
@@ -67,6 +77,8 @@ impl Default for SessionOptions {
             burst: 1,
             hand_back: false,
             rescue: 0,
+            correction_cache: 0,
+            correction_suffix: 32,
             consult_deadline: Duration::from_secs(2),
             score: ScoreKind::default(),
             sampler: SamplerOptions::default(),
@@ -96,6 +108,18 @@ impl SessionOptions {
         })?;
         ensure(self.rescue <= MAX_RESCUE, || {
             format!("rescue is {}, but must be 0 to {MAX_RESCUE}", self.rescue)
+        })?;
+        ensure(self.correction_cache <= MAX_CORRECTIONS, || {
+            format!(
+                "correction_cache is {}, but must be 0 to {MAX_CORRECTIONS}",
+                self.correction_cache
+            )
+        })?;
+        ensure((1..=MAX_CORRECTION_SUFFIX).contains(&self.correction_suffix), || {
+            format!(
+                "correction_suffix is {}, but must be 1 to {MAX_CORRECTION_SUFFIX}",
+                self.correction_suffix
+            )
         })?;
         let deadline = self.consult_deadline;
         ensure(!deadline.is_zero() && deadline <= MAX_DEADLINE, || {
@@ -164,6 +188,9 @@ mod tests {
             ("burst", |o| o.burst = 0),
             ("burst", |o| o.burst = 1025),
             ("rescue", |o| o.rescue = 8),
+            ("correction_cache", |o| o.correction_cache = 16385),
+            ("correction_suffix", |o| o.correction_suffix = 0),
+            ("correction_suffix", |o| o.correction_suffix = 1025),
             ("mode hybrid", |o| (o.mode, o.rescue) = (Mode::LocalOnly, 1)),
             ("consult_deadline", |o| o.consult_deadline = Duration::ZERO),
             ("consult_deadline", |o| o.consult_deadline = Duration::MAX),

@@ -4,7 +4,7 @@
 //! next candidate is drawn from. Options, cloud, statistics and with them budgets and breaker are the session's own.
 
 use super::turns::Turns;
-use super::{End, Session};
+use super::{End, Session, Source};
 use crate::error::{Error, Result};
 use crate::sealed::{Format, Reader, Writer};
 
@@ -15,6 +15,7 @@ struct State<'a> {
     ids: Vec<u32>,
     turns: Turns,
     queue: Vec<u32>,
+    queue_source: Source,
     held: &'a [u8],
     stopped: bool,
     end: End,
@@ -56,6 +57,7 @@ impl Session {
         self.context.extend(&state.ids, &self.tokens);
         self.turns = state.turns;
         self.queue = state.queue.into();
+        self.queue_source = state.queue_source;
         self.text.hold(state.held, state.stopped);
         self.end = state.end;
         Ok(())
@@ -71,6 +73,7 @@ impl Session {
         self.turns.write(writer);
         writer.count(self.queue.len());
         self.queue.iter().for_each(|&id| writer.u32(id));
+        writer.u32(u32::from(self.queue_source == Source::Cached));
         let (held, stopped) = self.text.held();
         writer.bytes(held);
         writer.u32(u32::from(stopped));
@@ -85,6 +88,7 @@ impl Session {
         let ids = self.read_ids(&mut reader)?;
         let turns = Turns::read(&mut reader, ids.len())?;
         let queue = self.read_ids(&mut reader)?;
+        let queue_source = if reader.u32()? == 0 { Source::Cloud } else { Source::Cached };
         let held = reader.bytes()?;
         let stopped = reader.u32()? != 0;
         let end = match reader.u32()? {
@@ -100,7 +104,7 @@ impl Session {
         }
         let cache = reader.raw(self.proposer.cache_bytes(cached))?;
         reader.finish()?;
-        Ok(State { ids, turns, queue, held, stopped, end, drawn, cached, cache })
+        Ok(State { ids, turns, queue, queue_source, held, stopped, end, drawn, cached, cache })
     }
 
     /// Tokens of this vocabulary, no more than the session may hold.

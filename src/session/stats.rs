@@ -12,13 +12,15 @@ use crate::policy::{Reason, Spent};
 pub struct Stats {
     /// Tokens appended by prompts and chats.
     pub prompt_tokens: u64,
-    /// Tokens generated: `local + cloud + fallback`.
+    /// Tokens generated: `local + cloud + cached + fallback`.
     pub tokens: u64,
     pub local: u64,
     /// Part of `local`: alternatives taken instead of a consult.
     pub rescued: u64,
     /// Tokens of bursts included that were not handed back.
     pub cloud: u64,
+    /// Of answers to earlier consults.
+    pub cached: u64,
     pub fallback: u64,
     /// Failed ones included.
     pub consults: u64,
@@ -42,7 +44,8 @@ impl Stats {
         self.tokens += 1;
         match step.source {
             Source::Local => self.local += 1,
-            Source::Cloud | Source::Cached => self.cloud += 1,
+            Source::Cloud => self.cloud += 1,
+            Source::Cached => self.cached += 1,
             Source::Fallback => self.fallback += 1,
         }
         self.rescued += u64::from(step.reason == Reason::Rescued);

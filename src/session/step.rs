@@ -16,7 +16,9 @@ use crate::policy::{Decision, Reason, Situation, decide};
 pub enum Source {
     Local = 0,
     Cloud = 1,
-    /// A correction the session knew already (not used yet).
+    /// The cloud, in an earlier consult in the same place: see [`SessionOptions::correction_cache`].
+    ///
+    /// [`SessionOptions::correction_cache`]: super::SessionOptions::correction_cache
     Cached = 2,
     /// The SLM's candidate, kept because the cloud could not be asked or did not answer.
     Fallback = 3,
@@ -75,7 +77,7 @@ pub struct Peek {
 /// What acting on a decision brought.
 struct Outcome {
     token: u32,
-    /// Further tokens of the same consult.
+    /// Further tokens of the same answer.
     burst: Vec<u32>,
     source: Source,
     reason: Reason,
@@ -96,7 +98,7 @@ impl Session {
             let (proposal, handed_back) = self.compute_in_burst(token)?;
             let outcome = match handed_back {
                 true => Outcome::alone(token, Source::Local, Reason::Confident),
-                false => Outcome::alone(token, Source::Cloud, Reason::Burst),
+                false => Outcome::alone(token, self.queue_source, Reason::Burst),
             };
             return self.record(proposal, outcome);
         }
@@ -120,6 +122,7 @@ impl Session {
                     Decision::Keep(reason) | Decision::Fallback(reason) => {
                         (proposal, false, reason)
                     }
+                    Decision::Correct => (proposal, false, Reason::Corrected),
                     Decision::Consult { reason, .. } => (proposal, true, reason),
                 }
             }
@@ -192,6 +195,7 @@ impl Session {
             breaker: self.breaker.state(),
             now,
             hour_spent: self.controller.is_some_and(|controller| controller.is_spent(now)),
+            corrected: self.corrections.knows(self.context.ids(), proposal.candidate),
             cloud: self.cloud.is_some(),
             clock_set: (self.clock.is_set)(),
             safe_boundary: self.shares_vocabulary() || self.context.is_text(),
@@ -205,8 +209,16 @@ impl Session {
             Decision::Fallback(reason) => {
                 Ok(Outcome::alone(proposal.candidate, Source::Fallback, reason))
             }
+            Decision::Correct => Ok(self.correct(proposal.candidate)),
             Decision::Consult { burst, reason } => self.consult(burst, reason, proposal.candidate),
         }
+    }
+
+    /// The answer is there: the decision has seen it.
+    fn correct(&mut self, candidate: u32) -> Outcome {
+        let answer = self.corrections.take(self.context.ids(), candidate);
+        let answer = answer.unwrap_or_else(|| vec![candidate]);
+        Outcome::of_answer(answer, candidate, Source::Cached, Reason::Corrected)
     }
 
     /// A failed consult keeps the candidate. Only a cancelled one is an error.
@@ -215,12 +227,11 @@ impl Session {
         self.stats.count_consult(&cost, tokens.is_err());
         self.control(|controller, now| controller.consulted(now, &cost));
         let outcome = match tokens {
-            Ok(mut tokens) => {
+            Ok(tokens) => {
                 self.breaker.success();
                 self.stats.answer_tokens += tokens.len() as u64;
-                let burst = tokens.split_off(1);
-                let token = tokens.first().copied().unwrap_or(candidate);
-                Outcome { burst, ..Outcome::alone(token, Source::Cloud, reason) }
+                self.corrections.learn(self.context.ids(), candidate, &tokens);
+                Outcome::of_answer(tokens, candidate, Source::Cloud, reason)
             }
             Err(Failure::Cancelled) => return Err(Error::Cancelled),
             Err(failure) => {
@@ -255,7 +266,10 @@ impl Session {
         self.proposer.accept(token)?;
         self.context.extend(&[token], &self.tokens);
         self.queue.pop_front();
-        self.queue.extend(&outcome.burst);
+        if !outcome.burst.is_empty() {
+            self.queue.extend(&outcome.burst);
+            self.queue_source = outcome.source;
+        }
         let bytes = self.handed_out(token).to_vec();
         let text = self.show(token, &bytes);
         let cost = outcome.cost.unwrap_or_default();
@@ -312,8 +326,9 @@ impl Session {
 
 fn writer(source: Source) -> Writer {
     match source {
-        Source::Local => Writer::Slm,
-        Source::Cloud | Source::Cached => Writer::Cloud,
+        // A known answer costs as little as the SLM's own token.
+        Source::Local | Source::Cached => Writer::Slm,
+        Source::Cloud => Writer::Cloud,
         Source::Fallback => Writer::Fallback,
     }
 }
@@ -321,5 +336,12 @@ fn writer(source: Source) -> Writer {
 impl Outcome {
     fn alone(token: u32, source: Source, reason: Reason) -> Outcome {
         Outcome { token, burst: Vec::new(), source, reason, failure: None, cost: None }
+    }
+
+    /// The answer's first token, and the others for the steps to come. `candidate`: where there is none.
+    fn of_answer(mut answer: Vec<u32>, candidate: u32, source: Source, reason: Reason) -> Outcome {
+        let burst = answer.split_off(answer.len().min(1));
+        let token = answer.first().copied().unwrap_or(candidate);
+        Outcome { burst, ..Outcome::alone(token, source, reason) }
     }
 }

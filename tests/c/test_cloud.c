@@ -123,6 +123,51 @@ static void hands_back(const hybrid_model *model, const char *url, const char *c
   hybrid_session_free(session);
 }
 
+// A second session writes what the first one asked for, without the cloud.
+static void remembers(const hybrid_model *model, const char *url, const char *ca,
+                      const char *token) {
+  hybrid_cloud *cloud = open_cloud(url, ca, token, HYBRID_SERVER_OPENAI);
+  CHECK_OK(hybrid_cloud_probe_vocabulary(cloud, model, NULL));
+  hybrid_session_options options = asking(2, 2);
+  options.correction_cache = 10;
+  collected first = {.steps = 0}, again = {.steps = 0};
+  hybrid_session *session = new_session(model, cloud, &options);
+  REQUIRE_OK(hybrid_session_prompt(session, PROMPT, strlen(PROMPT)));
+  CHECK_OK(hybrid_step_run(session, TOKENS, collect, &first, NULL));
+  size_t size = 0;
+  CHECK_STATUS(HYBRID_ERR_BUFFER_TOO_SMALL, hybrid_session_save_corrections(session, NULL, 0, &size));
+  unsigned char *bytes = malloc(size);
+  CHECK_OK(hybrid_session_save_corrections(session, bytes, size, NULL));
+  hybrid_session_free(session);
+
+  options.budget_calls = 0;
+  session = new_session(model, cloud, &options);
+  hybrid_cloud_free(cloud);
+  CHECK_OK(hybrid_session_restore_corrections(session, bytes, size));
+  REQUIRE_OK(hybrid_session_prompt(session, PROMPT, strlen(PROMPT)));
+  hybrid_peek peek = {.struct_size = sizeof peek};
+  CHECK_OK(hybrid_step_peek(session, &peek));
+  CHECK(peek.would_consult == 0 && peek.reason == HYBRID_REASON_CORRECTED);
+  for (int i = 0; i < TOKENS; i++) {
+    hybrid_step_result step = {.struct_size = sizeof step};
+    CHECK_OK(hybrid_step(session, &step));
+    CHECK(step.source == HYBRID_SOURCE_CACHED && step.consulted == 0);
+    CHECK(step.reason == (i % 2 == 0 ? HYBRID_REASON_CORRECTED : HYBRID_REASON_BURST));
+    collect(&step, &again);
+  }
+  CHECK(strcmp(first.text, again.text) == 0);
+  hybrid_stats stats = {.struct_size = sizeof stats};
+  CHECK_OK(hybrid_session_stats(session, &stats));
+  CHECK(stats.cached == TOKENS && stats.tokens == TOKENS && stats.consults == 0 && stats.cloud == 0);
+  bytes[size / 2] ^= 1;
+  CHECK_ERROR(HYBRID_ERR_INVALID_ARGUMENT, "damaged",
+              hybrid_session_restore_corrections(session, bytes, size));
+  CHECK_ERROR(HYBRID_ERR_INVALID_ARGUMENT, "cut off",
+              hybrid_session_restore_corrections(session, NULL, 0));
+  free(bytes);
+  hybrid_session_free(session);
+}
+
 // Whatever is wrong with the cloud: the SLM's own text, every token marked.
 static void falls_back(const hybrid_model *model, hybrid_cloud *cloud, hybrid_failure failure,
                        const char *expected) {
@@ -180,6 +225,7 @@ int main(int argc, char **argv) {
   writes(model, url, ca, token, HYBRID_SERVER_LLAMA_CPP);
   bursts(model, url, ca, token);
   hands_back(model, url, ca, token);
+  remembers(model, url, ca, token);
   fails(model, url, ca, token, argv[2]);
   hybrid_model_free(model);
   return finish("cloud");

@@ -153,6 +153,8 @@ static void options(const hybrid_model *model) {
   CHECK_OPTION((o.mode = HYBRID_MODE_LOCAL_ONLY, o.hand_back = 1), "mode hybrid");
   CHECK_OPTION(o.rescue = 8, "rescue is 8");
   CHECK_OPTION(o.draft = 8, "draft");
+  CHECK_OPTION(o.correction_cache = 16385, "correction_cache is 16385");
+  CHECK_OPTION(o.correction_suffix = 0, "correction_suffix is 0");
   CHECK_OPTION(o.consult_deadline_ms = 0, "deadline");
   CHECK_OPTION(o.temperature = -1, "temperature");
   CHECK_OPTION(o.top_p = 0, "top_p");

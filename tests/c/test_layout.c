@@ -30,7 +30,7 @@ FIELD(hybrid_model_info, has_chat_template, 68, 4);
 FIELD(hybrid_model_info, default_threshold, 72, 4);
 FIELD(hybrid_model_info, reserved, 76, 4);
 
-SIZE(hybrid_session_options, 160);
+SIZE(hybrid_session_options, 168);
 FIELD(hybrid_session_options, struct_size, 0, 8);
 FIELD(hybrid_session_options, stop_strings, 8, 8);
 FIELD(hybrid_session_options, stop_string_count, 16, 8);
@@ -60,6 +60,8 @@ FIELD(hybrid_session_options, price_prompt_token, 136, 8);
 FIELD(hybrid_session_options, price_token, 144, 8);
 FIELD(hybrid_session_options, hand_back, 152, 4);
 FIELD(hybrid_session_options, rescue, 156, 4);
+FIELD(hybrid_session_options, correction_cache, 160, 4);
+FIELD(hybrid_session_options, correction_suffix, 164, 4);
 
 SIZE(hybrid_message, 16);
 FIELD(hybrid_message, role, 0, 8);
@@ -103,7 +105,7 @@ FIELD(hybrid_cloud_options, ca_pem_size, 48, 8);
 FIELD(hybrid_cloud_options, server, 56, 4);
 FIELD(hybrid_cloud_options, reserved, 60, 4);
 
-SIZE(hybrid_stats, 144);
+SIZE(hybrid_stats, 152);
 FIELD(hybrid_stats, struct_size, 0, 8);
 FIELD(hybrid_stats, reserved, 8, 8);
 FIELD(hybrid_stats, prompt_tokens, 16, 8);
@@ -122,5 +124,6 @@ FIELD(hybrid_stats, cloud_ns, 112, 8);
 FIELD(hybrid_stats, score_ns, 120, 8);
 FIELD(hybrid_stats, cloud_answer_tokens, 128, 8);
 FIELD(hybrid_stats, rescued, 136, 8);
+FIELD(hybrid_stats, cached, 144, 8);
 
 int main(void) { return 0; }

@@ -132,6 +132,12 @@ static void step(const hybrid_model *model) {
   CHECK_NULL("buffer", hybrid_session_save(session, NULL, 1, NULL));
   CHECK_NULL("session", hybrid_session_restore(NULL, NULL, 0));
   CHECK_NULL("state", hybrid_session_restore(session, NULL, 1));
+  size = 77;
+  CHECK_NULL("session", hybrid_session_save_corrections(NULL, NULL, 0, &size));
+  CHECK(size == 0);
+  CHECK_NULL("buffer", hybrid_session_save_corrections(session, NULL, 1, NULL));
+  CHECK_NULL("session", hybrid_session_restore_corrections(NULL, NULL, 0));
+  CHECK_NULL("corrections", hybrid_session_restore_corrections(session, NULL, 1));
   CHECK_NULL("out", hybrid_session_stats(session, NULL));
   CHECK_NULL("session", hybrid_session_stats(NULL, &stats));
   CHECK(stats.tokens == 0);

@@ -69,6 +69,8 @@ static void run(const std::string &path) {
   restored.restore(state);
   CHECK(restored.length() == session.length() && restored.save() == state);
   CHECK(thrown([&] { restored.restore({1, 2, 3}); }) == HYBRID_ERR_INVALID_ARGUMENT);
+  restored.restore_corrections(session.save_corrections());
+  CHECK(thrown([&] { restored.restore_corrections(state); }) == HYBRID_ERR_INVALID_ARGUMENT);
 
   // Moved from one place to another, with the model gone.
   hybrid::session moved = std::move(session);

@@ -19,6 +19,7 @@ use hybrid::tokens::Message;
 
 use crate::arguments::text;
 use crate::progress::Bytes;
+use crate::train::replace;
 
 /// Read where `--token-file` is not given; an argument would show in the list of processes.
 const TOKEN_VARIABLE: &str = "HYBRID_CLOUD_TOKEN";
@@ -104,6 +105,11 @@ pub fn command() -> Command {
             small("rescue", "Tokens scored in the candidate's place before a consult")
                 .default_value("0"),
         )
+        .arg(
+            small("correction-cache", "Answers of consults that are remembered").default_value("0"),
+        )
+        .arg(small("correction-suffix", "Ids before one that must be the same").default_value("32"))
+        .arg(file("corrections", "Load them from this file if it is there, and save them to it"))
         .arg(number("deadline-ms", "Time for one whole consult").default_value("2000"))
         .arg(number("budget-calls", "Consults at most"))
         .arg(number("budget-tokens", "Tokens from the cloud at most"))
@@ -135,12 +141,20 @@ pub fn run(arguments: &ArgMatches) -> Result<()> {
     if let Some(score) = session.score_kind() {
         eprintln!("score    {score:?}, threshold {}", session.threshold());
     }
+    let corrections = path(arguments, "corrections");
+    if let Some(file) = corrections.filter(|file| file.exists()) {
+        let bytes = std::fs::read(file).with_context(|| file.display().to_string())?;
+        session.restore_corrections(&bytes)?;
+    }
     match arguments.get_one::<String>("prompt") {
         Some(prompt) => session.prompt(prompt)?,
         None => session.chat(&messages(arguments))?,
     }
     let max_tokens = get::<u32>(arguments, "max-tokens")?;
     generate(&mut session, max_tokens as usize)?;
+    if let Some(file) = corrections {
+        replace(file, &session.save_corrections())?;
+    }
     eprint!("{}", summary(&session.stats()));
     Ok(())
 }
@@ -194,7 +208,7 @@ fn summary(stats: &Stats) -> String {
     let share = 100.0 * stats.cloud as f64 / stats.tokens.max(1) as f64;
     format!(
         "prompt   {} tokens in {:.2} s\n\
-         tokens   {} ({} local, {} of them rescued, {} cloud = {share:.1} %, {} fallback)\n\
+         tokens   {} ({} local, {} of them rescued, {} cloud = {share:.1} %, {} cached, {} fallback)\n\
          consults {} ({} failed), {} bytes sent, {} received, {} prompt tokens billed, {} answered\n\
          time     {:.2} s local ({:.3} s scoring), {:.2} s cloud\n\
          tokens={} cloud={} fallback={} consults={} tok_s={per_second:.2}\n",
@@ -204,6 +218,7 @@ fn summary(stats: &Stats) -> String {
         stats.local,
         stats.rescued,
         stats.cloud,
+        stats.cached,
         stats.fallback,
         stats.consults,
         stats.consult_failures,
@@ -265,6 +280,8 @@ fn session_options(arguments: &ArgMatches) -> Result<SessionOptions> {
         burst: get(arguments, "burst")?,
         hand_back: arguments.get_flag("hand-back"),
         rescue: get(arguments, "rescue")?,
+        correction_cache: get(arguments, "correction-cache")?,
+        correction_suffix: get(arguments, "correction-suffix")?,
         consult_deadline: Duration::from_millis(get(arguments, "deadline-ms")?),
         score: chosen(arguments, "score", SCORES)?,
         sampler: SamplerOptions {

@@ -393,6 +393,50 @@ fn nothing_is_rescued_where_the_cloud_may_not_be_asked() {
 }
 
 #[test]
+fn what_was_answered_before_is_not_asked_again() {
+    let cloud = FakeCloud::new(true, always(ids(&[byte(b'X'), byte(b'Y')])));
+    let mut bench = Bench::weak(spelling(1, "abcd"), &cloud);
+    bench.options.burst = 2;
+    (bench.options.correction_cache, bench.options.correction_suffix) = (10, 1);
+    let mut session = bench.prompted();
+    assert_eq!(text_of(&steps(&mut session, 2)), "XY");
+    session.rewind(2).unwrap();
+    // Also when the cloud could not be asked.
+    bench.clock_set.store(false, Relaxed);
+    let peek = session.peek().unwrap();
+    assert_eq!((peek.would_consult, peek.reason), (false, Reason::Corrected));
+    let got = steps(&mut session, 3);
+    assert_eq!(text_of(&got), "XYc");
+    let cached = |reason| (Source::Cached, reason);
+    let fallback = (Source::Fallback, Reason::ClockNotSet);
+    assert_eq!(sources(&got), [cached(Reason::Corrected), cached(Reason::Burst), fallback]);
+    assert_eq!((got[0].candidate, got[0].consulted), (byte(b'a'), false));
+    let stats = session.stats();
+    assert_eq!((stats.cloud, stats.cached, stats.answer_tokens), (2, 2, 2));
+    assert_eq!(cloud.calls(), 1);
+
+    let saved = session.save_corrections();
+    let mut other = bench.session();
+    other.restore_corrections(&saved).unwrap();
+    other.prompt("<>").unwrap();
+    assert_eq!(
+        other.step().unwrap().reason,
+        Reason::ClockNotSet,
+        "the same last id, another candidate"
+    );
+    let mut other = bench.session();
+    other.restore_corrections(&saved).unwrap();
+    other.prompt(">").unwrap();
+    let got = steps(&mut other, 1);
+    assert_eq!(sources(&got), [cached(Reason::Corrected)]);
+    // A saved conversation remembers whose the rest of a burst is.
+    let mut state = Vec::new();
+    other.save(&mut |piece| state.extend_from_slice(piece));
+    session.restore(&state).unwrap();
+    assert_eq!(sources(&steps(&mut session, 1)), [cached(Reason::Burst)]);
+}
+
+#[test]
 fn bytes_are_re_encoded() {
     let cloud = FakeCloud::new(false, always(bytes("hello é".as_bytes())));
     let mut bench = Bench::weak(endless(), &cloud);

@@ -51,7 +51,8 @@ pub fn check_sums(steps: &[Step], stats: &Stats, lost: u64) {
     let count = |source| steps.iter().filter(|step| step.source == source).count() as u64;
     let sum = |of: fn(&Step) -> u64| steps.iter().map(of).sum::<u64>();
     assert_eq!(stats.tokens, steps.len() as u64);
-    assert_eq!(stats.tokens, stats.local + stats.cloud + stats.fallback);
+    assert_eq!(stats.tokens, stats.local + stats.cloud + stats.cached + stats.fallback);
+    assert_eq!(stats.cached, count(Source::Cached));
     assert_eq!(stats.local, count(Source::Local));
     assert_eq!(stats.cloud, count(Source::Cloud));
     assert_eq!(stats.fallback, count(Source::Fallback));
@@ -81,20 +82,33 @@ struct Way {
     burst: u32,
     hand_back: bool,
     draft: u32,
+    correction_cache: u32,
     mode: Mode,
 }
 
-const HYBRID: Way =
-    Way { shares: true, after: false, burst: 1, hand_back: false, draft: 0, mode: Mode::Hybrid };
+const HYBRID: Way = Way {
+    shares: true,
+    after: false,
+    burst: 1,
+    hand_back: false,
+    draft: 0,
+    correction_cache: 0,
+    mode: Mode::Hybrid,
+};
 
-fn play(acts: &[Act], way: Way) -> (Session, Model) {
-    play_on(acts, endless(), way)
+/// Two tokens, which depend on the context.
+fn steady() -> Script {
+    Arc::new(|r| ids(&[byte(b'a' + (hash(r.ids) % 20) as u8), byte(b'!')]))
 }
 
-fn play_on(acts: &[Act], next: Next, way: Way) -> (Session, Model) {
-    let Way { shares, after, burst, hand_back, draft, mode } = way;
+fn play(acts: &[Act], way: Way) -> (Session, Model) {
+    play_on(acts, endless(), moody(), way)
+}
+
+fn play_on(acts: &[Act], next: Next, script: Script, way: Way) -> (Session, Model) {
+    let Way { shares, after, burst, hand_back, draft, correction_cache, mode } = way;
     let tokens = byte_level();
-    let cloud = FakeCloud::new(shares, moody());
+    let cloud = FakeCloud::new(shares, script);
     let mut bench = Bench::weak(next, &cloud);
     (bench.capacity, bench.after) = (40, after);
     bench.score = Arc::new(|f| (hash(&[f.candidate]) % 4) as f32 / 3.0);
@@ -103,6 +117,8 @@ fn play_on(acts: &[Act], next: Next, way: Way) -> (Session, Model) {
         burst,
         hand_back,
         draft,
+        correction_cache,
+        correction_suffix: 1000,
         stop_strings: vec!["xy€".into()],
         ..bench.options
     };
@@ -229,7 +245,7 @@ proptest! {
                 true => Way { after, burst, hand_back, draft, ..HYBRID },
                 false => Way { draft, mode: Mode::LocalOnly, ..HYBRID },
             };
-            play_on(&acts, next.clone(), way)
+            play_on(&acts, next.clone(), moody(), way)
         };
         let ((session, model), (plain, wanted)) = (play(draft), play(0));
         prop_assert_eq!(session.ids(), plain.ids());
@@ -239,6 +255,30 @@ proptest! {
         };
         prop_assert_eq!(told(&model.steps), told(&wanted.steps));
         check_sums(&model.steps, &session.stats(), 0);
+    }
+
+    /// The cloud LLM says the same in the same place, so what it said before can take its place. Whole contexts
+    /// are compared, and a cache of two forgets.
+    #[test]
+    fn corrections_change_no_token(acts in acts(), after: bool, burst in 1..5u32) {
+        let acts: Vec<Act> = acts.into_iter().filter(|act| !matches!(act, Act::Wait(_))).collect();
+        let way = Way { after, burst, ..HYBRID };
+        let (plain, all) = play_on(&acts, endless(), steady(), way);
+        for correction_cache in [2, 100] {
+            let way = Way { correction_cache, ..way };
+            let (session, model) = play_on(&acts, endless(), steady(), way);
+            prop_assert_eq!(session.ids(), plain.ids());
+            for (ours, plain) in model.steps.iter().zip(&all.steps) {
+                prop_assert_eq!(ours.token, plain.token);
+                if ours.source == Source::Cached {
+                    prop_assert_eq!(plain.source, Source::Cloud);
+                    prop_assert!(!ours.consulted);
+                } else {
+                    prop_assert_eq!(ours.source, plain.source);
+                }
+            }
+            check_sums(&model.steps, &session.stats(), 0);
+        }
     }
 
     /// Without rewinds and prompts in between, the text is that of the bytes.
