@@ -57,6 +57,7 @@ pub fn run(arguments: &ArgMatches) -> Result<()> {
             model: &options.cloud_model,
             tokens: &model.tokens,
             dir: &options.cache,
+            guesses: options.guesses.as_deref(),
         },
         slm: Reader::new(&model.slm)?,
         llm: teacher.as_ref().map(|teacher| Reader::new(&teacher.slm)).transpose()?,

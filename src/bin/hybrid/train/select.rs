@@ -7,7 +7,7 @@ use super::fit::{self, Linear, Standardised};
 use crate::progress::Steps;
 
 /// Penalties tried, on features of variance 1.
-const PENALTIES: [f64; 9] = [3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003];
+const PENALTIES: [f64; 6] = [3.0, 1.0, 0.3, 0.1, 0.03, 0.01];
 
 /// One fitted head.
 pub struct Trial {
