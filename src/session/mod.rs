@@ -200,12 +200,6 @@ impl Session {
             Mode::LocalOnly | Mode::CloudFirst => None,
         };
         let score_kind = scorer.as_ref().map(Scorer::kind);
-        if options.rescue > 0 && score_kind.is_some_and(|kind| kind != ScoreKind::Head) {
-            return Err(Error::Unsupported(
-                "rescue: only a reward head can find another token better than the most likely one"
-                    .into(),
-            ));
-        }
         let reward = model.bundle.manifest().reward.as_ref();
         let parts = Parts {
             model: model.bundle.fingerprint(),
@@ -227,6 +221,12 @@ impl Session {
         options: &SessionOptions,
     ) -> Result<Session> {
         let policy = options.policy(parts.reward)?;
+        if options.rescue > 0 && parts.score_kind.is_some_and(|kind| kind != ScoreKind::Head) {
+            return Err(Error::Unsupported(
+                "rescue: only a reward head can find another token better than the most likely one"
+                    .into(),
+            ));
+        }
         let sampler = Sampler::new(options.sampler)?;
         let controller = options.hold.map(|hold| Controller::new(hold, policy.threshold));
         Ok(Session {
