@@ -52,6 +52,31 @@ pub struct Case<'a> {
     memory: Arc<Memory>,
 }
 
+/// How a session is set up: with prompt, SLM, head and cloud LLM all that its outcome depends on.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Setting {
+    pub mode: Mode,
+    pub score: ScoreKind,
+    pub threshold: f32,
+    pub burst: u32,
+}
+
+impl Setting {
+    /// One token a consult.
+    pub fn gated(score: ScoreKind, threshold: f32) -> Setting {
+        Setting { mode: Mode::Hybrid, score, threshold, burst: 1 }
+    }
+
+    /// One of the two models, without a gate.
+    pub fn alone(mode: Mode) -> Setting {
+        Setting { mode, ..Setting::gated(ScoreKind::Auto, 0.0) }
+    }
+
+    fn uses_head(&self) -> bool {
+        self.mode == Mode::Hybrid && matches!(self.score, ScoreKind::Head | ScoreKind::Auto)
+    }
+}
+
 /// The candidate at one position of the cloud LLM's answer.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Position {
@@ -109,8 +134,8 @@ impl Bench {
         let cloud = Arc::new(KnownCloud { cloud: self.cloud.clone(), memory: memory.clone() });
         let answer = String::new();
         let mut case = Case { bench: self, prompt, answer, prompt_tokens, room, cloud, memory };
-        let alone = SessionOptions { mode: Mode::CloudFirst, ..case.options(ScoreKind::Auto) };
-        case.answer = case.run(SessionOptions { burst: ANSWER_BURST, ..alone })?.text;
+        let alone = Setting::alone(Mode::CloudFirst);
+        case.answer = case.run(Setting { burst: ANSWER_BURST, ..alone })?.text;
         Ok(case)
     }
 
@@ -122,15 +147,14 @@ impl Bench {
 impl Case<'_> {
     /// What `kind` says of the candidates along the cloud LLM's own answer.
     pub fn positions(&self, kind: ScoreKind) -> Result<Vec<Position>> {
-        let options =
-            SessionOptions { threshold: Threshold::At(f32::INFINITY), ..self.options(kind) };
-        let key = self.key("positions", &options);
+        let setting = Setting::gated(kind, f32::INFINITY);
+        let key = self.key("positions", setting);
         if let Some(positions) = self.memory.get(&key) {
             return Ok(positions);
         }
         let is_stop = |id| self.bench.model.tokens.is_stop(id);
         let mut positions = Vec::new();
-        self.generate(&mut self.session(options)?, &mut |step| {
+        self.generate(&mut self.session(setting)?, &mut |step| {
             let agrees =
                 step.candidate == step.token || (is_stop(step.candidate) && is_stop(step.token));
             positions.push(Position { score: step.score, agrees });
@@ -156,50 +180,52 @@ impl Case<'_> {
     }
 
     /// A session with answers out of the memory as far as they are there.
-    pub fn run(&self, options: SessionOptions) -> Result<Outcome> {
-        let key = self.key("session", &options);
+    pub fn run(&self, setting: Setting) -> Result<Outcome> {
+        let key = self.key("session", setting);
         if let Some(outcome) = self.memory.get(&key) {
             return Ok(outcome);
         }
-        let outcome = self.outcome(self.session(options)?)?;
+        let outcome = self.outcome(self.session(setting)?)?;
         let outcome = Outcome { bytes: 0, seconds: 0.0, ..outcome };
         self.memory.put(key, &outcome)?;
         Ok(outcome)
     }
 
     /// A session that computes and asks everything.
-    pub fn run_live(&self, options: SessionOptions) -> Result<Outcome> {
+    pub fn run_live(&self, setting: Setting) -> Result<Outcome> {
         let cloud = self.bench.cloud.clone();
         let cloud = cloud.context("live sessions need a cloud: give --cloud-url")?;
-        let options = SessionOptions { context: self.bench.context, ..options };
+        let options = SessionOptions { context: self.bench.context, ..self.options(setting) };
         self.outcome(Session::new(self.bench.model.clone(), Some(cloud), options)?)
     }
 
-    /// A greedy session that `kind` gates. Random scores are other ones for every prompt.
-    pub fn options(&self, kind: ScoreKind) -> SessionOptions {
+    /// A greedy session. Random scores are other ones for every prompt.
+    fn options(&self, setting: Setting) -> SessionOptions {
+        let Setting { mode, score, threshold, burst } = setting;
         let mut options = SessionOptions {
-            mode: Mode::Hybrid,
-            score: kind,
+            mode,
+            score,
+            threshold: Threshold::At(threshold),
+            burst,
             consult_deadline: DEADLINE,
             ..SessionOptions::default()
         };
-        if kind == ScoreKind::Random {
+        if score == ScoreKind::Random {
             options.sampler.seed = number_of(&self.prompt.id).into();
         }
         options
     }
 
     /// Names a fact by all that it depends on, besides prompt, SLM and cloud LLM.
-    fn key(&self, what: &str, options: &SessionOptions) -> String {
-        let uses_head = matches!(options.score, ScoreKind::Head | ScoreKind::Auto)
-            && options.mode == Mode::Hybrid;
-        let head = if uses_head { self.bench.head.as_str() } else { "" };
-        format!("{what} {}", sha256(format!("{options:?} {head}").as_bytes()))
+    fn key(&self, what: &str, setting: Setting) -> String {
+        let Setting { mode, score, threshold, burst } = setting;
+        let head = if setting.uses_head() { self.bench.head.as_str() } else { "" };
+        format!("{what} {mode:?} {score:?} {head} at {threshold} burst {burst}")
     }
 
-    fn session(&self, options: SessionOptions) -> Result<Session> {
+    fn session(&self, setting: Setting) -> Result<Session> {
         let state = SharedState::new(self.bench.rows.clone());
-        let model = self.bench.model.clone();
+        let (model, options) = (self.bench.model.clone(), self.options(setting));
         Ok(Session::with_state(model, Box::new(state), Some(self.cloud.clone()), options)?)
     }
 

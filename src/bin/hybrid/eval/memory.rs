@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{Read, Write};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
@@ -30,18 +30,13 @@ impl Memory {
     /// Opens the file or begins one. Lines that cannot be read are left out: the last one may be cut.
     pub fn open(path: &Path) -> Result<Memory> {
         let open = || -> std::io::Result<Inner> {
-            let mut file = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .open(path)?;
+            // Appending: two processes may add to one file.
+            let mut file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
             let mut bytes = Vec::new();
             file.read_to_end(&mut bytes)?;
             let lines = bytes.split(|&b| b == b'\n');
             let facts = lines.filter_map(|line| serde_json::from_slice::<Line>(line).ok());
             let facts = facts.map(|line| (line.key, line.value)).collect();
-            file.seek(SeekFrom::End(0))?;
             if bytes.last().is_some_and(|&b| b != b'\n') {
                 file.write_all(b"\n")?;
             }

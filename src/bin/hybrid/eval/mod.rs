@@ -18,8 +18,7 @@ use anyhow::{Context, Result, ensure};
 use clap::ArgMatches;
 use hybrid::consult::Consult;
 use hybrid::policy::Mode;
-use hybrid::reward::Threshold;
-use hybrid::session::{Model, ModelOptions, SessionOptions};
+use hybrid::session::{Model, ModelOptions};
 use serde_json::{Value, json};
 
 use crate::cloud::connect;
@@ -28,7 +27,7 @@ use crate::train::prompts::{Prompt, Split, number_of};
 use crate::train::{calibration, mbpp, prompts, replace};
 pub use arguments::command;
 use arguments::{Options, Points};
-use case::{Bench, Case};
+use case::{Bench, Case, Setting};
 use remember::Teacher;
 use report::{Record, Way};
 use results::{Results, Scores};
@@ -153,19 +152,18 @@ fn ways(options: &Options, scores: &Scores) -> Result<Vec<Way>> {
 }
 
 fn outcome(options: &Options, case: &Case, way: &Way) -> Result<case::Outcome> {
-    let alone = |mode| SessionOptions { mode, ..case.options(Default::default()) };
-    let session = match way.gate {
+    let setting = match way.gate {
         "oracle" => return case.oracle(),
-        "slm" => alone(Mode::LocalOnly),
-        "llm" => alone(Mode::CloudFirst),
+        "slm" => Setting::alone(Mode::LocalOnly),
+        "llm" => Setting::alone(Mode::CloudFirst),
         name => {
             let gate = options.gates.iter().find(|gate| gate.name == name);
             let kind = gate.context("a way has a gate")?.kind;
-            let threshold = way.threshold.map_or(Threshold::Default, Threshold::At);
-            SessionOptions { threshold, burst: way.burst, ..case.options(kind) }
+            let threshold = way.threshold.context("a gate has a threshold")?;
+            Setting { burst: way.burst, ..Setting::gated(kind, threshold) }
         }
     };
-    if options.live { case.run_live(session) } else { case.run(session) }
+    if options.live { case.run_live(setting) } else { case.run(setting) }
 }
 
 /// What was measured on what.
