@@ -82,15 +82,15 @@ pub fn server(model: Arc<Model>, length: usize) -> Server {
 }
 
 fn complete(model: &Model, limit: f32, length: usize, mut ids: Vec<u32>, burst: &Value) -> Value {
-    let mut tokens = Vec::new();
-    while tokens.len() < burst.as_u64().unwrap() as usize && ids.len() + 1 < length {
+    let (mut tokens, burst) = (Vec::new(), burst.as_u64().unwrap() as usize);
+    while tokens.len() < burst && ids.len() + 1 < length {
         let (token, log_p) = candidate(model, &ids);
         let other = u32::from(if token == u32::from(b'x') { b'y' } else { b'x' });
         let token = if log_p < limit || model.tokens.is_stop(token) { other } else { token };
         tokens.push(token);
         ids.push(token);
     }
-    let end = ids.len() + 1 >= length;
+    let end = ids.len() + 1 >= length && tokens.len() < burst;
     if end {
         tokens.push(model.tokens.stop());
     }

@@ -8,6 +8,7 @@ use clap::{Arg, ArgMatches, Command, value_parser};
 
 mod arguments;
 mod bench;
+mod calibrate;
 mod check;
 mod cloud;
 mod collect;
@@ -34,6 +35,7 @@ const SUBCOMMANDS: &[Subcommand] = &[
     Subcommand { command: reward::command, run: reward::run },
     Subcommand { command: collect::command, run: collect::run },
     Subcommand { command: train::command, run: train::run },
+    Subcommand { command: calibrate::command, run: calibrate::run },
     Subcommand { command: eval::command, run: eval::run },
 ];
 

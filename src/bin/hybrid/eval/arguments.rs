@@ -5,11 +5,10 @@ use std::str::FromStr;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command, value_parser};
-use hybrid::cloud::CloudOptions;
 use hybrid::reward::ScoreKind;
 
+use super::llm::{LlmOptions, llm_arguments};
 use crate::arguments::{path, text};
-use crate::cloud::{cache, cloud, cloud_arguments};
 use crate::run::SCORES;
 
 pub fn command() -> Command {
@@ -33,14 +32,8 @@ pub fn command() -> Command {
         .group(ArgGroup::new("source").args(["prompts", "data"]).multiple(true).required(true))
         .arg(number("sample", "Measure at most so many prompts; a larger sample has the smaller one's"))
         .arg(number("calibrate", "Set thresholds on at most so many prompts"))
-        .args(cloud_arguments())
-        .arg(
-            path("teacher", "BUNDLE", "The cloud LLM as a bundle on this machine, in a server's place")
-                .conflicts_with("cloud-url"),
-        )
-        .arg(path("cache", "DIR", "Folder of what is kept [default: libhybrid/train in the user's cache]"))
+        .args(llm_arguments())
         .arg(path("out", "FILE", "Write every figure and every text here, one JSON object a line"))
-        .arg(crate::threads())
         .next_help_heading("What is compared")
         .arg(
             text("gates", "NAMES", "Scores, separated by commas")
@@ -76,11 +69,7 @@ pub struct Options {
     pub data: Option<PathBuf>,
     pub sample: Option<usize>,
     pub calibrate: Option<usize>,
-    pub cloud: Option<CloudOptions>,
-    pub cloud_model: String,
-    pub teacher: Option<PathBuf>,
-    pub threads: usize,
-    pub cache: PathBuf,
+    pub llm: LlmOptions,
     pub out: Option<PathBuf>,
     pub gates: Vec<Gate>,
     pub points: Points,
@@ -127,11 +116,7 @@ impl Options {
             data: path("data"),
             sample: number("sample"),
             calibrate: number("calibrate"),
-            cloud: cloud(arguments)?,
-            cloud_model: arguments.get_one("cloud-model").cloned().unwrap_or_default(),
-            teacher: path("teacher"),
-            threads: number("threads").unwrap_or_default(),
-            cache: cache(arguments)?,
+            llm: LlmOptions::parse(arguments)?,
             out: path("out"),
             gates: list::<String>(arguments, "gates")?
                 .iter()

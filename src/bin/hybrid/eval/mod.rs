@@ -6,43 +6,35 @@
 //! computing anything twice.
 
 mod arguments;
-mod case;
+pub mod case;
+pub mod llm;
 mod memory;
 mod remember;
 mod report;
-mod results;
+pub mod results;
 
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use clap::ArgMatches;
-use hybrid::consult::Consult;
 use hybrid::policy::Mode;
-use hybrid::session::{Model, ModelOptions};
+use hybrid::session::Model;
 use serde_json::{Value, json};
 
-use crate::cloud::connect;
 use crate::progress::Steps;
 use crate::train::prompts::{Prompt, Split, number_of};
 use crate::train::{calibration, mbpp, prompts, replace};
 pub use arguments::command;
 use arguments::{Options, Points};
-use case::{Bench, Case, Setting};
-use remember::Teacher;
+use case::{Case, Setting};
 use report::{Record, Way};
 use results::{Results, Scores};
 
 pub fn run(arguments: &ArgMatches) -> Result<()> {
     let options = Options::parse(arguments)?;
-    let model = Arc::new(Model::open(&options.bundle, model_options(&options))?);
+    let model = Arc::new(Model::open(&options.bundle, options.llm.model_options())?);
     let (validation, test) = prompts(&options, &model)?;
-    let cloud = cloud(&options, &model)?;
-    let dir = options.cache.join("sessions");
-    std::fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
-    // A server's tokens and those of a bundle may differ where two are almost equally likely.
-    let here = if options.teacher.is_some() { "teacher " } else { "" };
-    let llm = format!("{here}{}", options.cloud_model);
-    let bench = Bench::new(model.clone(), cloud, &llm, dir)?;
+    let bench = options.llm.bench(model.clone())?;
 
     let mut validated = Scores::default();
     let bar = Steps::new("thresholds", validation.len() as u64);
@@ -75,24 +67,6 @@ pub fn run(arguments: &ArgMatches) -> Result<()> {
         }
         None => Ok(()),
     }
-}
-
-/// The cloud LLM, whose vocabulary must be the SLM's.
-fn cloud(options: &Options, model: &Model) -> Result<Option<Arc<dyn Consult>>> {
-    let Some(teacher) = &options.teacher else {
-        let cloud = connect(&options.cloud, model)?;
-        return Ok(cloud.map(|cloud| Arc::new(cloud) as Arc<dyn Consult>));
-    };
-    let teacher = Model::open(teacher, model_options(options))?;
-    ensure!(
-        model.tokens.fingerprint() == teacher.tokens.fingerprint(),
-        "the teacher's vocabulary is not the SLM's: tokens are compared by their ids"
-    );
-    Ok(Some(Arc::new(Teacher::new(&teacher, case::CONTEXT)?)))
-}
-
-fn model_options(options: &Options) -> ModelOptions {
-    ModelOptions { threads: options.threads, ..ModelOptions::default() }
 }
 
 /// The prompts that set thresholds and those that are measured.
@@ -169,11 +143,11 @@ fn outcome(options: &Options, case: &Case, way: &Way) -> Result<case::Outcome> {
 /// What was measured on what.
 fn setup(options: &Options, model: &Model, validation: &[Prompt]) -> Value {
     let place =
-        if options.teacher.is_some() { "as a bundle on this machine" } else { "at a server" };
+        if options.llm.teacher.is_some() { "as a bundle on this machine" } else { "at a server" };
     json!({
         "kind": "setup",
         "slm": model.bundle.manifest().model.name,
-        "llm": format!("{}, {place}", options.cloud_model),
+        "llm": format!("{}, {place}", options.llm.model),
         "head": model.bundle.manifest().reward.as_ref().map(|reward| &reward.provenance),
         "validation_prompts": validation.len(),
         "live": options.live,

@@ -143,15 +143,15 @@ struct Next {
 }
 
 impl KnownCloud {
-    /// Remembers `ids` as what follows `context`.
+    /// Remembers `ids` as what follows `context`. An end is what follows the last of them, as it would be if they
+    /// were asked for one by one.
     pub fn learn(&self, context: &[u32], ids: &[u32], end: bool) -> anyhow::Result<()> {
         let mut context = context.to_vec();
-        for (at, &id) in ids.iter().enumerate() {
-            let is_last = at + 1 == ids.len();
-            self.put(&context, Next { id: Some(id), end: end && is_last })?;
+        for &id in ids {
+            self.put(&context, Next { id: Some(id), end: false })?;
             context.push(id);
         }
-        if end && ids.is_empty() {
+        if end {
             self.put(&context, Next { id: None, end })?;
         }
         Ok(())

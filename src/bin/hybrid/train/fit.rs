@@ -15,6 +15,9 @@ const STATISTICS_PENALTY: f64 = 0.01;
 const ITERATIONS: u64 = 300;
 const MEMORY: usize = 10;
 
+/// Keeps the scale finite where the classes are perfectly apart.
+const PLATT_PENALTY: f64 = 1e-6;
+
 /// `bias + Σ weight · (feature - centre)`, the log-odds of agreement. The centres keep the sum small, so
 /// that f32 is enough where the head runs.
 #[derive(Debug, Clone, PartialEq)]
@@ -99,16 +102,55 @@ impl<'a> Standardised<'a> {
 
 /// Platt scaling: the head whose log-odds fit `agrees` best, with the same ranking.
 pub fn calibrate(head: &Linear, data: &Dataset) -> Result<Linear> {
-    let log_odds: Vec<[f32; 1]> =
-        head.log_odds_of_rows(data).into_iter().map(|z| [z as f32]).collect();
-    let rows = log_odds.iter().map(|z| &z[..]).collect();
-    // The penalty keeps the scale finite where the classes are perfectly apart.
-    let fitted = minimise(Objective::new(rows, &data.agrees, vec![1e-6]))?;
+    let (scale, shift) = platt(&head.log_odds_of_rows(data), &data.agrees)?;
+    Ok(head.then(scale, shift))
+}
+
+/// By what log-odds must be multiplied, and what must be added, to fit `agrees` best. The scale is over 0.
+///
+/// Newton's method: a line search by slopes gets stuck where a fit is all but perfect.
+pub fn platt(log_odds: &[f64], agrees: &[f64]) -> Result<(f64, f64)> {
+    ensure_both(agrees)?;
+    let cost = |[scale, shift]: [f64; 2]| {
+        let moved: Vec<f64> = log_odds.iter().map(|z| scale * z + shift).collect();
+        loss(&moved, agrees) + 0.5 * PLATT_PENALTY * scale * scale
+    };
+    let mut point = [0.0, 0.0];
+    for _ in 0..ITERATIONS {
+        let step = newton_step(log_odds, agrees, point);
+        let mut lengths = (0..40).map(|halvings| 0.5f64.powi(halvings));
+        let next = lengths.find_map(|length| {
+            let next = [point[0] - length * step[0], point[1] - length * step[1]];
+            (cost(next) < cost(point)).then_some(next)
+        });
+        match next {
+            Some(next) => point = next,
+            None => break,
+        }
+    }
     ensure!(
-        fitted.weights[0] > 0.0,
-        "the head does no better than chance on the validation prompts: more prompts are needed"
+        point[0] > 0.0,
+        "the head does no better than chance on these prompts: more prompts are needed"
     );
-    Ok(head.then(fitted.weights[0], fitted.bias))
+    Ok((point[0], point[1]))
+}
+
+/// The inverse of the second derivatives times the slope, by scale and shift.
+fn newton_step(log_odds: &[f64], agrees: &[f64], [scale, shift]: [f64; 2]) -> [f64; 2] {
+    let n = agrees.len().max(1) as f64;
+    let (mut slope, mut curve) = ([PLATT_PENALTY * scale, 0.0], [PLATT_PENALTY, 0.0, 1e-12]);
+    for (&z, &y) in log_odds.iter().zip(agrees) {
+        let p = sigmoid(scale * z + shift);
+        let (error, weight) = ((p - y) / n, p * (1.0 - p) / n);
+        slope[0] += error * z;
+        slope[1] += error;
+        curve[0] += weight * z * z;
+        curve[1] += weight * z;
+        curve[2] += weight;
+    }
+    let [a, b, c] = curve;
+    let determinant = a * c - b * b;
+    [(c * slope[0] - b * slope[1]) / determinant, (a * slope[1] - b * slope[0]) / determinant]
 }
 
 /// Mean negative log-likelihood of `agrees` under these log-odds.
@@ -202,6 +244,14 @@ impl Gradient for Objective<'_> {
     }
 }
 
+fn ensure_both(agrees: &[f64]) -> Result<()> {
+    ensure!(
+        agrees.contains(&0.0) && agrees.contains(&1.0),
+        "the SLM and the cloud LLM always agree or never: there is nothing to learn from these prompts"
+    );
+    Ok(())
+}
+
 /// What [`minimise`] found.
 struct Fitted {
     bias: f64,
@@ -209,10 +259,7 @@ struct Fitted {
 }
 
 fn minimise(objective: Objective) -> Result<Fitted> {
-    ensure!(
-        objective.agrees.contains(&0.0) && objective.agrees.contains(&1.0),
-        "the SLM and the cloud LLM always agree or never: there is nothing to learn from these prompts"
-    );
+    ensure_both(objective.agrees)?;
     let start = vec![0.0; objective.penalty.len() + 1];
     let solver = LBFGS::new(MoreThuenteLineSearch::new(), MEMORY)
         .with_tolerance_grad(1e-6)?
@@ -281,6 +328,14 @@ mod tests {
             assert!((w - want).abs() < 0.15, "{w} {want}");
         }
         assert!(calibrate(&truth.then(-1.0, 0.0), &data).is_err(), "an upside-down head");
+    }
+
+    #[test]
+    fn scaling_of_what_is_perfectly_apart_is_finite() {
+        let log_odds = [-3.0, -2.0, -0.5, 0.5, 1.0, 9.0];
+        let (scale, shift) = platt(&log_odds, &[0.0, 0.0, 0.0, 1.0, 1.0, 1.0]).unwrap();
+        assert!(scale > 5.0 && scale < 100.0, "{scale}");
+        assert!((scale * 0.5 + shift) > 2.0 && (scale * -0.5 + shift) < -2.0, "{shift}");
     }
 
     #[test]

@@ -4,17 +4,17 @@
 mod arguments;
 pub mod calibration;
 pub mod dataset;
-mod fit;
+pub mod fit;
 mod head_file;
 pub mod mbpp;
 pub mod metrics;
-mod onnx;
+pub mod onnx;
 pub mod prompts;
 pub mod report;
 mod select;
-mod tables;
+pub mod tables;
 #[cfg(test)]
-mod testing;
+pub mod testing;
 
 use std::path::Path;
 use std::time::Instant;
@@ -77,7 +77,8 @@ fn learning_curve(
         .collect()
 }
 
-fn describe(data: &Dataset) -> String {
+/// Its size and how often the models disagree.
+pub fn describe(data: &Dataset) -> String {
     let share = data.disagreements() as f64 / data.rows().max(1) as f64;
     format!(
         "{} prompts, {} tokens, the SLM disagrees on {:.1} %",

@@ -59,7 +59,7 @@ pub fn write(head: &Linear, hidden_size: usize) -> Vec<u8> {
     model.encode_to_vec()
 }
 
-fn tensor(name: &str, dims: [usize; 2], values: impl IntoIterator<Item = f32>) -> TensorProto {
+pub fn tensor(name: &str, dims: [usize; 2], values: impl IntoIterator<Item = f32>) -> TensorProto {
     TensorProto {
         name: name.into(),
         dims: dims.map(|n| n as i64).to_vec(),
@@ -69,7 +69,7 @@ fn tensor(name: &str, dims: [usize; 2], values: impl IntoIterator<Item = f32>) -
     }
 }
 
-fn node(operator: &str, inputs: &[&str], output: &str) -> NodeProto {
+pub fn node(operator: &str, inputs: &[&str], output: &str) -> NodeProto {
     NodeProto {
         name: output.into(),
         op_type: operator.into(),

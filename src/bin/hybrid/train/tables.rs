@@ -21,24 +21,7 @@ pub struct Tables {
 impl Tables {
     /// Reads every record of these folders.
     pub fn read(folders: &[PathBuf], model: &Model) -> Result<Tables> {
-        let mut files = Vec::new();
-        for dir in folders {
-            for file in std::fs::read_dir(dir).with_context(|| dir.display().to_string())? {
-                files.push(file?.path());
-            }
-        }
-        files.retain(|path| path.extension().is_some_and(|e| e == "safetensors"));
-        let records = files.iter().map(|path| {
-            let record = Record::load(path)?;
-            check(&record, model).with_context(|| path.display().to_string())?;
-            Ok((path.file_name(), record))
-        });
-        let mut records = records.collect::<Result<Vec<_>>>()?;
-        // The order of a folder's files is nobody's; the answers to one prompt belong together.
-        records.sort_by(|(a_name, a), (b_name, b)| {
-            (&a.about.prompt, a_name).cmp(&(&b.about.prompt, b_name))
-        });
-        Tables::of(records.iter().map(|(_, record)| record), model)
+        Tables::of(records(folders, model)?.iter(), model)
     }
 
     fn of<'a>(records: impl Iterator<Item = &'a Record> + Clone, model: &Model) -> Result<Tables> {
@@ -54,10 +37,7 @@ impl Tables {
             }
             data
         };
-        for record in records.clone() {
-            let llm = &record.about.llm;
-            ensure!(*llm == cloud_model, "records of two cloud LLMs, {llm} and {cloud_model}");
-        }
+        of_one_llm(records.clone(), &cloud_model)?;
         let (train, validation) = (table(Split::Train, true), table(Split::Validation, false));
         let counts = [train.prompt_count(), validation.prompt_count()];
         ensure!(
@@ -68,6 +48,37 @@ impl Tables {
         );
         Ok(Tables { train, validation, test: table(Split::Test, false), cloud_model })
     }
+}
+
+/// Every record of these folders.
+pub fn records(folders: &[PathBuf], model: &Model) -> Result<Vec<Record>> {
+    let mut files = Vec::new();
+    for dir in folders {
+        for file in std::fs::read_dir(dir).with_context(|| dir.display().to_string())? {
+            files.push(file?.path());
+        }
+    }
+    files.retain(|path| path.extension().is_some_and(|e| e == "safetensors"));
+    let records = files.iter().map(|path| {
+        let record = Record::load(path)?;
+        check(&record, model).with_context(|| path.display().to_string())?;
+        Ok((path.file_name(), record))
+    });
+    let mut records = records.collect::<Result<Vec<_>>>()?;
+    // The order of a folder's files is nobody's; the answers to one prompt belong together.
+    records.sort_by(|(a_name, a), (b_name, b)| {
+        (&a.about.prompt, a_name).cmp(&(&b.about.prompt, b_name))
+    });
+    Ok(records.into_iter().map(|(_, record)| record).collect())
+}
+
+/// Records are of one cloud LLM, or nothing that is fitted to them means anything.
+pub fn of_one_llm<'a>(records: impl IntoIterator<Item = &'a Record>, name: &str) -> Result<()> {
+    for record in records {
+        let llm = &record.about.llm;
+        ensure!(llm == name, "records of two cloud LLMs, {llm} and {name}");
+    }
+    Ok(())
 }
 
 /// A record must be of the bundle's SLM.

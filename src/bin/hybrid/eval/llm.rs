@@ -1,0 +1,76 @@
+//! The cloud LLM of `hybrid eval` and `hybrid calibrate`: a server, or a bundle on this machine.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+use clap::{Arg, ArgMatches};
+use hybrid::cloud::CloudOptions;
+use hybrid::consult::Consult;
+use hybrid::session::{Model, ModelOptions};
+
+use super::case::{self, Bench};
+use super::remember::Teacher;
+use crate::arguments::path;
+use crate::cloud::{cache, cloud, cloud_arguments, connect};
+
+/// Where the cloud LLM is, what is kept of it, and how both models are computed.
+pub fn llm_arguments() -> Vec<Arg> {
+    let here = "The cloud LLM as a bundle on this machine, in a server's place";
+    let kept = "Folder of what is kept [default: libhybrid/train in the user's cache]";
+    let more = [
+        path("teacher", "BUNDLE", here).conflicts_with("cloud-url"),
+        path("cache", "DIR", kept),
+        crate::threads(),
+    ];
+    cloud_arguments().into_iter().chain(more).collect()
+}
+
+/// The checked options of [`llm_arguments`].
+pub struct LlmOptions {
+    cloud: Option<CloudOptions>,
+    pub model: String,
+    pub teacher: Option<PathBuf>,
+    cache: PathBuf,
+    threads: usize,
+}
+
+impl LlmOptions {
+    pub fn parse(arguments: &ArgMatches) -> Result<LlmOptions> {
+        Ok(LlmOptions {
+            cloud: cloud(arguments)?,
+            model: arguments.get_one("cloud-model").cloned().unwrap_or_default(),
+            teacher: arguments.get_one("teacher").cloned(),
+            cache: cache(arguments)?,
+            threads: *arguments.get_one("threads").expect("has a default"),
+        })
+    }
+
+    pub fn model_options(&self) -> ModelOptions {
+        ModelOptions { threads: self.threads, ..ModelOptions::default() }
+    }
+
+    /// What runs sessions of `model` with this cloud LLM.
+    pub fn bench(&self, model: Arc<Model>) -> Result<Bench> {
+        let consult = self.consult(&model)?;
+        let dir = self.cache.join("sessions");
+        std::fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
+        // A server's tokens and those of a bundle may differ where two are almost equally likely.
+        let here = if self.teacher.is_some() { "teacher " } else { "" };
+        Bench::new(model, consult, &format!("{here}{}", self.model), dir)
+    }
+
+    /// The cloud LLM, whose vocabulary must be the SLM's.
+    fn consult(&self, model: &Model) -> Result<Option<Arc<dyn Consult>>> {
+        let Some(teacher) = &self.teacher else {
+            let cloud = connect(&self.cloud, model)?;
+            return Ok(cloud.map(|cloud| Arc::new(cloud) as Arc<dyn Consult>));
+        };
+        let teacher = Model::open(teacher, self.model_options())?;
+        ensure!(
+            model.tokens.fingerprint() == teacher.tokens.fingerprint(),
+            "the teacher's vocabulary is not the SLM's: tokens are compared by their ids"
+        );
+        Ok(Some(Arc::new(Teacher::new(&teacher, case::CONTEXT)?)))
+    }
+}
