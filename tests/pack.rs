@@ -71,6 +71,39 @@ fn a_model_is_packed_and_checked() {
 }
 
 #[test]
+fn fewer_bits_say_what_they_cost() {
+    let temp = TempDir::new().unwrap();
+    let (model, bundle, scored) =
+        (temp.child("model.gguf"), temp.child("bundle"), temp.child("text"));
+    let source = gguf::Model { kind: 8, ..gguf::Model::new("qwen2") };
+    fs::write(&model, source.file().bytes()).unwrap();
+    fs::write(&scored, "What a text, and it goes on. ".repeat(40)).unwrap();
+    let pack = ["pack", text(&model), "-o", text(&bundle), "--force", "--bits", "4"];
+    let (status, out, err) = run(&pack);
+    assert_eq!((status, err.as_str()), (Some(0), ""));
+    assert!(out.starts_with("weights 0.8 MB; ") && out.contains("--perplexity"), "{out}");
+    let (_, facts, _) = run(&["check", text(&bundle)]);
+    assert!(facts.contains("weights       5.0"), "{facts}");
+
+    // The synthetic model has room for 64 tokens, the comparison wants windows of 512.
+    let scoring = [&pack[..], &["--perplexity", text(&scored)]].concat();
+    let (status, _, err) = run(&scoring);
+    assert_eq!(status, Some(1));
+    assert!(err.contains("the model was made for at most 64"), "{err}");
+    assert!(!temp.child("bundle.whole").exists(), "what was for the comparison only is gone");
+    let mut file = source.file();
+    file.set("qwen2.context_length", gguf::Value::U32(512));
+    fs::write(&model, file.bytes()).unwrap();
+    let (status, out, err) = run(&scoring);
+    assert_eq!((status, err.as_str()), (Some(0), ""));
+    assert!(out.starts_with("weights 0.8 MB instead of 1.4, perplexity "), "{out}");
+    assert!(out.ends_with("over 1022 tokens\n"), "{out}");
+    let (status, _, err) = run(&["pack", text(temp.path()), "-o", text(&bundle), "--bits", "4"]);
+    assert_eq!(status, Some(1));
+    assert!(err.contains("--bits is for GGUF files"), "{err}");
+}
+
+#[test]
 fn failures_go_to_stderr_and_leave_nothing() {
     let temp = TempDir::new().unwrap();
     let (model, bundle) = (temp.child("model.gguf"), temp.child("bundle"));

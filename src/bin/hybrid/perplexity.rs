@@ -1,13 +1,13 @@
 //! `hybrid perplexity`: how well a bundle's SLM predicts a text, in windows as in
 //! [`hybrid::slm::perplexity`], so that other runtimes can be compared on the same tokens.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::{Arg, ArgMatches, Command, value_parser};
 use hybrid::Cancel;
 use hybrid::bundle::{Bundle, Verify};
-use hybrid::slm::{self, Slm};
+use hybrid::slm::{self, Perplexity, Slm};
 use hybrid::tokens::Tokens;
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -29,19 +29,9 @@ pub fn run(arguments: &ArgMatches) -> Result<()> {
     let path = |name| arguments.get_one::<PathBuf>(name).expect("required by clap");
     let count = |name| arguments.get_one::<usize>(name).copied();
     let window = count("context").expect("has a default");
-    let text = path("text");
-    let text =
-        std::fs::read_to_string(text).with_context(|| format!("reading {}", text.display()))?;
-
     let bundle = Bundle::open(path("BUNDLE"), Verify::AllButWeights)?;
-    let slm = Slm::open(&bundle, *arguments.get_one("threads").expect("has a default"))?;
-    let mut ids = Tokens::open(&bundle)?.encode(&text, false)?;
-    ids.truncate(count("tokens").unwrap_or(usize::MAX));
-
-    let bar = bar((ids.len() - ids.len() % window.max(1)) as u64);
-    let found =
-        slm::perplexity(&slm, &ids, window, &Cancel::new(), |done| bar.set_position(done as u64))?;
-    bar.finish_and_clear();
+    let threads = *arguments.get_one("threads").expect("has a default");
+    let found = score(&bundle, path("text"), count("tokens"), window, threads)?;
     let line = serde_json::json!({
         "model": bundle.manifest().model.name,
         "tokens": found.tokens,
@@ -50,6 +40,27 @@ pub fn run(arguments: &ArgMatches) -> Result<()> {
     });
     println!("{line}");
     Ok(())
+}
+
+/// Scores a text file, or its first `tokens`.
+pub fn score(
+    bundle: &Bundle,
+    text: &Path,
+    tokens: Option<usize>,
+    window: usize,
+    threads: usize,
+) -> Result<Perplexity> {
+    let text =
+        std::fs::read_to_string(text).with_context(|| format!("reading {}", text.display()))?;
+    let slm = Slm::open(bundle, threads)?;
+    let mut ids = Tokens::open(bundle)?.encode(&text, false)?;
+    ids.truncate(tokens.unwrap_or(usize::MAX));
+
+    let bar = bar((ids.len() - ids.len() % window.max(1)) as u64);
+    let found =
+        slm::perplexity(&slm, &ids, window, &Cancel::new(), |done| bar.set_position(done as u64))?;
+    bar.finish_and_clear();
+    Ok(found)
 }
 
 fn bar(tokens: u64) -> ProgressBar {

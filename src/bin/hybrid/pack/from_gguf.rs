@@ -10,6 +10,7 @@ use memmap2::Mmap;
 use super::family::{self, Shape};
 use super::gguf::Gguf;
 use super::plan::Plan;
+use super::requantise::{self, Bits};
 use super::tokenizer::{self, Tokenizer};
 use super::{Source, graph, hash, name, weights};
 
@@ -17,6 +18,7 @@ pub struct GgufSource {
     path: PathBuf,
     file: Mmap,
     plan: Plan,
+    bits: Bits,
     shape: Shape,
     tokenizer: Tokenizer,
     model_name: String,
@@ -25,10 +27,13 @@ pub struct GgufSource {
 
 impl GgufSource {
     /// Reads everything but the weights' values.
-    pub fn open(path: &Path) -> Result<GgufSource> {
+    pub fn open(path: &Path, bits: Bits) -> Result<GgufSource> {
         let file = bundle::map(&File::open(path)?)?;
         let gguf = Gguf::parse(&file)?;
-        let (plan, shape) = family::plan(&gguf, &file)?;
+        let (mut plan, shape) = family::plan(&gguf, &file)?;
+        if bits == Bits::Four {
+            requantise::tie(&mut plan, &file)?;
+        }
         let tokenizer = tokenizer::from_gguf(&gguf.metadata)?;
         let rows = plan.output.rows();
         ensure!(
@@ -41,6 +46,7 @@ impl GgufSource {
         Ok(GgufSource {
             path: path.to_owned(),
             plan,
+            bits,
             shape,
             tokenizer,
             model_name: model_name.unwrap_or_else(|| name(path)),
@@ -72,10 +78,10 @@ impl GgufSource {
 
 impl Source for GgufSource {
     fn write(self: Box<Self>, writer: &mut Writer) -> Result<Manifest> {
-        let entries = weights::layout(&self.plan)?;
+        let entries = weights::layout(&self.plan, self.bits)?;
         writer.add_bytes(FileRole::Graph, &graph::encode(&self.plan, &entries)?)?;
         writer.add_bytes(FileRole::Tokenizer, &self.tokenizer.json)?;
-        weights::write(&self.plan, &entries, &self.file, writer)?;
+        weights::write(&self.plan, self.bits, &entries, &self.file, writer)?;
         Ok(Manifest {
             format_version: bundle::FORMAT_VERSION,
             model: self.model()?,

@@ -30,10 +30,14 @@ struct Entry {
 }
 
 fn pack_file(file: &File) -> Result<Packed> {
+    pack_with(file, Bits::AsTheyAre)
+}
+
+fn pack_with(file: &File, bits: Bits) -> Result<Packed> {
     let temp = TempDir::new()?;
     let (model, dir): (PathBuf, PathBuf) = (temp.child("model.gguf"), temp.child("bundle"));
     fs::write(&model, file.bytes())?;
-    pack(&model, &dir, false)?;
+    pack(&model, &dir, bits, false)?;
     let bundle = Bundle::open(&dir, Verify::All)?;
     let proto = ModelProto::decode(&*bundle.read(FileRole::Graph)?)?;
     let weights = proto.metadata_props.iter().find(|entry| entry.key == "weights").unwrap();
@@ -122,6 +126,44 @@ fn weights_are_the_files_weights_in_our_order() {
             }
         }
     }
+}
+
+/// Whatever the file has, 4 bits are left of it, and rows are where they were.
+#[test]
+fn four_bits_are_close_to_the_file() {
+    for (kind, ..) in TYPES {
+        for architecture in ["llama", "qwen2"] {
+            let file = Model { kind, ..Model::new(architecture) }.file();
+            let (whole, small) = (pack_file(&file).unwrap(), pack_with(&file, Bits::Four).unwrap());
+            for entry in &small.entries {
+                assert_eq!(entry.format.code_bits(), 4, "{kind} {}", entry.name);
+                for row in [0, 1, 63, entry.rows - 1] {
+                    let (want, got) = (whole.row(&entry.name, row), small.row(&entry.name, row));
+                    let square = |x: &mut dyn Iterator<Item = f32>| x.map(|x| x * x).sum::<f32>();
+                    let error = square(&mut want.iter().zip(&got).map(|(a, b)| a - b));
+                    let size = square(&mut want.iter().copied());
+                    assert!(error <= 0.015 * size, "{kind} {} {row}: {error} {size}", entry.name);
+                }
+            }
+        }
+    }
+}
+
+/// An output matrix that is the embedding once more is dropped; another one is not.
+#[test]
+fn four_bits_tie_what_is_equal() {
+    let mut file = Model { kind: 0, tied: false, ..Model::new("qwen2") }.file();
+    let names = |packed: &Packed| -> Vec<String> {
+        packed.entries.iter().map(|entry| entry.name.clone()).collect()
+    };
+    assert!(names(&pack_with(&file, Bits::Four).unwrap()).contains(&"output.weight".into()));
+    let embedding = file.tensor("token_embd.weight").clone();
+    *file.tensor("output.weight") = Tensor { name: "output.weight".into(), ..embedding };
+    assert!(names(&pack_file(&file).unwrap()).contains(&"output.weight".into()));
+    let tied = pack_with(&file, Bits::Four).unwrap();
+    assert!(!names(&tied).contains(&"output.weight".into()));
+    let used = tied.nodes("QuantMatMul").into_iter().flat_map(weights_of);
+    assert_eq!(used.filter(|name| name == "token_embd.weight").count(), 1);
 }
 
 /// A row of the source by packing it alone, without any order.
@@ -328,7 +370,9 @@ fn what_cannot_be_packed_is_named() {
 #[test]
 fn what_is_no_model_says_so() {
     let temp = TempDir::new().unwrap();
-    let error = |path: &Path| format!("{:#}", pack(path, &temp.child("out"), false).unwrap_err());
+    let error = |path: &Path| {
+        format!("{:#}", pack(path, &temp.child("out"), Bits::AsTheyAre, false).unwrap_err())
+    };
     assert!(error(&temp.child("none")).contains("it cannot be read"));
     fs::write(temp.child("text"), "hello").unwrap();
     assert!(error(&temp.child("text")).contains("neither a GGUF file"));

@@ -6,7 +6,8 @@ use hybrid::slm::kernels::format::ALIGN;
 use hybrid::slm::kernels::{Format, pack_matrix};
 use serde::Serialize;
 
-use super::plan::{Matrix, Plan};
+use super::plan::Plan;
+use super::requantise::Bits;
 use crate::progress::Bytes;
 
 /// Where a matrix lies: one element of the graph's `weights` metadata.
@@ -21,11 +22,11 @@ pub struct Entry {
 }
 
 /// Lays the matrices out, one after the other.
-pub fn layout(plan: &Plan) -> Result<Vec<Entry>> {
+pub fn layout(plan: &Plan, bits: Bits) -> Result<Vec<Entry>> {
     let mut offset = 0;
     let mut entries = Vec::new();
-    for Matrix { name, tensor, .. } in plan.matrices() {
-        let format = tensor.kind.format();
+    for matrix in plan.matrices() {
+        let (name, tensor, format) = (&matrix.name, &matrix.tensor, bits.format(matrix));
         let bytes = format.packed_bytes(tensor.rows, tensor.cols)? as u64;
         anyhow::ensure!(
             bytes.is_multiple_of(ALIGN as u64),
@@ -39,16 +40,20 @@ pub fn layout(plan: &Plan) -> Result<Vec<Entry>> {
 }
 
 /// Writes what [`layout`] laid out. `file` is the bytes of the source.
-pub fn write(plan: &Plan, entries: &[Entry], file: &[u8], writer: &mut Writer) -> Result<()> {
+pub fn write(
+    plan: &Plan,
+    bits: Bits,
+    entries: &[Entry],
+    file: &[u8],
+    writer: &mut Writer,
+) -> Result<()> {
     let bar = Bytes::new("packing", entries.iter().map(|entry| entry.bytes).sum());
     writer.add(FileRole::Weights, |out| {
         for (matrix, entry) in plan.matrices().into_iter().zip(entries) {
             let row_bytes = entry.bytes / entry.rows.max(1) as u64;
             let mut row = |row, buffer: &mut _| {
                 bar.add(row_bytes);
-                matrix
-                    .tensor
-                    .decode_row(file, matrix.order.source_row(row), buffer)
+                bits.row(matrix, file, row, buffer)
                     .map_err(|e| hybrid::Error::Model(format!("{}: {e:#}", matrix.name)))
             };
             pack_matrix(entry.format, entry.rows, entry.cols, &mut row, out)?;

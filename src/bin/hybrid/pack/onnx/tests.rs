@@ -78,7 +78,7 @@ impl Export {
         let (dir, bundle) = (temp.path().join("export"), temp.path().join("bundle"));
         fs::create_dir(&dir)?;
         self.write(&dir);
-        super::super::pack(&dir, &bundle, false)?;
+        super::super::pack(&dir, &bundle, super::super::Bits::AsTheyAre, false)?;
         let bundle = Bundle::open(&bundle, Verify::All)?;
         Ok((temp, bundle))
     }
