@@ -39,6 +39,7 @@ fn matmul(kernels: &'static Kernels, format: &str, rows: usize) -> Case {
     let bytes = weights(format);
     let (mut activations, alone) = (Activations::new(), Pool::default());
     kernels.quantise(&floats(rows * WIDTH), WIDTH, &mut activations, &alone).unwrap();
+    activations.keep_floats(&floats(rows * WIDTH)).unwrap();
     let mut out = vec![0.0; rows * WIDTH];
     let run = move || {
         let matrix = Matrix::new(format, WIDTH, WIDTH, &bytes).unwrap();

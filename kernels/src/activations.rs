@@ -30,7 +30,7 @@ pub(super) struct ActBlock {
 
 /// `rows × cols` activations, kept for reuse from one matmul to the next.
 ///
-/// Quantised weights use the 8-bit blocks, float weights the floats. Rows are grouped in *panels* of
+/// Quantised weights use the 8-bit blocks; float weights the floats, which are kept on demand. Rows are grouped in *panels* of
 /// 16, 8, 4, 2 or 1 rows; within a panel all rows of a block lie together, so that a kernel walks
 /// through memory once.
 #[derive(Debug, Clone, Default)]
@@ -80,9 +80,23 @@ impl Activations {
         self.cols
     }
 
-    /// Row-major floats, exactly as loaded.
+    /// Row-major floats, exactly as kept; none unless they are.
     pub fn values(&self) -> &[f32] {
         &self.values
+    }
+
+    /// Copies the floats that were quantised last, for float weights. Fails when `x` is not as many.
+    pub fn keep_floats(&mut self, x: &[f32]) -> Result<()> {
+        if x.len() != self.rows * self.cols {
+            return Err(Error::InvalidArgument(format!(
+                "{} floats for {} x {} activations",
+                x.len(),
+                self.rows,
+                self.cols
+            )));
+        }
+        self.values.extend_from_slice(x);
+        Ok(())
     }
 
     #[inline(always)]
@@ -97,18 +111,11 @@ impl Activations {
     }
 
     /// What is quantised, and where to.
-    pub(super) fn split(&mut self) -> (Floats<'_>, Parts<'_, ActBlock>) {
-        let floats = Floats {
-            rows: self.rows,
-            cols: self.cols,
-            blocks_per_row: self.blocks_per_row,
-            values: &self.values,
-        };
-        (floats, Parts::new(&mut self.blocks))
-    }
-
-    /// Sizes the buffers for `x` and keeps a copy of it.
-    pub(super) fn resize(&mut self, x: &[f32], cols: usize) -> Result<()> {
+    pub(super) fn prepare<'a>(
+        &'a mut self,
+        x: &'a [f32],
+        cols: usize,
+    ) -> Result<(Floats<'a>, Parts<'a, ActBlock>)> {
         if cols == 0 || x.is_empty() || !x.len().is_multiple_of(cols) {
             return Err(Error::InvalidArgument(format!(
                 "{} activations are not rows of {cols}",
@@ -119,9 +126,9 @@ impl Activations {
         self.cols = cols;
         self.blocks_per_row = cols.div_ceil(GROUP) * 2;
         self.values.clear();
-        self.values.extend_from_slice(x);
         self.blocks.resize(self.rows * self.blocks_per_row, ActBlock::default());
-        Ok(())
+        let (rows, blocks_per_row) = (self.rows, self.blocks_per_row);
+        Ok((Floats { rows, cols, blocks_per_row, values: x }, Parts::new(&mut self.blocks)))
     }
 }
 

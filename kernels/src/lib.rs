@@ -240,7 +240,8 @@ impl Kernels {
         self.name
     }
 
-    /// Loads rows of `cols` activations and quantises them. Fails when `x` is not whole rows.
+    /// Quantises rows of `cols` activations, for quantised weights; float ones need
+    /// [`Activations::keep_floats`] too. Fails when `x` is not whole rows.
     pub fn quantise(
         &self,
         x: &[f32],
@@ -248,8 +249,7 @@ impl Kernels {
         into: &mut Activations,
         pool: &Pool,
     ) -> Result<()> {
-        into.resize(x, cols)?;
-        let (x, out) = into.split();
+        let (x, out) = into.prepare(x, cols)?;
         let grain = ELEMENTWISE_GRAIN.div_ceil(PANEL_ROWS * cols);
         pool.run(x.runs(), grain, &|_, runs| {
             // SAFETY: a table is only handed out on a CPU that has its instructions; the ranges of a
@@ -280,6 +280,9 @@ impl Kernels {
                 matrix.rows(),
                 matrix.cols()
             )));
+        }
+        if !matrix.format().is_quantised() && acts.values().is_empty() {
+            return Err(Error::InvalidArgument("float weights, but no float activations".into()));
         }
         let cost = matrix.bytes().len() / matrix.tiles() * (1 + acts.rows() / 4);
         let grain = MATMUL_GRAIN.div_ceil(cost.max(1));

@@ -48,6 +48,7 @@ fn check_matmul(format: Format, rows: &[RowBuffer], m: usize, with_bias: bool, s
     for kernels in Kernels::available() {
         let mut acts = Activations::new();
         kernels.quantise(&x, cols, &mut acts, &Pool::default()).unwrap();
+        acts.keep_floats(&x).unwrap();
         let mut out = vec![7.0; m * stride];
         let bias = with_bias.then_some(bias.as_slice());
         kernels.matmul(&matrix, &acts, bias, &mut out, stride, &Pool::default()).unwrap();
@@ -100,6 +101,7 @@ fn every_result(
     let matrix = Matrix::new(format, weights.len(), cols, &bytes).unwrap();
     let mut acts = Activations::new();
     kernels.quantise(x, cols, &mut acts, &Pool::default()).unwrap();
+    acts.keep_floats(x).unwrap();
     kernels.matmul(&matrix, &acts, None, outs[0], weights.len(), &Pool::default()).unwrap();
     let [_, norm, sum, gated, attended] = &mut outs;
     kernels.skip_rms_norm(x, y, gamma, 1e-5, norm, sum).unwrap();
@@ -144,6 +146,7 @@ proptest! {
         for kernels in Kernels::available() {
             let mut acts = Activations::new();
             kernels.quantise(&x, cols, &mut acts, &Pool::default()).unwrap();
+            acts.keep_floats(&x).unwrap();
             let seen = effective(&acts, true);
             for (x, seen) in x.chunks(cols).zip(&seen) {
                 for (x, seen) in x.chunks(32).zip(seen.chunks(32)) {
@@ -183,6 +186,7 @@ proptest! {
         let codes = |kernels: &Kernels| {
             let mut acts = Activations::new();
             kernels.quantise(&x, cols, &mut acts, &Pool::default()).unwrap();
+            acts.keep_floats(&x).unwrap();
             acts.panels().flat_map(|panel| panel.blocks).flat_map(|block| block.codes).collect()
         };
         let reference: Vec<i8> = codes(&PORTABLE);
@@ -236,6 +240,7 @@ fn threads_do_not_change_a_bit() {
                 let run = |pool: &Pool| {
                     let mut acts = Activations::new();
                     kernels.quantise(x, cols, &mut acts, pool).unwrap();
+                    acts.keep_floats(x).unwrap();
                     let (mut out, mut gated) = (vec![0.0; rows * n], vec![0.0; x.len() / 2]);
                     kernels.matmul(&matrix, &acts, None, &mut out, n, pool).unwrap();
                     kernels.swiglu(x, cols / 2, &mut gated, pool).unwrap();
@@ -259,6 +264,7 @@ fn rows_alone_or_together_have_the_same_bits() {
             let run = |x: &[f32]| {
                 let (mut acts, pool) = (Activations::new(), Pool::default());
                 kernels.quantise(x, cols, &mut acts, &pool).unwrap();
+                acts.keep_floats(x).unwrap();
                 let mut out = vec![0.0; x.len() / cols * n];
                 kernels.matmul(&matrix, &acts, None, &mut out, n, &pool).unwrap();
                 out
@@ -281,6 +287,15 @@ fn operands_that_do_not_fit_are_errors() {
     assert!(kernels.quantise(&[], 64, &mut acts, &Pool::default()).is_err());
     assert!(kernels.quantise(&[0.0; 65], 64, &mut acts, &Pool::default()).is_err());
     kernels.quantise(&[0.0; 128], 64, &mut acts, &Pool::default()).unwrap();
+    assert!(acts.keep_floats(&[0.0; 64]).is_err());
+    let bytes_of_floats = pack(Format::F32, &random_rows(Format::F32, 20, 64, 5));
+    let floats = Matrix::new(Format::F32, 20, 64, &bytes_of_floats).unwrap();
+    let multiply = |acts: &Activations| {
+        kernels.matmul(&floats, acts, None, &mut [0.0; 40], 20, &Pool::default())
+    };
+    assert!(multiply(&acts).is_err(), "the floats were not kept");
+    acts.keep_floats(&[0.0; 128]).unwrap();
+    assert!(multiply(&acts).is_ok());
     let run = |bias: Option<&[f32]>, len: usize, stride: usize| {
         kernels.matmul(&matrix, &acts, bias, &mut vec![0.0; len], stride, &Pool::default()).is_ok()
     };

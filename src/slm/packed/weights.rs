@@ -36,7 +36,7 @@ pub struct MappedMatrix {
     map: Arc<Mmap>,
     start: usize,
     end: usize,
-    format: Format,
+    pub format: Format,
     pub rows: usize,
     pub cols: usize,
 }

@@ -67,6 +67,9 @@ impl EvalOp for QuantMatMul {
             let mut activations = scratch.activations.try_borrow_mut()?;
             let cols = self.matrices.first().context("not bound to its matrices")?.cols;
             scratch.kernels.quantise(floats(x)?, cols, &mut activations, &scratch.pool)?;
+            if self.matrices.iter().any(|matrix| !matrix.format.is_quantised()) {
+                activations.keep_floats(floats(x)?)?;
+            }
             for (matrix, columns) in self.parts() {
                 let bias = bias.and_then(|bias| bias.get(columns.clone()));
                 let out = &mut out[columns.start..];
