@@ -9,16 +9,11 @@
 //! not part of the context, also where the SLM has read them ahead.
 
 use std::collections::VecDeque;
-use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{RngCore, SeedableRng};
-
 use crate::breaker::Breaker;
-use crate::bundle::{Bundle, GraphKind, RewardInfo, Verify};
+use crate::bundle::{GraphKind, RewardInfo};
 use crate::cancel::Cancel;
 use crate::consult::Consult;
 use crate::controller::Controller;
@@ -27,14 +22,15 @@ use crate::policy::{Mode, Policy};
 use crate::reward::{ScoreKind, Scorer};
 use crate::sampler::Sampler;
 use crate::sealed::Fingerprint;
-use crate::slm::kernels::Kernels;
-use crate::slm::{Slm, SlmState};
+use crate::slm::SlmState;
 use crate::tokens::{ChatTemplate, Message, Tokens, to_text, whole_len};
 
 mod answer;
+mod clock;
 mod context;
 mod corrections;
 mod draft;
+mod model;
 mod options;
 mod proposer;
 mod state;
@@ -45,10 +41,12 @@ mod tests;
 mod text;
 mod turns;
 
+pub use model::{Model, ModelOptions};
 pub use options::SessionOptions;
 pub use stats::Stats;
 pub use step::{End, Peek, Source, Step};
 
+use clock::Clock;
 use context::Context;
 use corrections::Corrections;
 use draft::Drafter;
@@ -56,50 +54,9 @@ use proposer::{Proposer, Score};
 use text::TextOut;
 use turns::{Reply, Turns};
 
-/// How a model is opened.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct ModelOptions {
-    pub verify: Verify,
-    /// How many threads compute, the caller's included; 0 and 1: the caller's alone. See
-    /// [`Slm::open`].
-    pub threads: usize,
-    /// See [`Slm::set_kernels`]; `None`: the best for this CPU.
-    pub kernels: Option<&'static Kernels>,
-}
-
-/// A bundle loaded for use: shared by sessions and threads.
-pub struct Model {
-    pub bundle: Bundle,
-    pub slm: Slm,
-    pub tokens: Arc<Tokens>,
-    pub chat_template: Option<Arc<ChatTemplate>>,
-}
-
-impl Model {
-    /// Opens the bundle in `dir`; the errors are those of [`Bundle::open`] and
-    /// [`Model::from_bundle`].
-    pub fn open(dir: &std::path::Path, options: ModelOptions) -> Result<Model> {
-        let bundle = Bundle::open(dir, options.verify)?;
-        let mut model = Model::from_bundle(bundle, options.threads)?;
-        if let Some(kernels) = options.kernels {
-            model.slm.set_kernels(kernels);
-        }
-        Ok(model)
-    }
-
-    /// Loads what an opened bundle holds. `threads`: see [`Slm::open`], whose errors this has, besides
-    /// those of [`Tokens::open`] and [`ChatTemplate::open`].
-    pub fn from_bundle(bundle: Bundle, threads: usize) -> Result<Model> {
-        let tokens = Tokens::open(&bundle)?;
-        let chat_template = ChatTemplate::open(&bundle, &tokens)?.map(Arc::new);
-        let slm = Slm::open(&bundle, threads)?;
-        Ok(Model { bundle, slm, tokens: Arc::new(tokens), chat_template })
-    }
-}
-
 /// One conversation. Not shared: one thread at a time.
 pub struct Session {
-    /// See [`Bundle::fingerprint`].
+    /// See [`crate::bundle::Bundle::fingerprint`].
     model: Fingerprint,
     tokens: Arc<Tokens>,
     chat_template: Option<Arc<ChatTemplate>>,
@@ -141,35 +98,12 @@ struct Parts<'a> {
     clock: Clock,
 }
 
-/// The outside world as the policy and the breaker see it.
-struct Clock {
-    /// Since the session was made.
-    elapsed: Box<dyn Fn() -> Duration + Send>,
-    /// See [`crate::policy::Situation::clock_set`].
-    is_set: Box<dyn Fn() -> bool + Send>,
-    /// 0..1, different on every device.
-    jitter: Box<dyn FnMut() -> f64 + Send>,
-}
-
-impl Clock {
-    fn real() -> Clock {
-        let start = Instant::now();
-        // The standard library seeds its hash maps from the system: entropy without a dependency.
-        let mut rng = ChaCha8Rng::seed_from_u64(RandomState::new().build_hasher().finish());
-        Clock {
-            elapsed: Box::new(move || start.elapsed()),
-            is_set: Box::new(crate::clock::is_set),
-            jitter: Box::new(move || f64::from(rng.next_u32()) / f64::from(u32::MAX)),
-        }
-    }
-}
-
 impl Session {
     /// `cloud`: `None` for a session that never leaves the device.
     ///
     /// Errors: [`Error::InvalidArgument`] for an option out of its range,
     /// [`Error::Unsupported`] for a rescue without a reward head and for drafts with a plain export, and
-    /// those of [`Slm::spawn`], [`Scorer::open`] and [`crate::reward::Threshold::resolve`].
+    /// those of [`crate::slm::Slm::spawn`], [`Scorer::open`] and [`crate::reward::Threshold::resolve`].
     pub fn new(
         model: Arc<Model>,
         cloud: Option<Arc<dyn Consult>>,
@@ -182,7 +116,7 @@ impl Session {
     /// The same on an SLM's state of the caller's, which holds no token yet and takes the place of one
     /// with [`SessionOptions::context`] tokens: an evaluation has one that computes no row twice.
     ///
-    /// Errors: as [`Session::new`], but for those of [`Slm::spawn`].
+    /// Errors: as [`Session::new`], but for those of [`crate::slm::Slm::spawn`].
     pub fn with_state(
         model: Arc<Model>,
         slm: Box<dyn SlmState>,
@@ -388,21 +322,6 @@ impl Session {
         let forgotten = self.rewind(self.context.len());
         debug_assert!(forgotten.is_ok(), "{forgotten:?}");
         self.text.clear();
-    }
-
-    /// The correction cache as bytes, see [`SessionOptions::correction_cache`]: 12 and 4 for each id a
-    /// correction, 80 besides.
-    pub fn save_corrections(&self) -> Vec<u8> {
-        self.corrections.save(&self.model)
-    }
-
-    /// Takes what [`Session::save_corrections`] wrote in place of the cache's content; of more than it may
-    /// hold, those used last.
-    ///
-    /// Errors, each leaving the cache as it was: [`Error::InvalidArgument`] for bytes that are damaged, or
-    /// of another model, version or [`SessionOptions::correction_suffix`].
-    pub fn restore_corrections(&mut self, bytes: &[u8]) -> Result<()> {
-        self.corrections.restore(bytes, &self.model, self.tokens.info().usable)
     }
 
     /// Tokens in the context.

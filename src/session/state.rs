@@ -63,6 +63,21 @@ impl Session {
         Ok(())
     }
 
+    /// The correction cache as bytes, see [`super::SessionOptions::correction_cache`]: 12 and 4 for each id a
+    /// correction, 80 besides.
+    pub fn save_corrections(&self) -> Vec<u8> {
+        self.corrections.save(&self.model)
+    }
+
+    /// Takes what [`Session::save_corrections`] wrote in place of the cache's content; of more than it may
+    /// hold, those used last.
+    ///
+    /// Errors, each leaving the cache as it was: [`Error::InvalidArgument`] for bytes that are damaged, or
+    /// of another model, version or [`super::SessionOptions::correction_suffix`].
+    pub fn restore_corrections(&mut self, bytes: &[u8]) -> Result<()> {
+        self.corrections.restore(bytes, &self.model, self.tokens.info().usable)
+    }
+
     /// Tokens of the cache that are kept.
     fn cached_tokens(&self) -> usize {
         self.proposer.cached(self.context.len())
