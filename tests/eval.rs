@@ -81,9 +81,20 @@ fn gates_are_measured_over_tls_and_remembered() {
     let figures = lines(&out, "along-answers");
     assert_eq!(figures.iter().find(|row| row["score"] == "max-probability").unwrap()["auc"], 1.0);
     assert_eq!(lines(&out, "session").len(), 3 * 7);
+    let first = fs::read(&out).unwrap();
+
+    // What sessions do besides asking: each is another session, and is measured as such.
+    let (status, stdout, err) = run(&[&at[..], &online, &["--hand-back"]].concat());
+    assert_eq!((status, err.as_str()), (Some(0), ""), "{stdout}");
+    let handed = sum(&out, "max-probability", 4);
+    assert_eq!((&handed["identical"], &handed["consults"]), (&json!(3), &burst["consults"]));
+    assert!(handed["obtained"].as_f64() < burst["obtained"].as_f64(), "{handed} {burst}");
+    let (status, stdout, err) = run(&[&at[..], &online, &["--corrections", "1"]].concat());
+    assert_eq!((status, err.as_str()), (Some(0), ""), "{stdout}");
+    let known = sum(&out, "max-probability", 1);
+    assert!(known["consults"].as_u64() < gate["consults"].as_u64(), "{known} {gate}");
 
     // All of it is remembered: the same again without the cloud, and no gate asks for what another got.
-    let first = fs::read(&out).unwrap();
     let asked = server.requests().len();
     assert_eq!(run(&at).0, Some(0));
     assert_eq!(fs::read(&out).unwrap(), first);
@@ -129,6 +140,15 @@ fn a_bundle_is_the_cloud() {
     assert_eq!(status, Some(0), "{stdout}");
     assert_eq!(sum(&out, "margin", 1)["cost"].as_f64(), margin["prompt_tokens"].as_f64());
 
+    // Draws are seeded by the prompt.
+    let uncertain = ["--teacher", text(&bundle), "--gates", "u-hlm", "--live"];
+    let runs = [(); 2].map(|()| {
+        let (status, stdout, err) = with(&[&uncertain[..], &["--no-sessions"]].concat());
+        assert_eq!((status, err.as_str()), (Some(0), ""), "{stdout}");
+        fs::remove_dir_all(temp.child("cache")).unwrap();
+        fs::read(&out).unwrap()
+    });
+    assert_eq!(runs[0], runs[1]);
     let (status, _, err) = with(&["--teacher", text(&bundle)]);
     assert_eq!(status, Some(1));
     assert!(err.contains("no reward head"), "{err}");

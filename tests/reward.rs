@@ -48,8 +48,13 @@ fn a_scorer_passes_the_statistics_of_the_candidate() {
         top: [-0.7, -1.2, -4.0, -5.0, -6.0, -7.0, -8.0, -9.0],
         entropy: 1.1,
     };
-    let features =
-        Features { hidden: &hidden, hidden_after: Some(&after), stats: &stats, candidate: 7 };
+    let features = Features {
+        hidden: &hidden,
+        hidden_after: Some(&after),
+        stats: &stats,
+        logits: &[],
+        candidate: 7,
+    };
     let got = scorer.score(&features).unwrap();
     let want = head.formula(&hidden, &after, &statistics::values(&stats));
     assert!((f64::from(got) - want).abs() < 1e-6);
@@ -69,12 +74,17 @@ fn wrong_features_are_errors() {
         (&good, Some(&infinite[..]), &stats),
     ];
     for (hidden, hidden_after, stats) in cases {
-        let features = Features { hidden, hidden_after, stats, candidate: 0 };
+        let features = Features { hidden, hidden_after, stats, logits: &[], candidate: 0 };
         let error = scorer.score(&features).unwrap_err();
         assert!(matches!(error, Error::InvalidArgument(_) | Error::Model(_)), "{error}");
     }
-    let features =
-        Features { hidden: &good, hidden_after: Some(&good), stats: &stats, candidate: 0 };
+    let features = Features {
+        hidden: &good,
+        hidden_after: Some(&good),
+        stats: &stats,
+        logits: &[],
+        candidate: 0,
+    };
     assert!((0.0..=1.0).contains(&scorer.score(&features).unwrap()), "still usable");
 }
 
@@ -88,8 +98,13 @@ fn statistics_that_are_no_numbers_score_zero() {
         LogitStats { entropy: f32::NAN, ..LogitStats::default() },
         LogitStats { top: [f32::NAN; 8], ..LogitStats::default() },
     ] {
-        let features =
-            Features { hidden: &hidden, hidden_after: None, stats: &stats, candidate: 0 };
+        let features = Features {
+            hidden: &hidden,
+            hidden_after: None,
+            stats: &stats,
+            logits: &[],
+            candidate: 0,
+        };
         assert_eq!(scorer.score(&features).unwrap(), 0.0);
     }
 }

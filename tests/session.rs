@@ -84,7 +84,7 @@ fn greedy_text_does_not_depend_on_the_way() {
     session.prompt(STORY).unwrap();
     assert_eq!(ids(&steps(&mut session, 24)), first);
     use ScoreKind::*;
-    for score in [Auto, MaxProbability, Margin, Entropy, Random] {
+    for score in [Auto, MaxProbability, Margin, Entropy, Random, Sampled] {
         let mut session = prompted(SessionOptions { score, ..Default::default() });
         let scored = steps(&mut session, 24);
         assert_eq!(ids(&scored), first, "{score:?}");

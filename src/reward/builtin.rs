@@ -1,6 +1,7 @@
 //! The scores that need no head. All are in 0..=1, higher means keep.
 
 use crate::sampler::LogitStats;
+use crate::slm::kernels::Kernels;
 
 /// The probability of the candidate.
 pub fn max_probability(stats: &LogitStats) -> f32 {
@@ -17,6 +18,28 @@ pub fn margin(stats: &LogitStats) -> f32 {
 /// One over the perplexity of the distribution: 1 when one token has all the probability.
 pub fn entropy(stats: &LogitStats) -> f32 {
     (-stats.entropy).exp().clamp(0.0, 1.0)
+}
+
+/// Tokens that [`sampled`] draws, and the highest temperature at which it does.
+const DRAWS: u32 = 20;
+const MAX_TEMPERATURE: f32 = 2.0;
+
+/// The share of so many tokens, each drawn at a temperature that is uniform from 0 on, that are the candidate. All
+/// but its probability at the temperature is the same for the draw, so no other token is looked at.
+pub fn sampled(logits: &[f32], candidate: u32, uniform: &mut Uniform) -> f32 {
+    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let behind = logits.get(candidate as usize).map_or(f32::NEG_INFINITY, |logit| logit - max);
+    let mut scaled = vec![0.0; logits.len()];
+    let mut hits = 0;
+    for _ in 0..DRAWS {
+        // Not 0 itself; from here down every draw is the most likely token.
+        let temperature = (MAX_TEMPERATURE * uniform.draw()).max(1e-3);
+        scaled.iter_mut().zip(logits).for_each(|(s, logit)| *s = (logit - max) / temperature);
+        let (sum, _) = Kernels::best().exp_sums(&scaled, 0.0);
+        let p = f64::from(behind / temperature).exp() / sum;
+        hits += u32::from(f64::from(uniform.draw()) < p);
+    }
+    hits as f32 / DRAWS as f32
 }
 
 /// Uniform numbers from a seed (SplitMix64): the same seed gives the same scores on every machine.
@@ -77,6 +100,29 @@ mod tests {
             let stats = LogitStats { entropy: nats, ..LogitStats::default() };
             assert!((entropy(&stats) - want).abs() < 1e-6, "{nats}");
         }
+    }
+
+    #[test]
+    fn samples_are_drawn_at_temperatures_from_0_to_2() {
+        // p of the first at temperature t: 1 / (1 + e^(-2 / t)); its mean over t from 0 to 2, by Simpson's rule.
+        let logits = [2.0, 0.0];
+        let p = |t: f64| if t == 0.0 { 1.0 } else { 1.0 / (1.0 + (-2.0 / t).exp()) };
+        let sum: f64 = (0..=200)
+            .map(|i| {
+                f64::from(if i % 200 == 0 { 1 } else { 2 + i % 2 * 2 }) * p(f64::from(i) / 100.0)
+            })
+            .sum();
+        let want = sum / 600.0;
+        let mean = |candidate| {
+            let mut uniform = Uniform::new(5);
+            let scores = (0..500).map(|_| sampled(&logits, candidate, &mut uniform));
+            f64::from(scores.sum::<f32>() / 500.0)
+        };
+        // The standard deviation of 10,000 draws is under 0.005.
+        assert!((mean(0) - want).abs() < 0.02, "{} {want}", mean(0));
+        assert!((mean(1) - (1.0 - want)).abs() < 0.02, "{}", mean(1));
+        assert_eq!(mean(2), 0.0, "no such token");
+        assert_eq!(sampled(&[f32::NEG_INFINITY, 1.0], 1, &mut Uniform::new(1)), 1.0);
     }
 
     #[test]

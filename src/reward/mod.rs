@@ -27,6 +27,8 @@ pub struct Features<'a> {
     /// The same after the SLM has consumed the candidate; given when [`Scorer::needs_after`].
     pub hidden_after: Option<&'a [f32]>,
     pub stats: &'a LogitStats,
+    /// The row from which the candidate was taken; read by [`ScoreKind::Sampled`].
+    pub logits: &'a [f32],
     pub candidate: u32,
 }
 
@@ -47,6 +49,9 @@ pub enum ScoreKind {
     Entropy = 4,
     /// A seeded uniform number: what any score must beat.
     Random = 5,
+    /// The share of 20 tokens, drawn from the same logits at temperatures from 0 to 2, that are the candidate
+    /// (the uncertainty of U-HLM, arXiv:2412.12687, from 1 down). For comparison: it costs a part of a step.
+    Sampled = 6,
 }
 
 /// A loaded score, one per session. Every score is in 0..=1 and higher means keep.
@@ -60,10 +65,11 @@ enum Source {
     Margin,
     Entropy,
     Random(builtin::Uniform),
+    Sampled(builtin::Uniform),
 }
 
 impl Scorer {
-    /// Loads the score; `seed` is used by [`ScoreKind::Random`] only.
+    /// Loads the score; `seed` is used by [`ScoreKind::Random`] and [`ScoreKind::Sampled`].
     ///
     /// Errors: [`Error::Unsupported`] when [`ScoreKind::Head`] is asked of a bundle without a head;
     /// [`Error::Bundle`] when the head breaks its contract.
@@ -81,6 +87,7 @@ impl Scorer {
             ScoreKind::Margin => Source::Margin,
             ScoreKind::Entropy => Source::Entropy,
             ScoreKind::Random => Source::Random(builtin::Uniform::new(seed)),
+            ScoreKind::Sampled => Source::Sampled(builtin::Uniform::new(seed)),
         };
         Ok(Scorer { source })
     }
@@ -98,6 +105,7 @@ impl Scorer {
             Source::Margin => ScoreKind::Margin,
             Source::Entropy => ScoreKind::Entropy,
             Source::Random(_) => ScoreKind::Random,
+            Source::Sampled(_) => ScoreKind::Sampled,
         }
     }
 
@@ -122,6 +130,9 @@ impl Scorer {
             Source::Margin => Ok(builtin::margin(stats)),
             Source::Entropy => Ok(builtin::entropy(stats)),
             Source::Random(uniform) => Ok(uniform.draw()),
+            Source::Sampled(uniform) => {
+                Ok(builtin::sampled(features.logits, features.candidate, uniform))
+            }
         }
     }
 }

@@ -227,6 +227,7 @@ impl Proposer {
             hidden: &row.hidden,
             hidden_after: after.map(|after| after.hidden.as_slice()),
             stats: &logit_stats(&row.logits, token),
+            logits: &row.logits,
             candidate: token,
         });
         self.times.score += start.elapsed();

@@ -35,6 +35,7 @@ pub const SCORES: &[(&str, ScoreKind)] = &[
     ("margin", ScoreKind::Margin),
     ("entropy", ScoreKind::Entropy),
     ("random", ScoreKind::Random),
+    ("u-hlm", ScoreKind::Sampled),
 ];
 
 #[derive(Clone, Copy)]

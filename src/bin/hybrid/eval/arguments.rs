@@ -7,12 +7,16 @@ use anyhow::{Context, Result, ensure};
 use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command, value_parser};
 use hybrid::reward::ScoreKind;
 
+use super::case::Extras;
 use super::llm::{LlmOptions, llm_arguments};
 use crate::arguments::{path, text};
 use crate::run::SCORES;
 
 pub fn command() -> Command {
     let number = |name, help| text(name, "N", help).value_parser(value_parser!(usize));
+    let count = |name, value, help| {
+        text(name, value, help).value_parser(value_parser!(u32)).default_value("0")
+    };
     let price = |name, help| text(name, "F", help).value_parser(value_parser!(f64));
     Command::new("eval")
         .about("Measure how near bundle and cloud come to the cloud LLM alone, on your prompts")
@@ -57,6 +61,15 @@ pub fn command() -> Command {
                 .help("Remember no session: compute and ask everything, and measure bytes and seconds")
                 .action(ArgAction::SetTrue),
         )
+        .next_help_heading("What sessions do besides asking")
+        .arg(
+            Arg::new("hand-back")
+                .long("hand-back")
+                .help("Count tokens of a burst as the SLM's where it is sure of the same")
+                .action(ArgAction::SetTrue),
+        )
+        .arg(count("rescue", "K", "Try so many other tokens of the SLM before a consult, 0 to 7"))
+        .arg(count("corrections", "IDS", "Answer places with the same IDS last ids as one before from a cache"))
         .next_help_heading("Prices, per million tokens")
         .arg(price("price-prompt", "Of prompt tokens").default_value("0"))
         .arg(price("price-token", "Of the cloud LLM's tokens").default_value("0"))
@@ -74,6 +87,7 @@ pub struct Options {
     pub gates: Vec<Gate>,
     pub points: Points,
     pub bursts: Vec<u32>,
+    pub extras: Extras,
     pub sessions: bool,
     pub live: bool,
     pub prices: Prices,
@@ -103,6 +117,7 @@ impl Options {
     pub fn parse(arguments: &ArgMatches) -> Result<Options> {
         let path = |name: &str| arguments.get_one::<PathBuf>(name).cloned();
         let number = |name: &str| arguments.get_one::<usize>(name).copied();
+        let count = |name: &str| arguments.get_one::<u32>(name).copied().unwrap_or_default();
         let price = |name: &str| arguments.get_one::<f64>(name).copied().unwrap_or_default();
         let shares: Vec<f64> = list(arguments, "shares")?;
         ensure!(
@@ -128,6 +143,11 @@ impl Options {
                 Points::Thresholds(thresholds)
             },
             bursts: list(arguments, "bursts")?,
+            extras: Extras {
+                hand_back: arguments.get_flag("hand-back"),
+                rescue: count("rescue"),
+                corrections: count("corrections"),
+            },
             sessions: !arguments.get_flag("no-sessions"),
             live: arguments.get_flag("live"),
             prices: Prices { prompt: price("price-prompt"), token: price("price-token") },

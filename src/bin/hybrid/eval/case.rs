@@ -21,6 +21,9 @@ pub const CONTEXT: usize = 4096;
 /// Long: the server may have to read a whole prompt on a slow machine.
 const DEADLINE: Duration = Duration::from_secs(120);
 
+/// Answers that a correction cache holds, where there is one.
+const CORRECTIONS: u32 = 1024;
+
 /// Longest answer.
 const MAX_TOKENS: usize = 256;
 /// Tokens of the cloud LLM's own answer that are asked for at a time: few enough that little is written
@@ -59,12 +62,24 @@ pub struct Setting {
     pub score: ScoreKind,
     pub threshold: f32,
     pub burst: u32,
+    pub extras: Extras,
+}
+
+/// What a session may do besides asking.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Extras {
+    /// [`SessionOptions::hand_back`].
+    pub hand_back: bool,
+    /// [`SessionOptions::rescue`], of gates by a head.
+    pub rescue: u32,
+    /// [`SessionOptions::correction_suffix`] of a cache that begins empty with every prompt; 0: none.
+    pub corrections: u32,
 }
 
 impl Setting {
     /// One token a consult.
     pub fn gated(score: ScoreKind, threshold: f32) -> Setting {
-        Setting { mode: Mode::Hybrid, score, threshold, burst: 1 }
+        Setting { mode: Mode::Hybrid, score, threshold, burst: 1, extras: Extras::default() }
     }
 
     /// One of the two models, without a gate.
@@ -199,18 +214,26 @@ impl Case<'_> {
         self.outcome(Session::new(self.bench.model.clone(), Some(cloud), options)?)
     }
 
-    /// A greedy session. Random scores are other ones for every prompt.
+    /// A greedy session. Scores that are drawn are other ones for every prompt.
     fn options(&self, setting: Setting) -> SessionOptions {
-        let Setting { mode, score, threshold, burst } = setting;
+        let Setting { mode, score, threshold, burst, extras } = setting;
         let mut options = SessionOptions {
             mode,
             score,
             threshold: Threshold::At(threshold),
             burst,
+            hand_back: extras.hand_back,
             consult_deadline: DEADLINE,
             ..SessionOptions::default()
         };
-        if score == ScoreKind::Random {
+        if setting.uses_head() {
+            options.rescue = extras.rescue;
+        }
+        if extras.corrections > 0 {
+            (options.correction_cache, options.correction_suffix) =
+                (CORRECTIONS, extras.corrections);
+        }
+        if matches!(score, ScoreKind::Random | ScoreKind::Sampled) {
             options.sampler.seed = number_of(&self.prompt.id).into();
         }
         options
@@ -218,9 +241,13 @@ impl Case<'_> {
 
     /// Names a fact by all that it depends on, besides prompt, SLM and cloud LLM.
     fn key(&self, what: &str, setting: Setting) -> String {
-        let Setting { mode, score, threshold, burst } = setting;
+        let Setting { mode, score, threshold, burst, extras } = setting;
         let head = if setting.uses_head() { self.bench.head.as_str() } else { "" };
-        format!("{what} {mode:?} {score:?} {head} at {threshold} burst {burst}")
+        let mut key = format!("{what} {mode:?} {score:?} {head} at {threshold} burst {burst}");
+        if extras != Extras::default() {
+            key += &format!(" {extras:?}");
+        }
+        key
     }
 
     fn session(&self, setting: Setting) -> Result<Session> {

@@ -134,7 +134,7 @@ fn outcome(options: &Options, case: &Case, way: &Way) -> Result<case::Outcome> {
             let gate = options.gates.iter().find(|gate| gate.name == name);
             let kind = gate.context("a way has a gate")?.kind;
             let threshold = way.threshold.context("a gate has a threshold")?;
-            Setting { burst: way.burst, ..Setting::gated(kind, threshold) }
+            Setting { burst: way.burst, extras: options.extras, ..Setting::gated(kind, threshold) }
         }
     };
     if options.live { case.run_live(setting) } else { case.run(setting) }
