@@ -172,11 +172,13 @@ impl KvCache {
     }
 
     /// Where a position's key begins; its dimensions are [`LANES`] apart.
+    #[inline(always)]
     fn key_at(&self, head: usize, position: usize) -> usize {
         (head * self.tiles + position / LANES) * self.shape.head_dim * LANES + position % LANES
     }
 
     /// Where a position's value begins.
+    #[inline(always)]
     fn value_at(&self, head: usize, position: usize) -> usize {
         (head * self.tiles * LANES + position) * self.shape.value_dim()
     }
@@ -195,12 +197,13 @@ impl KvCache {
     #[inline(always)]
     pub(super) fn push<L: Lanes>(&mut self, keys: &[f32], values: &[f32]) {
         let (dim, padded) = (self.shape.head_dim, self.shape.value_dim());
-        let (tile, lane) = (self.len / LANES, self.len % LANES);
+        let lane = self.len % LANES;
         for head in 0..self.shape.kv_heads {
             let key = &keys[head * dim..(head + 1) * dim];
             let value = &values[head * dim..(head + 1) * dim];
-            let column = &mut self.keys[(head * self.tiles + tile) * dim * LANES..][..dim * LANES];
-            let row = &mut self.values[(head * self.tiles * LANES + self.len) * padded..][..padded];
+            let (tile, row) = (self.key_at(head, self.len) - lane, self.value_at(head, self.len));
+            let column = &mut self.keys[tile..][..dim * LANES];
+            let row = &mut self.values[row..][..padded];
             for (part, column) in key.chunks(LANES).zip(column.chunks_mut(LANES * LANES)) {
                 let halves = L::load_part(part, 0.0).to_half_saturated();
                 for (slots, half) in column.as_chunks_mut::<LANES>().0.iter_mut().zip(halves) {
