@@ -15,9 +15,9 @@ use hybrid::reward::Head;
 use hybrid::session::Model;
 
 use crate::train::calibration::threshold;
+use crate::train::describe;
 use crate::train::prompts::{self, Prompt, Split, number_of};
 use crate::train::tables;
-use crate::train::{describe, mbpp};
 use arguments::Options;
 pub use arguments::command;
 use scored::Scored;
@@ -69,13 +69,12 @@ pub fn run(arguments: &ArgMatches) -> Result<()> {
 /// The prompts in an order that knows nothing of them, so that the first ones are a fair sample.
 fn read_prompts(options: &Options, model: &Model) -> Result<Vec<Prompt>> {
     let template = model.chat_template.as_deref();
-    let mut all = Vec::new();
-    if let Some(path) = &options.data {
-        all.extend(mbpp::read(path, template)?);
-    }
-    if let Some(path) = &options.prompts {
-        all.extend(prompts::read(path, template, Split::Test)?);
-    }
+    let mut all = prompts::of_files(
+        options.data.as_deref(),
+        options.prompts.as_deref(),
+        template,
+        Split::Test,
+    )?;
     all.retain(|prompt| options.splits.contains(&prompt.split));
     all.sort_by_cached_key(|prompt| number_of(&prompt.id));
     all.truncate(options.limit);

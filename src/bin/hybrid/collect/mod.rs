@@ -20,7 +20,7 @@ use hybrid::session::{Model, ModelOptions};
 
 use crate::cloud::connect;
 use crate::progress::Steps;
-use crate::train::{Prompt, Split, mbpp, prompts};
+use crate::train::{Prompt, Split, prompts};
 use answers::{Answers, Ending};
 pub use arguments::command;
 use arguments::{Options, Writer};
@@ -79,13 +79,12 @@ pub fn run(arguments: &ArgMatches) -> Result<()> {
 /// The prompts of all files.
 fn read_prompts(options: &Options, model: &Model) -> Result<Vec<Prompt>> {
     let template = model.chat_template.as_deref();
-    let mut prompts = Vec::new();
-    if let Some(path) = &options.data {
-        prompts.extend(mbpp::read(path, template)?);
-    }
-    if let Some(path) = &options.prompts {
-        prompts.extend(prompts::read(path, template, Split::Train)?);
-    }
+    let prompts = prompts::of_files(
+        options.data.as_deref(),
+        options.prompts.as_deref(),
+        template,
+        Split::Train,
+    )?;
     prompts::select(prompts, &options.splits, options.limit)
 }
 

@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 
 use crate::progress::Steps;
 use crate::train::prompts::{Prompt, Split, number_of};
-use crate::train::{calibration, mbpp, prompts, replace};
+use crate::train::{calibration, prompts, replace};
 pub use arguments::command;
 use arguments::{Options, Points};
 use case::{Case, Setting};
@@ -72,13 +72,12 @@ pub fn run(arguments: &ArgMatches) -> Result<()> {
 /// The prompts that set thresholds and those that are measured.
 fn prompts(options: &Options, model: &Model) -> Result<(Vec<Prompt>, Vec<Prompt>)> {
     let template = model.chat_template.as_deref();
-    let mut all = Vec::new();
-    if let Some(path) = &options.data {
-        all.extend(mbpp::read(path, template)?);
-    }
-    if let Some(path) = &options.prompts {
-        all.extend(prompts::read(path, template, Split::Test)?);
-    }
+    let mut all = prompts::of_files(
+        options.data.as_deref(),
+        options.prompts.as_deref(),
+        template,
+        Split::Test,
+    )?;
     // In an order that knows nothing of the prompts, so that the first ones are a fair sample.
     all.sort_by_cached_key(|prompt| number_of(&prompt.id));
     let (mut validation, mut test) = (Vec::new(), Vec::new());
