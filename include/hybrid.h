@@ -718,7 +718,7 @@ hybrid_status hybrid_session_stats(hybrid_session *session, hybrid_stats *out);
 //
 // What a session holds, as bytes: to go on after a restart, or to read a long prompt once and start
 // every conversation from there. With the same options the restored session writes what the saved
-// one would have written. A state serves every session of the same bundle, on any machine; it has
+// one would have written; only HYBRID_SCORE_RANDOM draws other scores. A state serves every session of the same bundle, on any machine; it has
 // a checksum against damage, none against forgery, and holds the text in the clear.
 
 // Writes the context with the SLM's cache, what of a burst and of the text was not handed out, and

@@ -221,24 +221,14 @@ class session : public detail::handle<hybrid_session, hybrid_session_free> {
   void rewind(std::size_t count) { check(hybrid_session_rewind(get(), count)); }
   void reset() { check(hybrid_session_reset(get())); }
 
-  std::vector<std::uint8_t> save() const {
-    std::size_t size = 0;
-    hybrid_session_save(get(), nullptr, 0, &size);
-    std::vector<std::uint8_t> state(size);
-    check(hybrid_session_save(get(), state.data(), state.size(), nullptr));
-    return state;
-  }
+  std::vector<std::uint8_t> save() const { return saved(hybrid_session_save); }
 
   void restore(const std::vector<std::uint8_t> &state) {
     check(hybrid_session_restore(get(), state.data(), state.size()));
   }
 
   std::vector<std::uint8_t> save_corrections() const {
-    std::size_t size = 0;
-    hybrid_session_save_corrections(get(), nullptr, 0, &size);
-    std::vector<std::uint8_t> corrections(size);
-    check(hybrid_session_save_corrections(get(), corrections.data(), corrections.size(), nullptr));
-    return corrections;
+    return saved(hybrid_session_save_corrections);
   }
 
   void restore_corrections(const std::vector<std::uint8_t> &corrections) {
@@ -258,6 +248,16 @@ class session : public detail::handle<hybrid_session, hybrid_session_free> {
   }
 
  private:
+  // What one of the two saving functions writes.
+  template <typename Save>
+  std::vector<std::uint8_t> saved(Save write) const {
+    std::size_t size = 0;
+    write(get(), nullptr, 0, &size);
+    std::vector<std::uint8_t> bytes(size);
+    check(write(get(), bytes.data(), bytes.size(), nullptr));
+    return bytes;
+  }
+
   static hybrid_session *make(const model &model, const hybrid_cloud *cloud,
                               const hybrid_session_options &options) {
     return detail::made<hybrid_session>([&](hybrid_session **out) {

@@ -2,7 +2,7 @@
 //!
 //! What a session holds, as bytes: to go on after a restart, or to read a long prompt once and start
 //! every conversation from there. With the same options the restored session writes what the saved
-//! one would have written. A state serves every session of the same bundle, on any machine; it has
+//! one would have written; only HYBRID_SCORE_RANDOM draws other scores. A state serves every session of the same bundle, on any machine; it has
 //! a checksum against damage, none against forgery, and holds the text in the clear.
 
 use super::boundary::{Fault, enter};
@@ -10,6 +10,7 @@ use super::objects::hybrid_session;
 use super::pointers;
 use super::session::with;
 use super::status::hybrid_status;
+use crate::session::Session;
 
 /// Writes the context with the SLM's cache, what of a burst and of the text was not handed out, and
 /// where the sampler is. Not the options, the statistics or the budgets: those are the session's.
@@ -23,29 +24,19 @@ pub unsafe extern "C" fn hybrid_session_save(
     capacity: usize,
     needed: *mut usize,
 ) -> hybrid_status {
-    enter(|| {
-        // SAFETY: header rule *Pointers*.
-        let needed = unsafe { pointers::optional_out(needed, "needed", 0) }?;
-        // SAFETY: header rule *Pointers*: `capacity` bytes are writable.
-        let mut buffer = unsafe { pointers::buffer(buffer.cast(), capacity, "buffer") }?;
-        let save = |c: &mut super::objects::Conversation| {
-            let size = c.session.state_bytes();
-            if size <= buffer.len() {
-                c.session.save(&mut |piece| {
-                    let (to, rest) = std::mem::take(&mut buffer).split_at_mut(piece.len());
-                    to.copy_from_slice(piece);
-                    buffer = rest;
-                });
-            }
-            Ok(size)
-        };
-        // SAFETY: header rule *Pointers*.
-        let size = unsafe { with(session, save) }?;
-        if let Some(needed) = needed {
-            *needed = size;
+    let save = |session: &Session, buffer: &mut [u8]| {
+        let size = session.state_bytes();
+        if let Some(mut rest) = buffer.get_mut(..size) {
+            session.save(&mut |piece| {
+                let (to, after) = std::mem::take(&mut rest).split_at_mut(piece.len());
+                to.copy_from_slice(piece);
+                rest = after;
+            });
         }
-        if size > capacity { Err(Fault::TooSmall { needed: size }) } else { Ok(()) }
-    })
+        size
+    };
+    // SAFETY: header rule *Pointers*.
+    unsafe { give(session, buffer, capacity, needed, save) }
 }
 
 /// Takes the conversation that hybrid_session_save wrote, in place of the session's own.
@@ -76,19 +67,15 @@ pub unsafe extern "C" fn hybrid_session_save_corrections(
     capacity: usize,
     needed: *mut usize,
 ) -> hybrid_status {
-    enter(|| {
-        // SAFETY: header rule *Pointers*.
-        let needed = unsafe { pointers::optional_out(needed, "needed", 0) }?;
-        // SAFETY: header rule *Pointers*: `capacity` bytes are writable.
-        let buffer = unsafe { pointers::buffer(buffer.cast(), capacity, "buffer") }?;
-        // SAFETY: header rule *Pointers*.
-        let bytes = unsafe { with(session, |c| Ok(c.session.save_corrections())) }?;
-        if let Some(needed) = needed {
-            *needed = bytes.len();
+    let save = |session: &Session, buffer: &mut [u8]| {
+        let bytes = session.save_corrections();
+        if let Some(buffer) = buffer.get_mut(..bytes.len()) {
+            buffer.copy_from_slice(&bytes);
         }
-        let fits = buffer.get_mut(..bytes.len()).map(|buffer| buffer.copy_from_slice(&bytes));
-        fits.ok_or(Fault::TooSmall { needed: bytes.len() })
-    })
+        bytes.len()
+    };
+    // SAFETY: header rule *Pointers*.
+    unsafe { give(session, buffer, capacity, needed, save) }
 }
 
 /// Takes the corrections that hybrid_session_save_corrections wrote, in place of the session's own; of
@@ -107,5 +94,31 @@ pub unsafe extern "C" fn hybrid_session_restore_corrections(
         let corrections = unsafe { pointers::slice(corrections, size, "corrections") }?;
         // SAFETY: header rule *Pointers*.
         unsafe { with(session, |c| c.session.restore_corrections(corrections)) }
+    })
+}
+
+/// Lets `save` write to the caller's buffer, if that is large enough for what it says it needs.
+///
+/// # Safety
+/// Header rule *Pointers*: `session` is NULL or live, `needed` NULL or writable, `capacity` bytes of `buffer` are
+/// writable.
+unsafe fn give(
+    session: *mut hybrid_session,
+    buffer: *mut u8,
+    capacity: usize,
+    needed: *mut usize,
+    save: impl FnOnce(&Session, &mut [u8]) -> usize,
+) -> hybrid_status {
+    enter(|| {
+        // SAFETY: the caller's rule *Pointers*.
+        let needed = unsafe { pointers::optional_out(needed, "needed", 0) }?;
+        // SAFETY: the caller's rule *Pointers*.
+        let buffer = unsafe { pointers::buffer(buffer.cast(), capacity, "buffer") }?;
+        // SAFETY: the caller's rule *Pointers*.
+        let size = unsafe { with(session, |c| Ok(save(&c.session, buffer))) }?;
+        if let Some(needed) = needed {
+            *needed = size;
+        }
+        if size > capacity { Err(Fault::TooSmall { needed: size }) } else { Ok(()) }
     })
 }
