@@ -115,7 +115,7 @@ def introduction(mbpp: Evaluation) -> str:
     count = len(mbpp.ones)
     return f"""# Quality
 
-Made by `scripts/eval`; do not edit. How near the SLM with a part of the cloud LLM's tokens comes to the cloud LLM.
+Made by `scripts/tools/quality.py`, the report of `scripts/eval`; do not edit. How near the SLM with a part of the cloud LLM's tokens comes to the cloud LLM.
 
 - **Models.** SLM {setup["slm"]}, cloud LLM {setup["llm"]}, both greedy.
 - **Problems.** {count} of MBPP's 497 test problems ([data.md](data.md)), the first in the order of a hash of their names, so that a larger sample

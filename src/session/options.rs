@@ -12,7 +12,7 @@ use crate::slm::kernels::logits::TOP;
 
 const MAX_BURST: u32 = 1024;
 const MAX_RESCUE: u32 = TOP as u32 - 1;
-/// Searched one by one for every candidate: far under a hundredth of a step.
+/// Searched one by one for every candidate, which reads a megabyte at most.
 const MAX_CORRECTIONS: u32 = 1 << 14;
 const MAX_CORRECTION_SUFFIX: u32 = 1024;
 const MAX_DEADLINE: Duration = Duration::from_secs(600);
