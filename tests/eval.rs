@@ -103,6 +103,18 @@ fn gates_are_measured_over_tls_and_remembered() {
     assert!(err.contains("give --cloud-url or --teacher"), "{err}");
     assert_eq!(server.requests().len(), asked);
 
+    // Each model alone needs no threshold, and U-HLM's own ones need no share.
+    let (status, stdout, err) = run(&[&common[..], &["--shares", ""]].concat());
+    assert_eq!((status, err.as_str()), (Some(0), ""), "{stdout}");
+    assert_eq!((lines(&out, "sum").len(), lines(&out, "way").len()), (3, 3));
+    let sampled = ["--gates", "u-hlm", "--shares", "0.2", "--no-sessions"];
+    let (status, stdout, err) = run(&[&common[..common.len() - 2], &sampled].concat());
+    assert_eq!((status, err.as_str()), (Some(0), ""), "{stdout}");
+    let ways = lines(&out, "way").split_off(3);
+    let names: Vec<&Value> = ways.iter().map(|way| &way["rule"]).collect();
+    assert_eq!(names, [&Value::Null, &json!("risk-averse"), &json!("risk-prone")]);
+    assert!(ways[1]["threshold"].as_f64() > ways[2]["threshold"].as_f64(), "{ways:?}");
+
     // Without the memory the session is the same, and its bytes are real.
     let live = [&at[..], &online, &["--live", "--sample", "1"]].concat();
     let (status, stdout, err) = run(&live);
@@ -110,6 +122,29 @@ fn gates_are_measured_over_tls_and_remembered() {
     let live = sum(&out, "max-probability", 1);
     assert_eq!((&live["prompts"], &live["identical"]), (&json!(1), &json!(1)));
     assert!(live["bytes"].as_u64() > Some(0) && live["seconds"].as_f64() > Some(0.0), "{live}");
+}
+
+#[test]
+fn a_teacher_answers_as_it_writes_by_itself() {
+    let temp = TempDir::new().unwrap();
+    let [slm, teacher] = [("slm", 2), ("teacher", 1)].map(|(name, heads)| pack(&temp, name, heads));
+    let (file, out) = (temp.child("prompts.jsonl"), temp.child("out.jsonl"));
+    fs::write(&file, prompts(&["test"; 4])).unwrap();
+    let cache = temp.child("cache");
+    let texts = [&slm, &teacher].map(|bundle| {
+        let line = ["eval", text(bundle), "--teacher", text(&teacher), "--prompts", text(&file)];
+        let more = ["--cloud-model", "toy", "--cache", text(&cache), "--out", text(&out)];
+        let alone = ["--gates", "margin", "--shares", ""];
+        let (status, stdout, err) = run(&[&line[..], &more, &alone].concat());
+        assert_eq!((status, err.as_str()), (Some(0), ""), "{stdout}");
+        ["slm", "llm"].map(|gate| {
+            let sessions = lines(&out, "session").into_iter().filter(|line| line["gate"] == gate);
+            sessions.map(|line| line["text"].clone()).collect::<Vec<_>>()
+        })
+    });
+    let [[own, answers], [written, _]] = texts;
+    assert_eq!(answers, written, "checked guesses change nothing");
+    assert_ne!(answers, own, "the guesses were wrong somewhere");
 }
 
 #[test]

@@ -4,7 +4,7 @@ from html import escape
 
 WIDTH, HEIGHT = 640, 400
 LEFT, RIGHT, TOP, BOTTOM = 56, 150, 30, 46
-COLOURS = ["#d1495b", "#00798c", "#edae49", "#66a182", "#8d96a3", "#7a5195"]
+COLOURS = ["#d1495b", "#00798c", "#edae49", "#66a182", "#7a5195", "#8d96a3", "#222222"]
 
 
 def chart(title: str, x_name: str, y_name: str, series: dict, x_max: float, y_range: tuple) -> str:

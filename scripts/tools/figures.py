@@ -1,5 +1,7 @@
 """The statistics behind docs/quality.md: everything is resampled by problem, since what is of one problem is alike."""
 
+import bisect
+import itertools
 import math
 import random
 
@@ -20,8 +22,8 @@ def resamples(count: int, seed: int = 1):
     draw = random.Random(seed)
     for _ in range(RESAMPLES):
         weights = [0] * count
-        for _ in range(count):
-            weights[draw.randrange(count)] += 1
+        for problem in draw.choices(range(count), k=count):
+            weights[problem] += 1
         yield weights
 
 
@@ -37,36 +39,34 @@ class Ranking:
 
     def __init__(self, scores: list, agrees: list, prompts: list):
         order = sorted(range(len(scores)), key=lambda row: (scores[row], row * 2654435761 % 2**32))
-        self.rows = [(scores[row], agrees[row] == 0, prompts[row]) for row in order]
+        self.prompts = [prompts[row] for row in order]
+        self.agrees = [int(agrees[row] != 0) for row in order]
+        # Of every disagreement: its row, its problem, and the rows from and to which scores are equal to its own.
+        self.rows = [at for at, agrees in enumerate(self.agrees) if not agrees]
+        self.missed = [self.prompts[at] for at in self.rows]
+        ordered = [scores[row] for row in order]
+        self.tied = [(bisect.bisect_left(ordered, ordered[at]), bisect.bisect_right(ordered, ordered[at])) for at in self.rows]
 
     def auc(self, weights: list) -> float:
         """The probability that a disagreement scores lower than an agreement; equal scores count half."""
-        below = wins = agreeing = tied_below = tied_agreeing = 0.0
-        last = None
-        for score, disagrees, prompt in self.rows:
-            if score != last:
-                wins += tied_agreeing * (below + tied_below / 2)
-                below += tied_below
-                agreeing += tied_agreeing
-                tied_below, tied_agreeing, last = 0.0, 0.0, score
-            if disagrees:
-                tied_below += weights[prompt]
-            else:
-                tied_agreeing += weights[prompt]
-        wins += tied_agreeing * (below + tied_below / 2)
-        below, agreeing = below + tied_below, agreeing + tied_agreeing
-        return wins / (below * agreeing) if below and agreeing else math.nan
+        agreeing = map(lambda prompt, agrees: weights[prompt] * agrees, self.prompts, self.agrees)
+        before = [0, *itertools.accumulate(agreeing)]
+        missed = list(map(weights.__getitem__, self.missed))
+        wins = sum(w * (2 * before[-1] - before[low] - before[high]) for w, (low, high) in zip(missed, self.tied)) / 2
+        pairs = before[-1] * sum(missed)
+        return wins / pairs if pairs else math.nan
+
+    def recalls(self, weights: list, shares: list) -> list:
+        """Share of the disagreements among each of the `shares` of positions that score lowest."""
+        seen = list(itertools.accumulate(map(weights.__getitem__, self.prompts)))
+        caught = [0, *itertools.accumulate(map(weights.__getitem__, self.missed))]
+        if not caught[-1]:
+            return [math.nan] * len(shares)
+        asked = [bisect.bisect_right(seen, share * seen[-1] + 1e-9) for share in shares]
+        return [caught[bisect.bisect_left(self.rows, rows)] / caught[-1] for rows in asked]
 
     def recall(self, weights: list, share: float) -> float:
-        """Share of the disagreements among the `share` of positions that score lowest."""
-        limit = share * sum(weights[prompt] for _, _, prompt in self.rows)
-        seen = caught = total = 0.0
-        for _, disagrees, prompt in self.rows:
-            seen += weights[prompt]
-            total += weights[prompt] * disagrees
-            if seen <= limit + 1e-9:
-                caught += weights[prompt] * disagrees
-        return caught / total if total else math.nan
+        return self.recalls(weights, [share])[0]
 
 
 class Way:
@@ -79,11 +79,17 @@ class Way:
         self.passed = passed
 
     def share(self, weights: list) -> float:
-        tokens = sum(w * t for w, t in zip(weights, self.tokens))
-        return sum(w * c for w, c in zip(weights, self.cloud)) / max(tokens, 1)
+        return weighted(weights, self.cloud) / max(weighted(weights, self.tokens), 1)
 
     def rate(self, weights: list) -> float:
-        return sum(w * p for w, p in zip(weights, self.passed)) / sum(weights)
+        return weighted(weights, self.passed) / sum(weights)
+
+    def same(self, weights: list) -> float:
+        return weighted(weights, self.identical) / sum(weights)
+
+
+def weighted(weights: list, values: list) -> float:
+    return sum(map(lambda weight, value: weight * value, weights, values))
 
 
 def at_share(points: list, share: float) -> float:
@@ -97,8 +103,13 @@ def at_share(points: list, share: float) -> float:
     return y0 if x0 == x1 else y0 + (y1 - y0) * (share - x0) / (x1 - x0)
 
 
+def recovered(low: float, high: float, made: float) -> float:
+    """The share of the way from `low` to `high` that is made; not a number where there is none to go."""
+    return (made - low) / (high - low) if high > low else math.nan
+
+
 def gap(slm: Way, llm: Way, gated: list, share: float, weights: list) -> float:
     """The share of the way from the SLM's pass rate to the cloud LLM's that is made at `share` of cloud tokens."""
     low, high = slm.rate(weights), llm.rate(weights)
     points = [(0.0, low), *((way.share(weights), way.rate(weights)) for way in gated), (1.0, high)]
-    return (at_share(points, share) - low) / (high - low) if high > low else math.nan
+    return recovered(low, high, at_share(points, share))

@@ -1,11 +1,19 @@
 #!/usr/bin/env python3
 """The statistics on data with a known answer."""
 
+import json
 import math
+import tempfile
 import unittest
+from pathlib import Path
 
 import figures
+import quality
+import quality_gates
+import quality_more
+from evaluation import LLM, ORACLE, SLM, Evaluation
 from figures import Ranking, Way
+from tables import between, difference, percent
 
 
 def way(rows: list) -> Way:
@@ -25,6 +33,10 @@ class Figures(unittest.TestCase):
         self.assertAlmostEqual(ranking.recall([1, 1], 0.6), 1.0)
         self.assertAlmostEqual(Ranking([0.5] * 4, [0, 1, 0, 1], [0] * 4).auc([1]), 0.5)
         self.assertTrue(math.isnan(ranking.auc([0, 1])))
+        self.assertTrue(math.isnan(ranking.recall([0, 1], 0.2)))
+        tied = Ranking([0.5, 0.5, 0.5, 0.1, 0.9], [0, 1, 1, 1, 0], [0] * 5)
+        self.assertAlmostEqual(tied.auc([3]), 1 / 6)
+        self.assertEqual(ranking.recalls([1, 1], [0.0, 0.2, 0.4, 0.6]), [0.0, 0.5, 0.5, 1.0])
 
     def test_weights_are_repetitions(self):
         scores, agrees = [0.1, 0.3, 0.2, 0.6, 0.3], [0, 1, 1, 0, 0]
@@ -43,6 +55,111 @@ class Figures(unittest.TestCase):
         low, high = figures.interval([float(i) for i in range(1000)])
         self.assertEqual((low, high), (25.0, 975.0))
         self.assertEqual(sum(next(figures.resamples(7))), 7)
+
+
+class Words(unittest.TestCase):
+    def test_what_is_no_number_is_a_dash(self):
+        self.assertEqual([percent(0.123), percent(1, 0), percent(math.nan)], ["12.3 %", "100 %", "–"])
+        self.assertEqual(between((0.1, 0.25)), "10 to 25")
+        self.assertEqual(difference(math.nan, (math.nan, math.nan)), "–")
+
+    def test_only_a_difference_beyond_0_is_bold(self):
+        for ends, bold in [((0.1, 0.3), True), ((-0.3, -0.1), True), ((0.0, 0.3), False), ((-0.1, 0.3), False)]:
+            self.assertEqual(difference(0.2, ends).startswith("**"), bold, ends)
+
+
+def evaluation(folder: str, sessions: dict, scores: dict, agrees: list, prompts: list, seconds={}, **setup) -> Evaluation:
+    """As if `hybrid eval` had written it. `sessions`: by way a list of (tokens, cloud tokens, consults, identical); `seconds`:
+    by gate and burst."""
+    lines = [{"kind": "setup", "slm": "S", "llm": "L", "head": "H", "validation_prompts": 3, "available_prompts": 9, **setup}]
+    lines += [{"kind": "prompt", "id": f"p{i}", "text": f"```python\np{i}", "answer": ""} for i in range(max(prompts) + 1)]
+    lines.append({"kind": "labels", "agrees": agrees, "prompts": prompts})
+    for gate, values in scores.items():
+        lines.append({"kind": "scores", "gate": gate, "scores": values})
+        lines.append({"kind": "along-answers", "score": gate, "whole_prompts": 0.5})
+    for (gate, point, burst), of_way in sessions.items():
+        way = {"gate": gate, "burst": burst} | ({} if point is None else {"rule" if isinstance(point, str) else "share": point})
+        way |= {"threshold": 0.5} if point else {}
+        lines.append({"kind": "way", **way})
+        names = ("tokens", "cloud", "consults", "identical")
+        total = {name: sum(values) for name, values in zip(names, zip(*of_way))}
+        known = {"obtained": total["cloud"] / total["tokens"], "prompts": len(of_way), "agreement": 0.5}
+        bill = {"prompt_tokens": 0, "answer_tokens": total["cloud"], "bytes": 0, "seconds": seconds.get((gate, burst), 0)}
+        lines.append({"kind": "sum", **way, **total, **known, **bill})
+        for i, session in enumerate(of_way):
+            lines.append({"kind": "session", "prompt": f"p{i}", "text": str(session[3]), **way, **dict(zip(names, session))})
+    path = Path(folder) / "eval.jsonl"
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    return Evaluation(path, Same())
+
+
+class Same:
+    """A judge that lets pass what is the cloud LLM's."""
+
+    def passes(self, prompt: str, id: str, text: str) -> bool:
+        return text == "True"
+
+
+ENDS = {SLM: [(10, 0, 0, False), (10, 0, 0, False)], LLM: [(10, 10, 10, True)] * 2, ORACLE: [(10, 1, 1, True)] * 2}
+ALONG = {"agrees": [0, 1, 1, 0, 1, 1], "prompts": [0, 0, 0, 1, 1, 1]}
+GOOD, BAD = [0.1, 0.8, 0.9, 0.2, 0.7, 0.9], [0.9, 0.1, 0.8, 0.3, 0.9, 0.2]
+
+
+class Reports(unittest.TestCase):
+    def test_points_are_of_one_gate_and_one_token_a_consult(self):
+        ways = {
+            ("u-hlm", 0.2, 1): [(10, 2, 2, True), (10, 2, 2, False)],
+            ("u-hlm", "risk-prone", 1): [(10, 4, 4, True)] * 2,
+            ("u-hlm", 0.2, 4): [(10, 9, 3, True)] * 2,
+            ("margin", 0.2, 1): [(10, 3, 3, False)] * 2,
+        }
+        with tempfile.TemporaryDirectory() as folder:
+            made = evaluation(folder, ENDS | ways, {"u-hlm": GOOD}, **ALONG)
+        self.assertEqual(made.gates(), ["margin", "u-hlm"])
+        self.assertEqual(made.points("u-hlm", "same", [1, 1]), [(0.0, 0.0), (0.2, 0.5), (0.4, 1.0), (1.0, 1.0)])
+        self.assertEqual(made.points("u-hlm", "rate", [0, 2])[1], (0.2, 0.0))
+        self.assertAlmostEqual(made.gap("u-hlm", 0.1, [1, 1]), 0.25)
+
+    def test_losses_are_told_and_chance_is_marked(self):
+        better = [(10, 1, 1, True), (10, 1, 1, True)]
+        ways = {("head", 0.1, 1): [(10, 1, 1, True), (10, 1, 1, False)], ("margin", 0.1, 1): better}
+        with tempfile.TemporaryDirectory() as folder:
+            made = evaluation(folder, ENDS | ways, {"head": GOOD, "margin": BAD}, **ALONG)
+        curves = quality_gates.Curves(made, [made.ones, *made.resamples()])
+        self.assertAlmostEqual(curves.lead("margin", "same", 0.1)[0], -0.5)
+        self.assertIn("- margin: identical programs at 5 %?, 10 %?", quality_gates.losses(made, curves))
+        self.assertNotIn("found", quality_gates.losses(made, curves).split("\n\n")[1])
+
+    def test_seconds_are_steps_and_consults(self):
+        ways = {("head", 0.2, burst): [(10, 4, 8 // burst, True)] * 2 for burst in (1, 4)}
+        seconds = {("slm", 1): 2.0, ("head", 1): 3.6, ("head", 4): 2.8}
+        with tempfile.TemporaryDirectory() as folder:
+            live = evaluation(folder, ENDS | ways, {"head": GOOD}, **ALONG, seconds=seconds)
+        pace = quality_more.Pace.of(live)
+        self.assertAlmostEqual(pace.step, 0.1)
+        for key, sum_ in quality_more.gated(live):
+            self.assertAlmostEqual(pace.consults[key[2]], {1: 0.1, 4: 0.2}[key[2]])
+            self.assertAlmostEqual(pace.seconds(sum_, 0), sum_["seconds"])
+            self.assertAlmostEqual(pace.seconds(sum_, 100), sum_["seconds"] + 0.1 * sum_["consults"])
+
+    def test_a_report_of_any_outcome(self):
+        shares = {share: [(10, int(10 * share), 1, True), (10, int(10 * share), 1, False)] for share in quality_gates.SHARES}
+        ways = {(gate, share, 1): rows for gate in ("head", "margin") for share, rows in shares.items()}
+        for slm in (False, True):
+            ends = ENDS | {SLM: [(10, 0, 0, slm)] * 2}
+            with tempfile.TemporaryDirectory() as folder:
+                made = evaluation(folder, ends | ways, {"head": GOOD, "margin": BAD}, **ALONG, rescue=3, corrections=8)
+                quality_gates.draw(made, Path(folder))
+                text = "\n".join([
+                    quality.introduction(made), quality.models_alone(made), quality_gates.aims(made), *quality_gates.along(made, "T"),
+                    *quality_gates.sessions(made), *quality_more.extras({"bursts": made, "rescue": made}),
+                    *quality_more.bursts(made, made, {0: made, 20: made}), *quality_more.second_domain(made, made),
+                ])  # fmt: skip
+            self.assertNotIn("nan", text)
+            self.assertEqual("no gap between the two models is shown" in text, slm)
+            last = quality.last_line(made)
+            self.assertRegex(last, r"^auc=1\.000 recall10=0\.000 recall20=0\.500 gap10=\S+ gap20=\S+$")
+            self.assertEqual(last.endswith("gap10=nan gap20=nan"), slm)
 
 
 if __name__ == "__main__":

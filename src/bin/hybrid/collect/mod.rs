@@ -6,7 +6,7 @@ mod answers;
 pub mod arguments;
 mod features;
 mod labels;
-mod reader;
+pub mod reader;
 mod record;
 
 use std::path::{Path, PathBuf};

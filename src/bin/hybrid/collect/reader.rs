@@ -37,6 +37,10 @@ impl Reader {
         self.hidden_size
     }
 
+    pub fn vocabulary(&self) -> usize {
+        self.vocabulary
+    }
+
     /// Tokens that an answer to `prompt` may have.
     pub fn room(&self, prompt: &[u32]) -> usize {
         self.state.capacity().saturating_sub(prompt.len())
@@ -100,7 +104,6 @@ impl Reader {
     ) -> Result<Vec<u32>> {
         let mut sampler = Sampler::new(SamplerOptions::default())?;
         let mut text = prompt.to_vec();
-        self.after(&text)?;
         while !done(&text[prompt.len()..]) {
             let room = self.state.capacity() - text.len();
             let guessed = &guess[..guess.len().min(GUESS).min(room)];
@@ -119,13 +122,18 @@ impl Reader {
         Ok(text.split_off(prompt.len()))
     }
 
-    /// Logits and hidden states after `text` and after each token of `more`.
-    fn after_each(&mut self, text: &[u32], more: &[u32]) -> Result<Output> {
+    /// Logits and hidden states after `text`, which must have a token, and after each token of `more`.
+    pub fn after_each(&mut self, text: &[u32], more: &[u32]) -> Result<Output> {
         let same = self.fed.iter().zip(text).take_while(|(a, b)| a == b).count();
-        let keep = same.min(text.len() - 1);
+        // The last token is always fed: its row is wanted, those of the tokens before it are not.
+        let last = text.len() - 1;
+        let keep = same.min(last);
         self.state.rewind(self.fed.len() - keep)?;
         self.fed.truncate(keep);
-        self.feed(&[&text[keep..], more].concat(), Rows::All)
+        if keep < last {
+            self.feed(&text[keep..last], Rows::Last)?;
+        }
+        self.feed(&[&text[last..], more].concat(), Rows::All)
     }
 
     fn feed(&mut self, ids: &[u32], rows: Rows) -> Result<Output> {

@@ -44,7 +44,7 @@ pub fn command() -> Command {
                 .default_value("head,max-probability,margin,entropy,random"),
         )
         .arg(
-            text("shares", "LIST", "Shares of cloud tokens to set thresholds for")
+            text("shares", "LIST", "Shares of cloud tokens to set thresholds for; '' leaves each model alone and the oracle")
                 .default_value("0.05,0.1,0.2,0.3"),
         )
         .arg(text("thresholds", "LIST", "Use these instead").conflicts_with("shares"))
@@ -165,7 +165,10 @@ fn gate(name: &str) -> Result<Gate> {
 }
 
 fn list<T: FromStr>(arguments: &ArgMatches, name: &str) -> Result<Vec<T>> {
-    let Some(text) = arguments.get_one::<String>(name) else { return Ok(Vec::new()) };
+    let text = arguments.get_one::<String>(name).map_or("", String::as_str);
+    if text.is_empty() {
+        return Ok(Vec::new());
+    }
     let item = |item: &str| item.trim().parse().ok();
     let items: Option<Vec<T>> = text.split(',').map(item).collect();
     items.with_context(|| format!("--{name}: not a list of numbers: {text}"))

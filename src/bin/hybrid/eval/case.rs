@@ -13,11 +13,11 @@ use hybrid::session::{Model, Session, SessionOptions, Step};
 use serde::{Deserialize, Serialize};
 
 use super::memory::Memory;
-use super::remember::{KnownCloud, Reader, SharedState, SlmRows};
+use super::remember::{KnownCloud, Teacher};
+use super::rows::{SharedState, SlmRows};
+use crate::collect::reader::Reader;
 use crate::train::prompts::{Prompt, number_of};
 
-/// Prompt and answer together are shorter, as a rule; the KV cache is made for so many tokens.
-pub const CONTEXT: usize = 4096;
 /// Long: the server may have to read a whole prompt on a slow machine.
 const DEADLINE: Duration = Duration::from_secs(120);
 
@@ -26,7 +26,7 @@ const CORRECTIONS: u32 = 1024;
 
 /// Longest answer.
 const MAX_TOKENS: usize = 256;
-/// Tokens of the cloud LLM's own answer that are asked for at a time: few enough that little is written
+/// Tokens of the cloud LLM's own answer that a server is asked for at a time: few enough that little is written
 /// past the stop.
 const ANSWER_BURST: u32 = 8;
 
@@ -34,6 +34,8 @@ const ANSWER_BURST: u32 = 8;
 pub struct Bench {
     model: Arc<Model>,
     cloud: Option<Arc<dyn Consult>>,
+    /// The same, where it is on this machine.
+    teacher: Option<Arc<Teacher>>,
     rows: Arc<Mutex<SlmRows>>,
     context: usize,
     dir: PathBuf,
@@ -49,7 +51,8 @@ pub struct Case<'a> {
     pub prompt: &'a Prompt,
     /// The cloud LLM's own text.
     pub answer: String,
-    prompt_tokens: usize,
+    /// The prompt's.
+    ids: Vec<u32>,
     room: usize,
     cloud: Arc<KnownCloud>,
     memory: Arc<Memory>,
@@ -107,6 +110,9 @@ pub struct Outcome {
     pub text: String,
     pub tokens: u64,
     pub cloud: u64,
+    /// Tokens of the cloud's answers, which are billed also where the SLM is sure of them.
+    #[serde(default)]
+    pub answer_tokens: u64,
     pub consults: u64,
     /// Prompt tokens billed.
     pub prompt_tokens: u64,
@@ -120,14 +126,16 @@ impl Bench {
     pub fn new(
         model: Arc<Model>,
         cloud: Option<Arc<dyn Consult>>,
+        teacher: Option<Arc<Teacher>>,
         llm: &str,
         dir: PathBuf,
     ) -> Result<Bench> {
         let hash = |role| model.bundle.manifest().files.get(&role).map_or("", |file| &file.sha256);
-        let context = CONTEXT.min(model.slm.context_limit());
-        let reader = Reader::new(model.slm.spawn(context)?);
+        let reader = Reader::new(&model.slm)?;
+        let context = reader.room(&[]);
         Ok(Bench {
             cloud,
+            teacher,
             rows: Arc::new(Mutex::new(SlmRows::new(reader))),
             context,
             dir,
@@ -141,16 +149,15 @@ impl Bench {
     /// Begins with a prompt; the rows of the one before are forgotten.
     pub fn case<'a>(&'a self, prompt: &'a Prompt) -> Result<Case<'a>> {
         self.rows.lock().unwrap_or_else(PoisonError::into_inner).forget();
-        let prompt_tokens = self.model.tokens.encode_prompt(&prompt.text, true)?.len();
-        let room = self.context.saturating_sub(prompt_tokens).min(MAX_TOKENS);
+        let ids = self.model.tokens.encode_prompt(&prompt.text, true)?;
+        let room = self.context.saturating_sub(ids.len()).min(MAX_TOKENS);
         ensure!(room > 0, "prompt {}: the SLM's context has no room for an answer", prompt.id);
         let name = sha256(format!("{} {} {}", self.slm, self.llm, prompt.text).as_bytes());
         let memory = Arc::new(Memory::open(&self.dir.join(format!("{name}.jsonl")))?);
         let cloud = Arc::new(KnownCloud { cloud: self.cloud.clone(), memory: memory.clone() });
         let answer = String::new();
-        let mut case = Case { bench: self, prompt, answer, prompt_tokens, room, cloud, memory };
-        let alone = Setting::alone(Mode::CloudFirst);
-        case.answer = case.run(Setting { burst: ANSWER_BURST, ..alone })?.text;
+        let mut case = Case { bench: self, prompt, answer, ids, room, cloud, memory };
+        case.answer = case.write_answer()?;
         Ok(case)
     }
 
@@ -160,6 +167,35 @@ impl Bench {
 }
 
 impl Case<'_> {
+    /// The cloud LLM's own text. A server is asked for some tokens at a time; on this machine it checks the SLM's
+    /// text, as far as that is right, which is quicker than to write one token after the other.
+    fn write_answer(&self) -> Result<String> {
+        let alone = Setting::alone(Mode::CloudFirst);
+        let tokens = &self.bench.model.tokens;
+        let burst = match &self.bench.teacher {
+            None => ANSWER_BURST,
+            Some(teacher) if self.cloud.known(&self.ids).is_empty() => {
+                let guess = self.run(Setting::alone(Mode::LocalOnly))?.text;
+                let guess = tokens.encode(&guess, false)?;
+                let done = |ids: &[u32]| {
+                    ids.len() >= self.room || self.prompt.stop.reached(&tokens.bytes_of(ids))
+                };
+                let (ids, end) = teacher.write(&self.ids, &guess, done)?;
+                self.cloud.learn(&self.ids, &ids, end)?;
+                1
+            }
+            Some(_) => 1,
+        };
+        self.note(&self.cloud.known(&self.ids));
+        Ok(self.run(Setting { burst, ..alone })?.text)
+    }
+
+    /// Further sessions may repeat `ids` in part.
+    fn note(&self, ids: &[u32]) {
+        let mut rows = self.bench.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        rows.note(&[&self.ids, ids].concat());
+    }
+
     /// What `kind` says of the candidates along the cloud LLM's own answer.
     pub fn positions(&self, kind: ScoreKind) -> Result<Vec<Position>> {
         let setting = Setting::gated(kind, f32::INFINITY);
@@ -182,12 +218,13 @@ impl Case<'_> {
     pub fn oracle(&self) -> Result<Outcome> {
         let positions = self.positions(ScoreKind::MaxProbability)?;
         let asked = positions.iter().enumerate().filter(|(_, position)| !position.agrees);
-        let contexts = asked.map(|(at, _)| (self.prompt_tokens + at) as u64);
+        let contexts = asked.map(|(at, _)| (self.ids.len() + at) as u64);
         let consults = contexts.clone().count() as u64;
         Ok(Outcome {
             text: self.answer.clone(),
             tokens: positions.len() as u64,
             cloud: consults,
+            answer_tokens: consults,
             consults,
             prompt_tokens: contexts.sum(),
             ..Outcome::default()
@@ -259,11 +296,13 @@ impl Case<'_> {
     fn outcome(&self, mut session: Session) -> Result<Outcome> {
         let mut bytes = Vec::new();
         self.generate(&mut session, &mut |step| bytes.extend_from_slice(&step.bytes))?;
+        self.note(session.ids().get(self.ids.len()..).unwrap_or_default());
         let stats = session.stats();
         Ok(Outcome {
             text: self.bench.text(self.prompt, &bytes),
             tokens: stats.tokens,
             cloud: stats.cloud,
+            answer_tokens: stats.answer_tokens,
             consults: stats.consults,
             prompt_tokens: stats.cloud_prompt_tokens,
             bytes: stats.bytes_sent + stats.bytes_received,

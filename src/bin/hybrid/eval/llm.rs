@@ -9,7 +9,7 @@ use hybrid::cloud::CloudOptions;
 use hybrid::consult::Consult;
 use hybrid::session::{Model, ModelOptions};
 
-use super::case::{self, Bench};
+use super::case::Bench;
 use super::remember::Teacher;
 use crate::arguments::path;
 use crate::cloud::{cache, cloud, cloud_arguments, connect};
@@ -52,25 +52,26 @@ impl LlmOptions {
 
     /// What runs sessions of `model` with this cloud LLM.
     pub fn bench(&self, model: Arc<Model>) -> Result<Bench> {
-        let consult = self.consult(&model)?;
+        let teacher = self.teacher(&model)?.map(Arc::new);
+        let cloud: Option<Arc<dyn Consult>> = match &teacher {
+            Some(teacher) => Some(teacher.clone()),
+            None => connect(&self.cloud, &model)?.map(|cloud| Arc::new(cloud) as _),
+        };
         let dir = self.cache.join("sessions");
         std::fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
         // A server's tokens and those of a bundle may differ where two are almost equally likely.
         let here = if self.teacher.is_some() { "teacher " } else { "" };
-        Bench::new(model, consult, &format!("{here}{}", self.model), dir)
+        Bench::new(model, cloud, teacher, &format!("{here}{}", self.model), dir)
     }
 
-    /// The cloud LLM, whose vocabulary must be the SLM's.
-    fn consult(&self, model: &Model) -> Result<Option<Arc<dyn Consult>>> {
-        let Some(teacher) = &self.teacher else {
-            let cloud = connect(&self.cloud, model)?;
-            return Ok(cloud.map(|cloud| Arc::new(cloud) as Arc<dyn Consult>));
-        };
+    /// The cloud LLM on this machine, whose vocabulary must be the SLM's.
+    fn teacher(&self, model: &Model) -> Result<Option<Teacher>> {
+        let Some(teacher) = &self.teacher else { return Ok(None) };
         let teacher = Model::open(teacher, self.model_options())?;
         ensure!(
             model.tokens.fingerprint() == teacher.tokens.fingerprint(),
             "the teacher's vocabulary is not the SLM's: tokens are compared by their ids"
         );
-        Ok(Some(Arc::new(Teacher::new(&teacher, case::CONTEXT)?)))
+        Teacher::new(&teacher).map(Some)
     }
 }

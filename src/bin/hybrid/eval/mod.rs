@@ -2,7 +2,7 @@
 //!
 //! Two pictures. *Along the LLM's text*: how well each gate's score tells where the SLM would have
 //! written another token. *Sessions*: what is written and used when the gate decides, at thresholds
-//! that were set on other prompts. `case` runs the sessions, `remember` and `memory` save them from
+//! that were set on other prompts. `case` runs the sessions, `rows`, `remember` and `memory` save them from
 //! computing anything twice.
 
 mod arguments;
@@ -12,12 +12,15 @@ mod memory;
 mod remember;
 mod report;
 pub mod results;
+mod rows;
+mod uhlm;
 
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use clap::ArgMatches;
 use hybrid::policy::Mode;
+use hybrid::reward::ScoreKind;
 use hybrid::session::Model;
 use serde_json::{Value, json};
 
@@ -25,7 +28,7 @@ use crate::progress::Steps;
 use crate::train::prompts::{Prompt, Split, number_of};
 use crate::train::{calibration, prompts, replace};
 pub use arguments::command;
-use arguments::{Options, Points};
+use arguments::{Gate, Options, Points};
 use case::{Case, Setting};
 use report::{Record, Way};
 use results::{Results, Scores};
@@ -33,7 +36,7 @@ use results::{Results, Scores};
 pub fn run(arguments: &ArgMatches) -> Result<()> {
     let options = Options::parse(arguments)?;
     let model = Arc::new(Model::open(&options.bundle, options.llm.model_options())?);
-    let (validation, test) = prompts(&options, &model)?;
+    let Prompts { validation, test, available } = prompts(&options, &model)?;
     let bench = options.llm.bench(model.clone())?;
 
     let mut validated = Scores::default();
@@ -62,15 +65,23 @@ pub fn run(arguments: &ArgMatches) -> Result<()> {
     print!("{}", results.tables());
     match &options.out {
         Some(path) => {
-            let setup = setup(&options, &model, &validation);
+            let setup = setup(&options, &model, validation.len(), available);
             replace(path, results.lines(setup, &test)?.as_bytes())
         }
         None => Ok(()),
     }
 }
 
-/// The prompts that set thresholds and those that are measured.
-fn prompts(options: &Options, model: &Model) -> Result<(Vec<Prompt>, Vec<Prompt>)> {
+struct Prompts {
+    /// They set thresholds.
+    validation: Vec<Prompt>,
+    /// They are measured.
+    test: Vec<Prompt>,
+    /// So many could be measured.
+    available: usize,
+}
+
+fn prompts(options: &Options, model: &Model) -> Result<Prompts> {
     let template = model.chat_template.as_deref();
     let mut all = prompts::of_files(
         options.data.as_deref(),
@@ -88,40 +99,48 @@ fn prompts(options: &Options, model: &Model) -> Result<(Vec<Prompt>, Vec<Prompt>
             Split::Train => {}
         }
     }
+    let available = test.len();
     validation.truncate(options.calibrate.unwrap_or(usize::MAX));
     test.truncate(options.sample.unwrap_or(usize::MAX));
     ensure!(!test.is_empty(), "there is no prompt to measure, that is, with the split `test`");
-    Ok((validation, test))
+    Ok(Prompts { validation, test, available })
 }
 
 /// What is measured: each model alone, the oracle, and every gate at every point.
 fn ways(options: &Options, scores: &Scores) -> Result<Vec<Way>> {
-    let alone = |gate, burst| Way { gate, share: None, threshold: None, burst };
-    let mut ways = vec![alone("slm", 1), alone("llm", 1), alone("oracle", 1)];
+    let alone = |gate| Way { gate, burst: 1, ..Way::default() };
+    let mut ways = vec![alone("slm"), alone("llm"), alone("oracle")];
     for &burst in &options.bursts {
         for gate in &options.gates {
-            let way = |share, threshold| Way {
-                gate: gate.name,
-                share,
-                threshold: Some(threshold),
-                burst,
-            };
-            match &options.points {
-                Points::Thresholds(thresholds) => {
-                    ways.extend(thresholds.iter().map(|&threshold| way(None, threshold)));
-                }
-                Points::Shares(shares) => {
-                    let scores = scores.of(gate.name).context(
-                        "there is no prompt to set thresholds on, that is, with the split \
-                         `validation`; --thresholds needs none",
-                    )?;
-                    let threshold = |share: f64| calibration::threshold(scores, share);
-                    ways.extend(shares.iter().map(|&share| way(Some(share), threshold(share))));
-                }
-            }
+            let points = points(options, scores, gate)?;
+            ways.extend(points.into_iter().map(|point| Way { burst, ..point }));
         }
     }
     Ok(ways)
+}
+
+/// Where one gate is measured, without the burst.
+fn points(options: &Options, scores: &Scores, gate: &Gate) -> Result<Vec<Way>> {
+    let at = |threshold| Way { gate: gate.name, threshold: Some(threshold), ..Way::default() };
+    let shares = match &options.points {
+        Points::Thresholds(thresholds) => {
+            return Ok(thresholds.iter().map(|&threshold| at(threshold)).collect());
+        }
+        Points::Shares(shares) if shares.is_empty() => return Ok(Vec::new()),
+        Points::Shares(shares) => shares,
+    };
+    let scores_of = scores.of(gate.name).context(
+        "there is no prompt to set thresholds on, that is, with the split `validation`; \
+         --thresholds needs none",
+    )?;
+    let of_share =
+        |&share: &f64| Way { share: Some(share), ..at(calibration::threshold(scores_of, share)) };
+    let of_rule = |(rule, threshold)| Way { rule: Some(rule), ..at(threshold) };
+    let mut points: Vec<Way> = shares.iter().map(of_share).collect();
+    if gate.kind == ScoreKind::Sampled {
+        points.extend(uhlm::thresholds(scores_of, scores.agrees()).into_iter().map(of_rule));
+    }
+    Ok(points)
 }
 
 fn outcome(options: &Options, case: &Case, way: &Way) -> Result<case::Outcome> {
@@ -140,7 +159,7 @@ fn outcome(options: &Options, case: &Case, way: &Way) -> Result<case::Outcome> {
 }
 
 /// What was measured on what.
-fn setup(options: &Options, model: &Model, validation: &[Prompt]) -> Value {
+fn setup(options: &Options, model: &Model, validation: usize, available: usize) -> Value {
     let place =
         if options.llm.teacher.is_some() { "as a bundle on this machine" } else { "at a server" };
     json!({
@@ -148,7 +167,10 @@ fn setup(options: &Options, model: &Model, validation: &[Prompt]) -> Value {
         "slm": model.bundle.manifest().model.name,
         "llm": format!("{}, {place}", options.llm.model),
         "head": model.bundle.manifest().reward.as_ref().map(|reward| &reward.provenance),
-        "validation_prompts": validation.len(),
+        "validation_prompts": validation,
+        "available_prompts": available,
+        "rescue": options.extras.rescue,
+        "corrections": options.extras.corrections,
         "live": options.live,
     })
 }

@@ -1,130 +1,17 @@
-//! Stand-ins for the two models that compute and ask nothing twice: sessions of one prompt share most
-//! of their contexts, whatever gates them. [`Teacher`] is a cloud LLM on this machine.
+//! A stand-in for the cloud LLM that asks nothing twice, and [`Teacher`], a cloud LLM on this machine.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use anyhow::Result;
 use hybrid::bundle::sha256;
-use hybrid::cancel::Cancel;
 use hybrid::consult::{Answer, Consult, Continuation, Cost, Failure, Request};
-use hybrid::error::{Error, Result};
 use hybrid::sampler::{Sampler, SamplerOptions};
 use hybrid::session::Model;
-use hybrid::slm::{Output, Rows, SlmState};
 use hybrid::tokens::Tokens;
 use serde::{Deserialize, Serialize};
 
 use super::memory::Memory;
-
-/// Rows kept at a time take no more than this.
-const MAX_ROW_BYTES: usize = 512 << 20;
-
-/// A model that reads contexts: what one has in common with the one before is not read again.
-pub struct Reader {
-    state: Box<dyn SlmState>,
-    /// What the state has consumed.
-    fed: Vec<u32>,
-}
-
-impl Reader {
-    pub fn new(state: Box<dyn SlmState>) -> Reader {
-        Reader { state, fed: Vec::new() }
-    }
-
-    /// The row after `context`, which must have a token.
-    fn row(&mut self, context: &[u32], cancel: &Cancel) -> Result<Output> {
-        let same = self.fed.iter().zip(context).take_while(|(a, b)| a == b).count();
-        // The last token is always fed: its row is wanted.
-        let kept = same.min(context.len().saturating_sub(1));
-        self.state.rewind(self.fed.len() - kept)?;
-        self.fed.truncate(kept);
-        let new = context.get(kept..).unwrap_or_default();
-        let row = self.state.feed(new, Rows::Last, cancel)?;
-        self.fed.extend_from_slice(new);
-        Ok(row)
-    }
-}
-
-/// The SLM's rows after the contexts of one prompt's sessions.
-pub struct SlmRows {
-    reader: Reader,
-    rows: HashMap<Vec<u32>, Output>,
-    bytes: usize,
-}
-
-impl SlmRows {
-    pub fn new(reader: Reader) -> SlmRows {
-        SlmRows { reader, rows: HashMap::new(), bytes: 0 }
-    }
-
-    /// Another prompt is next.
-    pub fn forget(&mut self) {
-        self.rows.clear();
-        self.bytes = 0;
-    }
-
-    fn row(&mut self, context: &[u32], cancel: &Cancel) -> Result<Output> {
-        if let Some(row) = self.rows.get(context) {
-            return Ok(row.clone());
-        }
-        let row = self.reader.row(context, cancel)?;
-        let bytes = 4 * (row.logits.len() + row.hidden.len());
-        if self.bytes + bytes > MAX_ROW_BYTES {
-            self.forget();
-        }
-        self.bytes += bytes;
-        self.rows.insert(context.to_vec(), row.clone());
-        Ok(row)
-    }
-}
-
-/// One session's state on shared rows.
-pub struct SharedState {
-    rows: Arc<Mutex<SlmRows>>,
-    context: Vec<u32>,
-    capacity: usize,
-}
-
-impl SharedState {
-    pub fn new(rows: Arc<Mutex<SlmRows>>) -> SharedState {
-        let capacity = rows.lock().unwrap_or_else(PoisonError::into_inner).reader.state.capacity();
-        SharedState { rows, context: Vec::new(), capacity }
-    }
-}
-
-impl SlmState for SharedState {
-    fn len(&self) -> usize {
-        self.context.len()
-    }
-
-    fn capacity(&self) -> usize {
-        self.capacity
-    }
-
-    fn feed(&mut self, ids: &[u32], wanted: Rows, cancel: &Cancel) -> Result<Output> {
-        let mut shared = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut context = self.context.clone();
-        let mut output = Output::default();
-        for (at, &id) in ids.iter().enumerate() {
-            context.push(id);
-            if wanted == Rows::All || at + 1 == ids.len() {
-                let row = shared.row(&context, cancel)?;
-                output.logits.extend(row.logits);
-                output.hidden.extend(row.hidden);
-            }
-        }
-        self.context = context;
-        Ok(output)
-    }
-
-    fn rewind(&mut self, n: usize) -> Result<()> {
-        let kept = self.context.len().checked_sub(n).ok_or_else(|| {
-            Error::InvalidArgument(format!("rewind by {n} tokens of {}", self.context.len()))
-        })?;
-        self.context.truncate(kept);
-        Ok(())
-    }
-}
+use crate::collect::reader::Reader;
 
 /// A cloud LLM whose every token is remembered by its context. Costs are those of a server that bills
 /// every context whole; bytes and time are not known.
@@ -145,7 +32,7 @@ struct Next {
 impl KnownCloud {
     /// Remembers `ids` as what follows `context`. An end is what follows the last of them, as it would be if they
     /// were asked for one by one.
-    pub fn learn(&self, context: &[u32], ids: &[u32], end: bool) -> anyhow::Result<()> {
+    pub fn learn(&self, context: &[u32], ids: &[u32], end: bool) -> Result<()> {
         let mut context = context.to_vec();
         for &id in ids {
             self.put(&context, Next { id: Some(id), end: false })?;
@@ -157,7 +44,16 @@ impl KnownCloud {
         Ok(())
     }
 
-    fn put(&self, context: &[u32], next: Next) -> anyhow::Result<()> {
+    /// What is known to follow `context`.
+    pub fn known(&self, context: &[u32]) -> Vec<u32> {
+        let mut text = context.to_vec();
+        while let Some(Next { id: Some(id), .. }) = self.memory.get(&key(&text)) {
+            text.push(id);
+        }
+        text.split_off(context.len())
+    }
+
+    fn put(&self, context: &[u32], next: Next) -> Result<()> {
         let key = key(context);
         if self.memory.get::<Next>(&key).is_none() {
             self.memory.put(key, &next)?;
@@ -224,10 +120,25 @@ pub struct Teacher {
 }
 
 impl Teacher {
-    pub fn new(model: &Model, context: usize) -> Result<Teacher> {
-        let reader = Reader::new(model.slm.spawn(context.min(model.slm.context_limit()))?);
+    pub fn new(model: &Model) -> Result<Teacher> {
         let sampler = Sampler::new(SamplerOptions::default())?;
-        Ok(Teacher { tokens: model.tokens.clone(), inner: Mutex::new((reader, sampler)) })
+        let inner = Mutex::new((Reader::new(&model.slm)?, sampler));
+        Ok(Teacher { tokens: model.tokens.clone(), inner })
+    }
+
+    /// Its text after `prompt` until it is `done` or ends, and whether it ends. It is the same whatever the `guess`,
+    /// and sooner there where that is right.
+    pub fn write(
+        &self,
+        prompt: &[u32],
+        guess: &[u32],
+        done: impl Fn(&[u32]) -> bool,
+    ) -> Result<(Vec<u32>, bool)> {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let ends = |ids: &[u32]| ids.last().is_some_and(|&id| self.tokens.is_stop(id));
+        let ids = inner.0.write_greedily(prompt, guess, |ids| ends(ids) || done(ids))?;
+        let end = ends(&ids);
+        Ok((ids, end))
     }
 
     fn answer(&self, request: &Request) -> Result<Answer> {
@@ -236,10 +147,10 @@ impl Teacher {
         let mut context = request.ids.to_vec();
         let mut end = false;
         for _ in 0..request.max_tokens {
-            if context.len() > reader.state.capacity() {
+            if reader.room(&context) == 0 {
                 break;
             }
-            let row = reader.row(&context, request.cancel)?;
+            let row = reader.after(&context)?;
             let id = sampler.sample(&row.logits, &context)?;
             context.push(id);
             end = self.tokens.is_stop(id);
@@ -255,7 +166,7 @@ impl Teacher {
 impl Consult for Teacher {
     fn consult(&self, request: &Request) -> (std::result::Result<Answer, Failure>, Cost) {
         let answer = self.answer(request).map_err(|error| {
-            log::error!("{error}");
+            log::error!("{error:#}");
             Failure::Status
         });
         (answer, Cost::default())

@@ -8,13 +8,16 @@ use super::arguments::Prices;
 use super::case::Outcome;
 
 /// A way to generate that was measured on every prompt.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Way {
     /// A score's name, or `slm`, `llm` (each alone) or `oracle`.
     pub gate: &'static str,
     /// The share of cloud tokens that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub share: Option<f64>,
+    /// By what the threshold was set, if not by a share or by hand.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threshold: Option<f32>,
     pub burst: u32,
@@ -64,6 +67,7 @@ pub struct Sum {
     pub identical: usize,
     /// Mean over prompts.
     pub agreement: f64,
+    pub answer_tokens: u64,
     pub consults: u64,
     pub prompt_tokens: u64,
     pub cost: f64,
@@ -77,7 +81,8 @@ impl Sum {
         let way = records.first()?.way.clone();
         let total = |of: fn(&Outcome) -> u64| records.iter().map(|r| of(&r.outcome)).sum::<u64>();
         let (tokens, cloud) = (total(|o| o.tokens), total(|o| o.cloud));
-        let prompt_tokens = total(|o| o.prompt_tokens);
+        let (answer_tokens, prompt_tokens) =
+            (total(|o| o.answer_tokens), total(|o| o.prompt_tokens));
         Some(Sum {
             way,
             prompts: records.len(),
@@ -85,9 +90,11 @@ impl Sum {
             obtained: cloud as f64 / tokens.max(1) as f64,
             identical: records.iter().filter(|r| r.identical).count(),
             agreement: records.iter().map(|r| r.agreement).sum::<f64>() / records.len() as f64,
+            answer_tokens,
             consults: total(|o| o.consults),
             prompt_tokens,
-            cost: (prompt_tokens as f64 * prices.prompt + cloud as f64 * prices.token) / 1e6,
+            cost: (prompt_tokens as f64 * prices.prompt + answer_tokens as f64 * prices.token)
+                / 1e6,
             bytes: total(|o| o.bytes),
             seconds: records.iter().map(|r| r.outcome.seconds).sum(),
         })
@@ -98,7 +105,7 @@ impl Sum {
 pub fn table(sums: &[Sum]) -> String {
     let (priced, timed) = (sums.iter().any(|s| s.cost > 0.0), sums.iter().any(|s| s.seconds > 0.0));
     let mut text = format!(
-        "{:18}{:>6}{:>7}{:>11}{:>7}{:>11}{:>11}{:>9}{:>9}{:>10}",
+        "{:18}{:>6}{:>12}{:>11}{:>7}{:>11}{:>11}{:>9}{:>9}{:>10}",
         "gate",
         "burst",
         "asked",
@@ -113,12 +120,15 @@ pub fn table(sums: &[Sum]) -> String {
     text += if priced { "       cost" } else { "" };
     text += if timed { "   seconds      bytes\n" } else { "\n" };
     for sum in sums {
-        let asked = sum.way.share.map_or("-".into(), |share| format!("{:.0} %", 100.0 * share));
+        let asked = match (sum.way.share, sum.way.rule) {
+            (Some(share), _) => format!("{:.0} %", 100.0 * share),
+            (None, rule) => rule.unwrap_or("-").into(),
+        };
         let threshold = sum.way.threshold.map_or("-".into(), |t| format!("{t:.4}"));
         let identical = format!("{}/{}", sum.identical, sum.prompts);
         let _ = write!(
             text,
-            "{:18}{:6}{asked:>7}{threshold:>11}{:5.1} %{identical:>11}{:11.3}{:9}{:9}{:10}",
+            "{:18}{:6}{asked:>12}{threshold:>11}{:5.1} %{identical:>11}{:11.3}{:9}{:9}{:10}",
             sum.way.gate,
             sum.way.burst,
             100.0 * sum.obtained,
@@ -144,11 +154,13 @@ mod tests {
 
     #[test]
     fn sums_of_known_sessions() {
-        let way = Way { gate: "margin", share: Some(0.2), threshold: Some(0.5), burst: 1 };
+        let way =
+            Way { gate: "margin", share: Some(0.2), threshold: Some(0.5), burst: 1, rule: None };
         let outcome = |text: &str, tokens, cloud| Outcome {
             text: text.into(),
             tokens,
             cloud,
+            answer_tokens: cloud,
             consults: cloud,
             prompt_tokens: 100 * cloud,
             ..Outcome::default()

@@ -43,6 +43,11 @@ impl Scores {
         self.by_gate.get(gate).map(Vec::as_slice)
     }
 
+    /// 1 where the SLM's token is the cloud LLM's, 0 elsewhere.
+    pub fn agrees(&self) -> &[f64] {
+        &self.data.agrees
+    }
+
     fn figures(&self) -> Vec<Figures> {
         let of = |(gate, scores): (&&'static str, &Vec<f64>)| {
             Figures::of(gate, scores, &self.data, *gate == "head")
