@@ -130,12 +130,18 @@ fn a_teacher_reads_every_path() {
         assert_eq!((status, err.as_str()), (Some(0), ""));
         let records: Vec<_> = files(&out).into_values().collect();
         assert_eq!(records.len(), 4);
+        let whole = files(&out);
+        forget_chosen(&out);
+        assert_ne!(files(&out), whole);
+        assert_eq!(collect(path, &[&limit[..], &["--path", path]].concat()).0, Some(0));
+        assert_eq!(files(&out), whole, "what an earlier version left out is added");
         for bytes in records {
             let record = SafeTensors::deserialize(&bytes).unwrap();
             let ids = |name| record.tensor(name).unwrap().data().as_chunks::<4>().0.to_vec();
             let rows = ids("tokens").len();
             assert!(rows > 0);
             assert_eq!(record.tensor("llm_top_log_p").unwrap().shape(), [rows, 8]);
+            chosen_are_of_the_other_token(&record, path);
             // Greedy answers consist of their writer's own choices.
             let writer = if path == "llm" { "choices" } else { "candidates" };
             assert_eq!(ids("tokens"), ids(writer), "{path}");
@@ -147,6 +153,53 @@ fn a_teacher_reads_every_path() {
     let (status, err, _) = collect("slm", &["--path", "slm", "--temperature", "0.7"]);
     assert_eq!(status, Some(1));
     assert!(err.contains("only a --teacher"), "{err}");
+}
+
+/// Takes away what records of an earlier version do not have.
+fn forget_chosen(dir: &Path) {
+    for (name, bytes) in files(dir) {
+        let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
+        let mut tensors = SafeTensors::deserialize(&bytes).unwrap().tensors();
+        tensors.retain(|(name, _)| !name.starts_with("chosen"));
+        let less = safetensors::serialize(tensors, header.metadata().clone()).unwrap();
+        fs::write(dir.join(name), less).unwrap();
+    }
+}
+
+/// Where the LLM chose another token, its row is of that token: the state after it and its own probability.
+fn chosen_are_of_the_other_token(record: &SafeTensors, path: &str) {
+    let ids = |name| {
+        let words = record.tensor(name).unwrap().data().as_chunks::<4>().0.to_vec();
+        words.into_iter().map(u32::from_le_bytes).collect::<Vec<_>>()
+    };
+    let row = |name, at: usize| {
+        let tensor = record.tensor(name).unwrap();
+        let bytes = tensor.data().len() / tensor.shape()[0];
+        tensor.data()[at * bytes..(at + 1) * bytes].to_vec()
+    };
+    let (candidates, choices, tokens) = (ids("candidates"), ids("choices"), ids("tokens"));
+    let apart: Vec<u32> = (0..)
+        .zip(candidates.iter().zip(&choices))
+        .filter(|(_, (a, b))| a != b)
+        .map(|(at, _)| at)
+        .collect();
+    assert_eq!(ids("chosen_at"), apart, "{path}");
+    assert!(!apart.is_empty(), "{path}: the models are two");
+    for (i, at) in apart.iter().map(|&at| at as usize).enumerate() {
+        let after = row("chosen_after", i);
+        assert_ne!(after, row("hidden_after", at), "{path} {at}");
+        if tokens[at] == choices[at] && at + 1 < tokens.len() {
+            assert_eq!(after, row("hidden", at + 1), "{path} {at}");
+        }
+        let (of_choice, of_candidate) = (row("chosen_stats", i), row("stats", at));
+        let log_p = |row: &[u8]| f32::from_le_bytes(*row.first_chunk().unwrap());
+        assert!(log_p(&of_choice) <= log_p(&of_candidate), "{path} {at}: the candidate is greedy");
+        assert_eq!(
+            of_choice[32..],
+            of_candidate[32..],
+            "{path} {at}: top 1 to 8 are the context's"
+        );
+    }
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! `hybrid collect`: reads answers with the SLM and notes, for every token, what the SLM says (the
 //! features of a reward head) and what the cloud LLM would have said (its labels). Read top-down:
-//! `answers`, `reader`, `features`, `labels`, `record`.
+//! `answers`, `reader`, `features`, `labels`, `chosen`, `record`.
 
 mod answers;
 pub mod arguments;
+mod chosen;
 mod features;
 mod labels;
 pub mod reader;
@@ -24,6 +25,7 @@ use crate::train::{Prompt, Split, prompts};
 use answers::{Answers, Ending};
 pub use arguments::command;
 use arguments::{Options, Writer};
+use chosen::Chosen;
 use features::Features;
 use labels::Labels;
 use reader::Reader;
@@ -116,13 +118,14 @@ impl Collector<'_> {
         );
         let file = self.file(prompt, &ids);
         if file.exists() {
-            return Ok(Record::load(&file)?.tokens.len());
+            return self.complete(&file, &ids);
         }
         let ending =
             Ending { tokens: &self.model.tokens, stop: prompt.stop, room: room.min(MAX_TOKENS) };
         let path = self.path(prompt, &ids, &ending)?;
         let features = Features::read(&mut self.slm, &ids, &path)?;
         let labels = self.labels(&ids, &path, &features)?;
+        let chosen = Chosen::read(&mut self.slm, &ids, &path, &features, &labels.choices)?;
         let about = About::new(
             &prompt.id,
             prompt.split,
@@ -131,7 +134,20 @@ impl Collector<'_> {
             &self.options.cloud_model,
         );
         let rows = path.len();
-        Record { about, tokens: path, features, labels }.save(&file)?;
+        Record { about, tokens: path, features, labels, chosen: Some(chosen) }.save(&file)?;
+        Ok(rows)
+    }
+
+    /// Adds to a record of an earlier version what it lacks. Returns its rows.
+    fn complete(&mut self, file: &Path, ids: &[u32]) -> Result<usize> {
+        let mut record = Record::load(file)?;
+        let Record { tokens, features, labels, .. } = &record;
+        let rows = tokens.len();
+        if record.chosen.is_none() {
+            let chosen = Chosen::read(&mut self.slm, ids, tokens, features, &labels.choices)?;
+            record.chosen = Some(chosen);
+            record.save(file)?;
+        }
         Ok(rows)
     }
 

@@ -10,6 +10,7 @@ use hybrid::reward::statistics;
 use safetensors::tensor::{Dtype, SafeTensors, View};
 use serde::{Deserialize, Serialize};
 
+use super::chosen::Chosen;
 use super::features::{Features, TOP};
 use super::labels::{Labels, Odds};
 use crate::train::{Split, replace};
@@ -25,6 +26,8 @@ pub struct Record {
     pub tokens: Vec<u32>,
     pub features: Features,
     pub labels: Labels,
+    /// Missing from files of an earlier version, which cannot serve ranking.
+    pub chosen: Option<Chosen>,
 }
 
 /// Where a record comes from.
@@ -100,6 +103,14 @@ impl Record {
                 ("llm_top_log_p", floats(rows, &odds.top_log_p)),
             ]);
         }
+        if let Some(chosen) = &self.chosen {
+            let rows = chosen.at.len();
+            tensors.extend([
+                ("chosen_at", ids(rows, &chosen.at)),
+                ("chosen_stats", floats(rows, &chosen.stats)),
+                ("chosen_after", halves(rows, &chosen.after)),
+            ]);
+        }
         // The header's values are texts.
         let about = HashMap::from([("about".to_owned(), serde_json::to_string(&self.about)?)]);
         replace(path, &safetensors::serialize(tensors, Some(about))?)
@@ -143,7 +154,26 @@ fn decode(bytes: &[u8]) -> Result<Record> {
         }),
     };
     let labels = Labels { choices: file.ids("choices", Some(n))?, odds };
-    Ok(Record { about, tokens, features, labels })
+    let chosen = chosen(&file, n, columns)?;
+    Ok(Record { about, tokens, features, labels, chosen })
+}
+
+fn chosen(file: &File, rows: usize, columns: usize) -> Result<Option<Chosen>> {
+    if file.0.tensor("chosen_at").is_err() {
+        return Ok(None);
+    }
+    let at = file.ids("chosen_at", None)?;
+    ensure!(
+        at.is_sorted_by(|a, b| a < b) && at.last().is_none_or(|&last| (last as usize) < rows),
+        "its tensor `chosen_at` has no ascending positions"
+    );
+    let (after, columns_chosen) = file.halves("chosen_after", at.len())?;
+    ensure!(at.is_empty() || columns_chosen == columns, "its hidden states differ in size");
+    Ok(Some(Chosen {
+        stats: file.floats("chosen_stats", at.len() * statistics::COUNT)?,
+        at,
+        after,
+    }))
 }
 
 /// `[rows]` or `[rows, columns]`
@@ -204,7 +234,8 @@ impl File<'_> {
 mod tests {
     use super::*;
 
-    fn record(odds: bool) -> Record {
+    /// With or without what is not in every file, and with so many disagreements.
+    fn record(odds: bool, disagreements: Option<usize>) -> Record {
         let numbers = |n: usize| (0..n).map(|i| i as f32 * 0.5 - 3.0).collect::<Vec<f32>>();
         let ids = |n: usize| (0..n as u32).collect::<Vec<u32>>();
         let odds = odds.then(|| Odds {
@@ -213,6 +244,11 @@ mod tests {
             log_p_of_top: numbers(3 * TOP),
             top: ids(3 * TOP),
             top_log_p: numbers(3 * TOP),
+        });
+        let chosen = disagreements.map(|rows| Chosen {
+            at: (0..rows as u32).map(|row| row + 1).collect(),
+            stats: numbers(rows * statistics::COUNT),
+            after: numbers(rows * 4),
         });
         Record {
             about: About::new("p", Split::Validation, "llm", "abc", "toy"),
@@ -225,6 +261,7 @@ mod tests {
                 after: numbers(12),
             },
             labels: Labels { choices: vec![7, 1, 9], odds },
+            chosen,
         }
     }
 
@@ -232,8 +269,10 @@ mod tests {
     fn records_come_back_and_damage_is_noticed() {
         let temp = temp_dir::TempDir::new().unwrap();
         let path = temp.child("r.safetensors");
-        for odds in [false, true] {
-            let record = record(odds);
+        for (odds, disagreements) in
+            [(false, None), (true, None), (false, Some(0)), (true, Some(2))]
+        {
+            let record = record(odds, disagreements);
             record.save(&path).unwrap();
             assert_eq!(Record::load(&path).unwrap(), record);
             let bytes = std::fs::read(&path).unwrap();
@@ -247,11 +286,17 @@ mod tests {
     fn tensors_of_wrong_sizes_are_errors() {
         let temp = temp_dir::TempDir::new().unwrap();
         let path = temp.child("r.safetensors");
-        let mut short = record(true);
+        let mut short = record(true, Some(2));
         short.labels.choices.pop();
         assert!(short.save(&path).is_err(), "three rows and two choices");
 
-        record(true).save(&path).unwrap();
+        let mut beyond = record(true, Some(2));
+        beyond.chosen.as_mut().unwrap().at = vec![1, 3];
+        beyond.save(&path).unwrap();
+        let error = format!("{:#}", Record::load(&path).unwrap_err());
+        assert!(error.contains("no ascending positions"), "{error}");
+
+        record(true, Some(2)).save(&path).unwrap();
         let bytes = std::fs::read(&path).unwrap();
         let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
         let file = SafeTensors::deserialize(&bytes).unwrap();
