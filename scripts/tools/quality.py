@@ -5,8 +5,8 @@
                [--bursts EVAL.jsonl] [--hand-back EVAL.jsonl] [--rescue EVAL.jsonl] [--corrections EVAL.jsonl]
                [--live MS=EVAL.jsonl]... [--gsm8k EVAL.jsonl]
 
---alone has each model alone, on more problems than the gates of --mbpp. The last line on stdout:
-auc=F recall10=F recall20=F gap10=F gap20=F
+--alone has each model alone and the gates along the cloud LLM's answers, --mbpp the gates' sessions, which may be of fewer problems.
+The last line on stdout: auc=F recall10=F recall20=F gap10=F gap20=F
 """
 
 import argparse
@@ -27,15 +27,15 @@ def main() -> None:
     mbpp, alone = Evaluation(options.mbpp, judge), Evaluation(options.alone, judge)
     extras = {name: Evaluation(path, judge) for name in EXTRAS if (path := getattr(options, name.replace("-", "_")))}
     live = {delay: Evaluation(path) for delay, path in sorted(options.live)}
-    sections = [introduction(mbpp), models_alone(alone), gates.aims(mbpp), *gates.along(mbpp, "MBPP"), *gates.sessions(mbpp)]
+    sections = [introduction(mbpp), models_alone(alone), gates.aims(alone, mbpp), *gates.along(alone, "MBPP"), *gates.sessions(alone, mbpp)]
     if "bursts" in extras and "hand-back" in extras:
         sections += more.bursts(extras["bursts"], extras["hand-back"], live)
     sections += more.extras(extras)
     if options.gsm8k:
         sections += more.second_domain(mbpp, Evaluation(options.gsm8k))
-    gates.draw(mbpp, options.docs)
+    gates.draw(alone, mbpp, options.docs)
     (options.docs / "quality.md").write_text("\n\n".join(sections) + "\n")
-    print(last_line(mbpp))
+    print(last_line(alone, mbpp))
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -53,22 +53,22 @@ def delayed(text: str) -> tuple:
     return int(delay), Path(path)
 
 
-def last_line(mbpp: Evaluation) -> str:
-    head = mbpp.rankings["head"]
-    line = [("auc", head.auc(mbpp.ones)), ("recall10", head.recall(mbpp.ones, 0.1)), ("recall20", head.recall(mbpp.ones, 0.2))]
+def last_line(alone: Evaluation, mbpp: Evaluation) -> str:
+    head, ones = alone.rankings["head"], alone.ones
+    line = [("auc", head.auc(ones)), ("recall10", head.recall(ones, 0.1)), ("recall20", head.recall(ones, 0.2))]
     line += [(f"gap{share}", mbpp.gap("head", share / 100, mbpp.ones)) for share in (10, 20)]
     return " ".join(f"{name}={value:.3f}" for name, value in line)
 
 
 def introduction(mbpp: Evaluation) -> str:
-    setup, count = mbpp.setup, len(mbpp.ones)
+    setup = mbpp.setup
     return f"""# Quality
 
 Made by `scripts/tools/quality.py`, the report of `scripts/eval`; do not edit. How near the SLM with a part of the cloud LLM's tokens comes to the cloud LLM.
 
 - **Models.** SLM {setup["slm"]}, cloud LLM {setup["llm"]}, both greedy.
 - **Problems.** Of MBPP's {setup["available_prompts"]} test problems ([data.md](data.md)) the first in the order of a hash of their names, so that a larger sample
-  contains a smaller one; every section says how many. The gates were measured on {count}. The head never saw any of them. Thresholds were set
+  contains a smaller one; every section says how many. The head never saw any of them. Thresholds were set
   on {setup["validation_prompts"]} validation problems, along the cloud LLM's answers; nothing was set on the test problems.
 - **Head.** {setup["head"]}.
 - **pass@1.** A program passes when MBPP's asserts hold, in a process with limits (`scripts/tools/sandbox.py`).

@@ -47,7 +47,7 @@ def gains(evaluation: Evaluation) -> str:
     return "What the head gains over the others, with intervals:\n\n" + table(head, rows)
 
 
-def sessions(mbpp: Evaluation) -> list:
+def sessions(alone: Evaluation, mbpp: Evaluation) -> list:
     weights = list(mbpp.resamples())
     rows = []
     for key, sum_ in mbpp.sums.items():
@@ -68,7 +68,7 @@ def sessions(mbpp: Evaluation) -> list:
         way_made(curves),
         against(curves),
         paired(mbpp),
-        losses(mbpp, curves),
+        losses(alone, curves),
     ]
 
 
@@ -151,14 +151,14 @@ def paired(mbpp: Evaluation) -> str:
     )
 
 
-def losses(mbpp: Evaluation, curves: Curves) -> str:
+def losses(alone: Evaluation, curves: Curves) -> str:
     """Where another gate is ahead, at equal shares."""
-    weights = [mbpp.ones, *mbpp.resamples()]
+    weights = [alone.ones, *alone.resamples()]
     lines = []
     for gate in UNTRAINED:
-        if gate not in mbpp.gates():
+        if gate not in curves.gates:
             continue
-        ours, theirs = ([mbpp.rankings[name].recalls(w, SHARES) for w in weights] for name in ("head", gate))
+        ours, theirs = ([alone.rankings[name].recalls(w, SHARES) for w in weights] for name in ("head", gate))
         found = list(zip(*([a - b for a, b in zip(*pair)] for pair in zip(ours, theirs))))
         kinds = [(name, [curves.lead(gate, what, share) for share in SHARES]) for name, what in HEIGHTS]
         told = []
@@ -173,27 +173,27 @@ def losses(mbpp: Evaluation, curves: Curves) -> str:
     )
 
 
-def aims(mbpp: Evaluation) -> str:
+def aims(alone: Evaluation, mbpp: Evaluation) -> str:
     """The goals of the head, with what came out."""
-    head, weights = mbpp.rankings["head"], list(mbpp.resamples())
+    head = alone.rankings["head"]
     figures = [
-        ("AUC along the cloud LLM's answers", 0.95, head.auc),
-        ("disagreements found at 10 %", 0.65, lambda w: head.recall(w, 0.1)),
-        ("disagreements found at 20 %", 0.92, lambda w: head.recall(w, 0.2)),
-        ("of the way in pass@1 at 10 %", 0.6, lambda w: mbpp.gap("head", 0.1, w)),
-        ("of the way in pass@1 at 20 %", 0.9, lambda w: mbpp.gap("head", 0.2, w)),
+        ("AUC along the cloud LLM's answers", 0.95, alone, head.auc),
+        ("disagreements found at 10 %", 0.65, alone, lambda w: head.recall(w, 0.1)),
+        ("disagreements found at 20 %", 0.92, alone, lambda w: head.recall(w, 0.2)),
+        ("of the way in pass@1 at 10 %", 0.6, mbpp, lambda w: mbpp.gap("head", 0.1, w)),
+        ("of the way in pass@1 at 20 %", 0.9, mbpp, lambda w: mbpp.gap("head", 0.2, w)),
     ]
     rows = []
-    for name, aim, figure in figures:
-        value, ends = figure(mbpp.ones), interval([figure(w) for w in weights])
+    for name, aim, source, figure in figures:
+        value, ends = figure(source.ones), interval([figure(w) for w in source.resamples()])
         if math.isnan(value):
-            rows.append([name, f"{aim}", "–", "–", "cannot be said"])
+            rows.append([name, str(len(source.ones)), f"{aim}", "–", "–", "cannot be said"])
         else:
-            rows.append([name, f"{aim}", f"{value:.3f}", f"{ends[0]:.3f} to {ends[1]:.3f}", "reached" if value >= aim else "missed"])
-    return f"## What the head aims at\n\n{len(mbpp.ones)} problems:\n\n" + table(["", "aim", "measured", "95 %", ""], rows)
+            rows.append([name, str(len(source.ones)), f"{aim}", f"{value:.3f}", f"{ends[0]:.3f} to {ends[1]:.3f}", "reached" if value >= aim else "missed"])
+    return "## What the head aims at\n\n" + table(["", "problems", "aim", "measured", "95 %", ""], rows)
 
 
-def draw(mbpp: Evaluation, docs: Path) -> None:
+def draw(alone: Evaluation, mbpp: Evaluation, docs: Path) -> None:
     gates, ones = mbpp.gates(), mbpp.ones
     oracle = mbpp.ways[ORACLE]
     write = lambda name, *what: (docs / f"quality-{name}.svg").write_text(chart(*what))  # noqa: E731
@@ -206,5 +206,5 @@ def draw(mbpp: Evaluation, docs: Path) -> None:
     curves["oracle"] = [(oracle.share(ones), oracle.same(ones))]
     write("identical", "Programs equal to the cloud LLM's", "cloud tokens", "identical", curves, 0.5, (0.0, 1.0))
     steps = [step / 50 for step in range(26)]
-    curves = {gate: list(zip(steps, mbpp.rankings[gate].recalls(ones, steps))) for gate in gates}
+    curves = {gate: list(zip(steps, alone.rankings[gate].recalls(alone.ones, steps))) for gate in gates}
     write("found", "Disagreements found", "tokens asked", "found", curves, 0.5, (0.0, 1.0))

@@ -149,15 +149,15 @@ class Reports(unittest.TestCase):
             ends = ENDS | {SLM: [(10, 0, 0, slm)] * 2}
             with tempfile.TemporaryDirectory() as folder:
                 made = evaluation(folder, ends | ways, {"head": GOOD, "margin": BAD}, **ALONG, rescue=3, corrections=8)
-                quality_gates.draw(made, Path(folder))
+                quality_gates.draw(made, made, Path(folder))
                 text = "\n".join([
-                    quality.introduction(made), quality.models_alone(made), quality_gates.aims(made), *quality_gates.along(made, "T"),
-                    *quality_gates.sessions(made), *quality_more.extras({"bursts": made, "rescue": made}),
+                    quality.introduction(made), quality.models_alone(made), quality_gates.aims(made, made), *quality_gates.along(made, "T"),
+                    *quality_gates.sessions(made, made), *quality_more.extras({"bursts": made, "rescue": made}),
                     *quality_more.bursts(made, made, {0: made, 20: made}), *quality_more.second_domain(made, made),
                 ])  # fmt: skip
             self.assertNotIn("nan", text)
             self.assertEqual("no gap between the two models is shown" in text, slm)
-            last = quality.last_line(made)
+            last = quality.last_line(made, made)
             self.assertRegex(last, r"^auc=1\.000 recall10=0\.000 recall20=0\.500 gap10=\S+ gap20=\S+$")
             self.assertEqual(last.endswith("gap10=nan gap20=nan"), slm)
 

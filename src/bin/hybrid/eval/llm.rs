@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Arg, ArgMatches};
+use hybrid::bundle::Verify;
 use hybrid::cloud::CloudOptions;
 use hybrid::consult::Consult;
 use hybrid::session::{Model, ModelOptions};
@@ -46,8 +47,13 @@ impl LlmOptions {
         })
     }
 
+    /// Without the hash of the weights, which takes seconds of every run; `hybrid check` has it.
     pub fn model_options(&self) -> ModelOptions {
-        ModelOptions { threads: self.threads, ..ModelOptions::default() }
+        ModelOptions {
+            verify: Verify::AllButWeights,
+            threads: self.threads,
+            ..ModelOptions::default()
+        }
     }
 
     /// What runs sessions of `model` with this cloud LLM.
