@@ -262,7 +262,7 @@ build_examples() {
 
 # bundle NAME: prints the directory of a model's bundle, with the reward head of heads/ if there is one for it.
 # Made again when the tool, the model or the head changed.
-declare -A HEADS=([qwen-0.5b]=$ROOT/heads/qwen2.5-coder-0.5b)
+declare -A HEADS=([qwen-0.5b]=$ROOT/heads/qwen2.5-coder-0.5b [smollm2]=$ROOT/heads/smollm2-135m)
 bundle() {
   local gguf dir=$TARGET/bundles/$1 head=${HEADS[$1]:-} key
   [ -d "$head" ] || head=

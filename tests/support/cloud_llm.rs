@@ -29,10 +29,37 @@ pub fn text(path: &Path) -> &str {
 
 /// Packs a small model; another `heads` makes another file.
 pub fn pack(temp: &TempDir, name: &str, kv_heads: usize) -> PathBuf {
+    pack_with(temp, name, kv_heads, |_| ())
+}
+
+/// The same model, but its vocabulary has another merge, and it writes nothing but ASCII.
+#[allow(dead_code)]
+pub fn pack_foreign(temp: &TempDir, name: &str) -> PathBuf {
+    pack_with(temp, name, 2, |file| {
+        let tokens = file.pairs.iter_mut().find(|(key, _)| key == "tokenizer.ggml.tokens");
+        let (_, gguf::Value::Texts(tokens)) = tokens.unwrap() else { panic!("no tokens") };
+        *tokens.iter_mut().find(|token| *token == "he").unwrap() = "xy".into();
+        // As GPT-2 spells bytes: itself, or from 256 on in order.
+        let is_ascii =
+            |token: &String| token.chars().all(|c| matches!(c as u32, ..0x7F | 256..290));
+        let other: Vec<bool> = tokens.iter().map(|token| !is_ascii(token)).collect();
+        file.set("tokenizer.ggml.merges", gguf::Value::Texts(vec!["x y".into()]));
+        let rows = file.tensor("output.weight").data.chunks_exact_mut(4 * gguf::HIDDEN);
+        rows.zip(other).filter(|(_, other)| *other).for_each(|(row, _)| row.fill(0));
+    })
+}
+
+fn pack_with(
+    temp: &TempDir,
+    name: &str,
+    kv_heads: usize,
+    change: impl FnOnce(&mut gguf::File),
+) -> PathBuf {
     let (model, bundle) = (temp.child(format!("{name}.gguf")), temp.child(name));
     let mut file = gguf::Model { kv_heads, ..gguf::Model::new("qwen2") }.file();
     let template = "{% for message in messages %}{{ message.content }}{% endfor %}";
     file.set("tokenizer.chat_template", gguf::Value::Text(template.into()));
+    change(&mut file);
     fs::write(&model, file.bytes()).unwrap();
     let (status, _, err) = run(&["pack", text(&model), "-o", text(&bundle)]);
     assert_eq!((status, err.as_str()), (Some(0), ""));
@@ -62,6 +89,7 @@ pub fn server(model: Arc<Model>, length: usize) -> Server {
     Server::start(&Identity::good(), move |request: &Recorded| {
         let body = request.json();
         let ids = |value: &Value| serde_json::from_value::<Vec<u32>>(value.clone()).unwrap();
+        let encode = |text| model.tokens.encode(text, true).unwrap();
         let answer = match request.path.as_str() {
             "/tokenize" => {
                 let special = body["parse_special"] == true;
@@ -73,7 +101,12 @@ pub fn server(model: Arc<Model>, length: usize) -> Server {
                 json!({ "content": String::from_utf8(bytes).unwrap() })
             }
             "/completion" => {
-                complete(&model, limit, length, ids(&body["prompt"]), &body["n_predict"])
+                let (prompt, others) = match body["prompt"].as_str() {
+                    // Text is answered with text.
+                    Some(text) => (encode(text), encode("xz")),
+                    None => (ids(&body["prompt"]), vec![b'x'.into(), b'y'.into()]),
+                };
+                complete(&model, limit, length, prompt, &others, &body["n_predict"])
             }
             path => panic!("{path}"),
         };
@@ -81,11 +114,19 @@ pub fn server(model: Arc<Model>, length: usize) -> Server {
     })
 }
 
-fn complete(model: &Model, limit: f32, length: usize, mut ids: Vec<u32>, burst: &Value) -> Value {
+/// `others`: what the LLM says where it disagrees; the second where the SLM says the first.
+fn complete(
+    model: &Model,
+    limit: f32,
+    length: usize,
+    mut ids: Vec<u32>,
+    others: &[u32],
+    burst: &Value,
+) -> Value {
     let (mut tokens, burst) = (Vec::new(), burst.as_u64().unwrap() as usize);
     while tokens.len() < burst && ids.len() + 1 < length {
         let (token, log_p) = candidate(model, &ids);
-        let other = u32::from(if token == u32::from(b'x') { b'y' } else { b'x' });
+        let other = others[usize::from(token == others[0])];
         let token = if log_p < limit || model.tokens.is_stop(token) { other } else { token };
         tokens.push(token);
         ids.push(token);

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::{Arg, ArgMatches, builder::PossibleValuesParser};
 use hybrid::cloud::{Cloud, CloudOptions, Roots, ServerKind};
 use hybrid::session::Model;
@@ -59,14 +59,15 @@ pub fn cache(arguments: &ArgMatches) -> Result<PathBuf> {
     Ok(cache.context("HOME is not set: give --cache")?.join("libhybrid/train"))
 }
 
-/// The client of the cloud LLM, whose vocabulary must be the SLM's.
+/// The client of the cloud LLM, which exchanges token ids if its vocabulary is the SLM's, else text.
 pub fn connect(cloud: &Option<CloudOptions>, model: &Model) -> Result<Option<Cloud>> {
     let Some(cloud) = cloud else { return Ok(None) };
     let cloud = Cloud::new(cloud.clone())?;
-    if !cloud.probe_vocabulary(&*model.tokens)? {
-        bail!(
-            "the cloud LLM's vocabulary is not the SLM's; tokens are compared by their ids, so both must be of one family"
-        );
-    }
+    cloud.probe_vocabulary(&*model.tokens)?;
     Ok(Some(cloud))
 }
+
+/// What is said where [`connect`] found another vocabulary, or a teacher has one, and tokens must be compared by
+/// their ids.
+pub const ANOTHER_VOCABULARY: &str = "the cloud LLM's vocabulary is not the SLM's, and here tokens are compared by \
+    their ids; `hybrid collect` works with any vocabulary, and `hybrid train` and `hybrid calibrate --records` with what it collects";

@@ -72,6 +72,7 @@ fn read_prompts(options: &Options, model: &Model) -> Result<Vec<Prompt>> {
     let mut all = prompts::of_files(
         options.data.as_deref(),
         options.prompts.as_deref(),
+        None,
         template,
         Split::Test,
     )?;

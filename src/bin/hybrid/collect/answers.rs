@@ -8,9 +8,11 @@ use hybrid::bundle::sha256;
 use hybrid::cancel::Cancel;
 use hybrid::consult::{Answer, Consult, Continuation, Failure, Request};
 use hybrid::tokens::Tokens;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::reader::Reader;
+use super::text::Text;
 use crate::train::{Stop, replace};
 
 /// Tokens asked for at a time: few enough that little is written past the stop.
@@ -67,6 +69,15 @@ struct Kept {
     ids: Vec<u32>,
 }
 
+/// One of a server that exchanges text.
+#[derive(Serialize, Deserialize)]
+struct KeptText {
+    model: String,
+    prompt: String,
+    #[serde(flatten)]
+    text: Text,
+}
+
 impl Answers<'_> {
     /// The greedy answer to a prompt, at least one token: the kept one, the cloud's, or `llm`'s.
     pub fn get(
@@ -76,9 +87,11 @@ impl Answers<'_> {
         ending: &Ending,
         llm: Option<&mut Reader>,
     ) -> Result<Vec<u32>> {
-        let file = format!("{}.json", self.key(prompt));
+        let bytes: Vec<u8> = prompt.iter().flat_map(|id| id.to_le_bytes()).collect();
+        let file = self.file(&bytes);
         let path = self.dir.join(&file);
-        let mut ids = ending.trim(load(&path)?.unwrap_or_default());
+        let kept: Option<Kept> = load(&path)?;
+        let mut ids = ending.trim(kept.map(|kept| kept.ids).unwrap_or_default());
         if ending.is_reached(&ids) {
             return Ok(ids);
         }
@@ -89,8 +102,8 @@ impl Answers<'_> {
                 }
             }
             (None, Some(llm)) => {
-                let guess = self.guesses.map(|dir| load(&dir.join(file))).transpose()?.flatten();
-                let guess = guess.unwrap_or_default();
+                let guess = self.guesses.map(|dir| load::<Kept>(&dir.join(file))).transpose()?;
+                let guess = guess.flatten().map(|kept| kept.ids).unwrap_or_default();
                 ids = llm.write_greedily(prompt, &guess, |ids| ending.is_reached(ids))?;
             }
             (None, None) => bail!(
@@ -103,17 +116,39 @@ impl Answers<'_> {
         Ok(kept.ids)
     }
 
-    fn key(&self, prompt: &[u32]) -> String {
-        let mut bytes = self.model.as_bytes().to_vec();
-        bytes.push(0);
-        bytes.extend(prompt.iter().flat_map(|id| id.to_le_bytes()));
-        sha256(&bytes)
+    /// The same where the LLM's vocabulary is not the SLM's: the kept text, or the cloud's. `None` without
+    /// either. `prompt` is what is sent.
+    pub fn text(&self, name: &str, prompt: &str, ending: &Ending) -> Result<Option<Text>> {
+        let path = self.dir.join(self.file(prompt.as_bytes()));
+        let kept: Option<KeptText> = load(&path)?;
+        let Some(cloud) = self.cloud else { return Ok(kept.map(|kept| kept.text)) };
+        let mut text = kept.map(|kept| kept.text).unwrap_or_default();
+        let before = text.clone();
+        while !text.end && !ending.is_reached(&text.path(ending.tokens)?) {
+            extend_text(cloud, prompt, &mut text)?;
+        }
+        if text != before {
+            let kept = KeptText { model: self.model.into(), prompt: name.into(), text };
+            replace(&path, &serde_json::to_vec(&kept)?)?;
+            text = kept.text;
+        }
+        Ok(Some(text))
+    }
+
+    /// There is a cloud that exchanges token ids.
+    pub fn shares_vocabulary(&self) -> bool {
+        self.cloud.is_some_and(Consult::shares_vocabulary)
+    }
+
+    /// Where the answer to a prompt is kept.
+    fn file(&self, prompt: &[u8]) -> String {
+        format!("{}.json", sha256(&[self.model.as_bytes(), &[0], prompt].concat()))
     }
 
     /// Asks for the next tokens.
     fn extend(&self, cloud: &dyn Consult, prompt: &[u32], ids: Vec<u32>) -> Result<Vec<u32>> {
         let context = [prompt, &ids].concat();
-        let answer = consult(cloud, &context)?;
+        let answer = consult(cloud, &context, &[])?;
         let Continuation::Ids(new) = answer.continuation else {
             bail!("the server answered with text instead of token ids");
         };
@@ -127,12 +162,24 @@ impl Answers<'_> {
     }
 }
 
-fn consult(cloud: &dyn Consult, ids: &[u32]) -> Result<Answer> {
+/// Asks for the next bytes.
+fn extend_text(cloud: &dyn Consult, prompt: &str, text: &mut Text) -> Result<()> {
+    let answer = consult(cloud, &[], [prompt, &text.text].concat().as_bytes())?;
+    let Continuation::Bytes(new) = answer.continuation else {
+        bail!("the server answered with token ids instead of text");
+    };
+    ensure!(!new.is_empty() || answer.end, "the server's answer is empty");
+    text.text += &String::from_utf8(new).context("the server's answer is no text")?;
+    text.end = answer.end;
+    Ok(())
+}
+
+fn consult(cloud: &dyn Consult, ids: &[u32], bytes: &[u8]) -> Result<Answer> {
     let mut pause = Duration::from_millis(500);
     for attempt in 1.. {
         let request = Request {
             ids,
-            bytes: &[],
+            bytes,
             max_tokens: BURST,
             deadline: Instant::now() + DEADLINE,
             cancel: &Cancel::new(),
@@ -149,11 +196,8 @@ fn consult(cloud: &dyn Consult, ids: &[u32]) -> Result<Answer> {
     unreachable!("the loop ends by returning")
 }
 
-fn load(path: &Path) -> Result<Option<Vec<u32>>> {
-    let read = || -> Result<Vec<u32>> {
-        let kept: Kept = serde_json::from_slice(&std::fs::read(path)?)?;
-        Ok(kept.ids)
-    };
+fn load<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    let read = || -> Result<T> { Ok(serde_json::from_slice(&std::fs::read(path)?)?) };
     if !path.exists() {
         return Ok(None);
     }

@@ -24,6 +24,7 @@ pub fn command() -> Command {
         .arg(path("prompts", "FILE", "Prompts, one JSON object a line (docs/reward-head.md)"))
         .arg(path("data", "FILE", "MBPP's mbpp.jsonl, made into prompts"))
         .group(ArgGroup::new("source").args(["prompts", "data"]).multiple(true).required(true))
+        .arg(text("system", "TEXT", "A system message before the prompts of --data").requires("data"))
         .args(cloud_arguments())
         .arg(path(
             "teacher",
@@ -93,6 +94,7 @@ pub struct Options {
     pub out: PathBuf,
     pub prompts: Option<PathBuf>,
     pub data: Option<PathBuf>,
+    pub system: Option<String>,
     pub cloud: Option<CloudOptions>,
     pub cloud_model: String,
     pub teacher: Option<PathBuf>,
@@ -120,6 +122,7 @@ impl Options {
             out: path("out").expect("required by clap"),
             prompts: path("prompts"),
             data: path("data"),
+            system: text("system"),
             cloud: cloud(arguments)?,
             cloud_model: text("cloud-model").expect("required by clap"),
             teacher: path("teacher"),

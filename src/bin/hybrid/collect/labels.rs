@@ -2,15 +2,19 @@
 
 use anyhow::Result;
 use hybrid::sampler::top_tokens;
+use hybrid::tokens::Tokens;
 
 use super::features::{Features, TOP};
 use super::reader::Reader;
+use super::text::Text;
 
 /// One row per position.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Labels {
-    /// The LLM's greedy tokens.
+    /// The LLM's greedy tokens; the path's where its vocabulary is another.
     pub choices: Vec<u32>,
+    /// The SLM's candidate says the same. Missing from files of an earlier version.
+    pub agrees: Option<Vec<bool>>,
     /// What only an LLM on this machine tells.
     pub odds: Option<Odds>,
 }
@@ -29,12 +33,31 @@ pub struct Odds {
 }
 
 impl Labels {
+    /// Of an LLM with the SLM's vocabulary. Tokens that end a text say the same.
+    pub fn new(
+        choices: Vec<u32>,
+        odds: Option<Odds>,
+        features: &Features,
+        tokens: &Tokens,
+    ) -> Labels {
+        let is_stop = |id| tokens.is_stop(id);
+        let agrees = agreement(&features.candidates, &choices, is_stop);
+        Labels { choices, agrees: Some(agrees), odds }
+    }
+
+    /// Of an LLM with another vocabulary, along its own text.
+    pub fn of_text(text: &Text, path: &[u32], features: &Features, tokens: &Tokens) -> Labels {
+        let agrees = text.agrees(path, &features.candidates, tokens);
+        Labels { choices: path.to_vec(), agrees: Some(agrees), odds: None }
+    }
+
     /// Has the LLM read the path in one go.
     pub fn read(
         llm: &mut Reader,
         prompt: &[u32],
         path: &[u32],
         features: &Features,
+        tokens: &Tokens,
     ) -> Result<Labels> {
         let mut choices = Vec::new();
         let mut odds = Odds::default();
@@ -46,8 +69,14 @@ impl Labels {
             }
             Ok(())
         })?;
-        Ok(Labels { choices, odds: Some(odds) })
+        Ok(Labels::new(choices, Some(odds), features, tokens))
     }
+}
+
+/// Where two models of one vocabulary say the same.
+pub fn agreement(candidates: &[u32], choices: &[u32], is_stop: impl Fn(u32) -> bool) -> Vec<bool> {
+    let pairs = candidates.iter().zip(choices);
+    pairs.map(|(&a, &b)| a == b || (is_stop(a) && is_stop(b))).collect()
 }
 
 impl Odds {

@@ -1,6 +1,6 @@
 //! `hybrid collect`: reads answers with the SLM and notes, for every token, what the SLM says (the
 //! features of a reward head) and what the cloud LLM would have said (its labels). Read top-down:
-//! `answers`, `reader`, `features`, `labels`, `chosen`, `record`.
+//! `answers`, `text`, `reader`, `features`, `labels`, `chosen`, `record`.
 
 mod answers;
 pub mod arguments;
@@ -9,6 +9,7 @@ mod features;
 mod labels;
 pub mod reader;
 mod record;
+mod text;
 
 use std::path::{Path, PathBuf};
 
@@ -18,6 +19,7 @@ use hybrid::bundle::{FileRole, sha256};
 use hybrid::consult::Consult;
 use hybrid::reward::statistics;
 use hybrid::session::{Model, ModelOptions};
+use hybrid::tokens::Tokens;
 
 use crate::cloud::connect;
 use crate::progress::Steps;
@@ -31,6 +33,7 @@ use labels::Labels;
 use reader::Reader;
 use record::About;
 pub use record::Record;
+use text::Text;
 
 /// An answer is cut here, in tokens.
 const MAX_TOKENS: usize = 256;
@@ -42,14 +45,13 @@ pub fn run(arguments: &ArgMatches) -> Result<()> {
     };
     let model = open(&options.bundle)?;
     let teacher = options.teacher.as_deref().map(open).transpose()?;
-    if let Some(teacher) = &teacher {
-        ensure!(
-            teacher.tokens.fingerprint() == model.tokens.fingerprint(),
-            "the teacher's vocabulary is not the SLM's: labels are token ids, so both must be of one family"
-        );
-    }
     let prompts = read_prompts(&options, &model)?;
     let cloud = connect(&options.cloud, &model)?;
+    let fingerprint = model.tokens.fingerprint();
+    let foreign = teacher.as_ref().filter(|llm| llm.tokens.fingerprint() != fingerprint);
+    if foreign.is_some() || cloud.as_ref().is_some_and(|cloud| !cloud.shares_vocabulary()) {
+        check_text(&options)?;
+    }
     for dir in [&options.out, &options.cache] {
         std::fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
     }
@@ -64,6 +66,7 @@ pub fn run(arguments: &ArgMatches) -> Result<()> {
         slm: Reader::new(&model.slm)?,
         llm: teacher.as_ref().map(|teacher| Reader::new(&teacher.slm)).transpose()?,
         model: &model,
+        foreign: foreign.map(|llm| &*llm.tokens),
         labelled_by: teacher.as_ref().map_or_else(|| options.cloud_model.clone(), computed_by),
         options: &options,
     };
@@ -78,12 +81,26 @@ pub fn run(arguments: &ArgMatches) -> Result<()> {
     Ok(())
 }
 
+/// Labels in bytes know one path, and one LLM that wrote it.
+fn check_text(options: &Options) -> Result<()> {
+    ensure!(
+        matches!(options.writer, Writer::Llm),
+        "the LLM's vocabulary is not the SLM's, so that it is known only along the LLM's own answers what it says: use --path llm"
+    );
+    ensure!(
+        options.cloud.is_none() || options.teacher.is_none(),
+        "the LLM's vocabulary is not the SLM's: give either --cloud-url or --teacher"
+    );
+    Ok(())
+}
+
 /// The prompts of all files.
 fn read_prompts(options: &Options, model: &Model) -> Result<Vec<Prompt>> {
     let template = model.chat_template.as_deref();
     let prompts = prompts::of_files(
         options.data.as_deref(),
         options.prompts.as_deref(),
+        options.system.as_deref(),
         template,
         Split::Train,
     )?;
@@ -100,6 +117,8 @@ fn computed_by(model: &Model) -> String {
 struct Collector<'a> {
     options: &'a Options,
     model: &'a Model,
+    /// The vocabulary of an LLM on this machine that has another one than the SLM.
+    foreign: Option<&'a Tokens>,
     slm: Reader,
     llm: Option<Reader>,
     answers: Answers<'a>,
@@ -122,9 +141,17 @@ impl Collector<'_> {
         }
         let ending =
             Ending { tokens: &self.model.tokens, stop: prompt.stop, room: room.min(MAX_TOKENS) };
-        let path = self.path(prompt, &ids, &ending)?;
+        let text = self.text(prompt, &ids, &ending)?;
+        let path = match &text {
+            Some(text) => ending.trim(text.path(&self.model.tokens)?),
+            None => self.path(prompt, &ids, &ending)?,
+        };
+        ensure!(!path.is_empty(), "its answer is empty");
         let features = Features::read(&mut self.slm, &ids, &path)?;
-        let labels = self.labels(&ids, &path, &features)?;
+        let labels = match &text {
+            Some(text) => Labels::of_text(text, &path, &features, &self.model.tokens),
+            None => self.labels(&ids, &path, &features)?,
+        };
         let chosen = Chosen::read(&mut self.slm, &ids, &path, &features, &labels.choices)?;
         let about = About::new(
             &prompt.id,
@@ -167,8 +194,30 @@ impl Collector<'_> {
         self.options.out.join(format!("{}.safetensors", sha256(name.to_string().as_bytes())))
     }
 
+    /// The LLM's answer where its vocabulary is another, to the bytes that a session sends for `ids`.
+    fn text(&mut self, prompt: &Prompt, ids: &[u32], ending: &Ending) -> Result<Option<Text>> {
+        if !matches!(self.options.writer, Writer::Llm) {
+            return Ok(None);
+        }
+        let bytes = ids.iter().flat_map(|&id| self.model.tokens.bytes_with_special(id));
+        let sent = String::from_utf8(bytes.copied().collect()).context("it is no text")?;
+        match (self.foreign, &mut self.llm) {
+            (Some(tokens), Some(llm)) => {
+                let ids = tokens.encode_prompt(&sent, true)?;
+                let room = llm.room(&ids).min(MAX_TOKENS);
+                ensure!(room > 0, "the LLM's context has no room for it and an answer");
+                let ending = Ending { tokens, stop: prompt.stop, room };
+                let ids = self.answers.get(&prompt.id, &ids, &ending, Some(llm))?;
+                Ok(Some(Text::of(&ids, tokens)))
+            }
+            (_, Some(_)) => Ok(None),
+            _ if self.answers.shares_vocabulary() => Ok(None),
+            _ => self.answers.text(&prompt.id, &sent, ending),
+        }
+    }
+
     fn path(&mut self, prompt: &Prompt, ids: &[u32], ending: &Ending) -> Result<Vec<u32>> {
-        let path = match self.options.writer {
+        Ok(match self.options.writer {
             Writer::Llm => self.answers.get(&prompt.id, ids, ending, self.llm.as_mut())?,
             Writer::Slm(options) => self.slm.write(ids, options, |text| ending.is_reached(text))?,
             Writer::Answer => {
@@ -176,16 +225,16 @@ impl Collector<'_> {
                 let path = self.model.tokens.encode_continuation(answer)?;
                 ending.trim(path.context("its answer cannot be written in this vocabulary")?)
             }
-        };
-        ensure!(!path.is_empty(), "its answer is empty");
-        Ok(path)
+        })
     }
 
     /// Along its own answer an LLM in the cloud has told its choices; other paths need one that reads.
     fn labels(&mut self, ids: &[u32], path: &[u32], features: &Features) -> Result<Labels> {
         match (&mut self.llm, self.options.writer) {
-            (Some(llm), _) => Labels::read(llm, ids, path, features),
-            (None, Writer::Llm) => Ok(Labels { choices: path.to_vec(), odds: None }),
+            (Some(llm), _) => Labels::read(llm, ids, path, features, &self.model.tokens),
+            (None, Writer::Llm) => {
+                Ok(Labels::new(path.to_vec(), None, features, &self.model.tokens))
+            }
             (None, _) => {
                 bail!("only a --teacher can say what it would have said along others' answers")
             }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::chosen::Chosen;
 use super::features::{Features, TOP};
-use super::labels::{Labels, Odds};
+use super::labels::{Labels, Odds, agreement};
 use crate::train::{Split, replace};
 
 /// Changes when a tensor changes its meaning.
@@ -94,6 +94,10 @@ impl Record {
             ("hidden_after", halves(rows, &features.after)),
             ("choices", ids(rows, &labels.choices)),
         ];
+        if let Some(agrees) = &labels.agrees {
+            let bytes = agrees.iter().map(|&agrees| u8::from(agrees)).collect();
+            tensors.push(("agrees", Tensor { dtype: Dtype::U8, shape: vec![rows], bytes }));
+        }
         if let Some(odds) = &labels.odds {
             tensors.extend([
                 ("llm_log_p", floats(rows, &odds.log_p)),
@@ -114,6 +118,13 @@ impl Record {
         // The header's values are texts.
         let about = HashMap::from([("about".to_owned(), serde_json::to_string(&self.about)?)]);
         replace(path, &safetensors::serialize(tensors, Some(about))?)
+    }
+
+    /// At every position, whether SLM and LLM say the same.
+    pub fn agrees(&self, is_stop: impl Fn(u32) -> bool) -> Vec<bool> {
+        let Labels { agrees, choices, .. } = &self.labels;
+        let compared = || agreement(&self.features.candidates, choices, is_stop);
+        agrees.clone().unwrap_or_else(compared)
     }
 
     pub fn load(path: &Path) -> Result<Record> {
@@ -153,7 +164,8 @@ fn decode(bytes: &[u8]) -> Result<Record> {
             top_log_p: file.floats("llm_top_log_p", n * TOP)?,
         }),
     };
-    let labels = Labels { choices: file.ids("choices", Some(n))?, odds };
+    let agrees = file.0.tensor("agrees").is_ok().then(|| file.flags("agrees", n)).transpose()?;
+    let labels = Labels { choices: file.ids("choices", Some(n))?, agrees, odds };
     let chosen = chosen(&file, n, columns)?;
     Ok(Record { about, tokens, features, labels, chosen })
 }
@@ -215,6 +227,12 @@ impl File<'_> {
         Ok(values.into_iter().map(u32::from_le_bytes).collect())
     }
 
+    fn flags(&self, name: &str, length: usize) -> Result<Vec<bool>> {
+        let values = self.values(name, Dtype::U8)?;
+        ensure!(values.len() == length, "its tensor `{name}` has a wrong size");
+        Ok(values.into_iter().map(|[value]: [u8; 1]| value != 0).collect())
+    }
+
     fn floats(&self, name: &str, length: usize) -> Result<Vec<f32>> {
         let values = self.values(name, Dtype::F32)?;
         ensure!(values.len() == length, "its tensor `{name}` has a wrong size");
@@ -260,7 +278,11 @@ mod tests {
                 hidden: numbers(12),
                 after: numbers(12),
             },
-            labels: Labels { choices: vec![7, 1, 9], odds },
+            labels: Labels {
+                choices: vec![7, 1, 9],
+                agrees: odds.is_some().then(|| vec![true, false, true]),
+                odds,
+            },
             chosen,
         }
     }

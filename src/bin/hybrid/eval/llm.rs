@@ -13,7 +13,7 @@ use hybrid::session::{Model, ModelOptions};
 use super::case::Bench;
 use super::remember::Teacher;
 use crate::arguments::path;
-use crate::cloud::{cache, cloud, cloud_arguments, connect};
+use crate::cloud::{ANOTHER_VOCABULARY, cache, cloud, cloud_arguments, connect};
 
 /// Where the cloud LLM is, what is kept of it, and how both models are computed.
 pub fn llm_arguments() -> Vec<Arg> {
@@ -63,6 +63,8 @@ impl LlmOptions {
             Some(teacher) => Some(teacher.clone()),
             None => connect(&self.cloud, &model)?.map(|cloud| Arc::new(cloud) as _),
         };
+        let shared = cloud.as_ref().is_none_or(|cloud| cloud.shares_vocabulary());
+        ensure!(shared, ANOTHER_VOCABULARY);
         let dir = self.cache.join("sessions");
         std::fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
         // A server's tokens and those of a bundle may differ where two are almost equally likely.
@@ -74,10 +76,7 @@ impl LlmOptions {
     fn teacher(&self, model: &Model) -> Result<Option<Teacher>> {
         let Some(teacher) = &self.teacher else { return Ok(None) };
         let teacher = Model::open(teacher, self.model_options())?;
-        ensure!(
-            model.tokens.fingerprint() == teacher.tokens.fingerprint(),
-            "the teacher's vocabulary is not the SLM's: tokens are compared by their ids"
-        );
+        ensure!(model.tokens.fingerprint() == teacher.tokens.fingerprint(), ANOTHER_VOCABULARY);
         Teacher::new(&teacher).map(Some)
     }
 }

@@ -86,6 +86,7 @@ fn prompts(options: &Options, model: &Model) -> Result<Prompts> {
     let mut all = prompts::of_files(
         options.data.as_deref(),
         options.prompts.as_deref(),
+        None,
         template,
         Split::Test,
     )?;

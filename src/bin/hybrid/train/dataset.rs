@@ -30,13 +30,11 @@ impl Dataset {
         };
         self.prompt = Some(record.about.prompt.clone());
         let (d, features) = (self.hidden_size, &record.features);
-        let choices = features.candidates.iter().zip(&record.labels.choices);
-        for (i, (&candidate, &choice)) in choices.enumerate() {
+        for (i, agrees) in record.agrees(is_stop).into_iter().enumerate() {
             let stats = i * statistics::COUNT..(i + 1) * statistics::COUNT;
             self.columns.extend_from_slice(&features.stats[stats]);
             self.columns.extend_from_slice(&features.hidden[i * d..(i + 1) * d]);
             self.columns.extend_from_slice(&features.after[i * d..(i + 1) * d]);
-            let agrees = candidate == choice || (is_stop(candidate) && is_stop(choice));
             self.agrees.push(if agrees { 1.0 } else { 0.0 });
             self.prompts.push(prompt);
         }

@@ -22,15 +22,20 @@ struct Problem {
     test_list: Vec<String>,
 }
 
-/// The prompts of the file's problems, but for those that its authors prompt with.
-pub fn read(path: &Path, template: Option<&ChatTemplate>) -> Result<Vec<Prompt>> {
+/// The prompts of the file's problems, but for those that its authors prompt with. Without a `system` message the
+/// template may bring its own.
+pub fn read(
+    path: &Path,
+    system: Option<&str>,
+    template: Option<&ChatTemplate>,
+) -> Result<Vec<Prompt>> {
     let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
     let mut prompts = Vec::new();
     for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let at = || format!("{}:{}", path.display(), number + 1);
         let problem: Problem = serde_json::from_str(line).with_context(at)?;
         if let Some(split) = split_of(problem.task_id) {
-            prompts.push(prompt(&problem, split, template).with_context(at)?);
+            prompts.push(prompt(&problem, split, system, template).with_context(at)?);
         }
     }
     Ok(prompts)
@@ -47,18 +52,29 @@ fn split_of(task_id: u32) -> Option<Split> {
     }
 }
 
-fn prompt(problem: &Problem, split: Split, template: Option<&ChatTemplate>) -> Result<Prompt> {
+fn prompt(
+    problem: &Problem,
+    split: Split,
+    system: Option<&str>,
+    template: Option<&ChatTemplate>,
+) -> Result<Prompt> {
     let task = problem.text.trim();
     let head = function_head(problem).context("the tests call no function of the code")?;
-    let message = Message { role: "user".into(), content: format!("{INSTRUCTION}\n\n{task}") };
     let prefill = format!("```python\n{head}\n    \"\"\"{task}\"\"\"\n");
     Ok(Prompt {
         id: format!("mbpp/{}", problem.task_id),
         split,
-        text: render(template, &[message], &prefill)?,
+        text: render(template, &messages(task, system), &prefill)?,
         stop: Stop::PythonFunction,
         answer: None,
     })
+}
+
+fn messages(task: &str, system: Option<&str>) -> Vec<Message> {
+    let message = |role: &str, content| Message { role: role.into(), content };
+    let system = system.map(|text| message("system", text.into()));
+    let user = message("user", format!("{INSTRUCTION}\n\n{task}"));
+    system.into_iter().chain([user]).collect()
 }
 
 /// `def name(parameters):` of the function that the tests call.
@@ -94,6 +110,14 @@ fn head_of(line: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_system_message_comes_first() {
+        let roles = |system| messages("Sort.", system).into_iter().map(|m| (m.role, m.content));
+        let user = ("user".to_owned(), format!("{INSTRUCTION}\n\nSort."));
+        assert!(roles(None).eq([user.clone()]));
+        assert!(roles(Some("Be brief.")).eq([("system".into(), "Be brief.".into()), user]));
+    }
 
     #[test]
     fn the_head_is_of_the_tested_function() {

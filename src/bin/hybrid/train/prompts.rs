@@ -149,14 +149,16 @@ pub fn number_of(id: &str) -> u32 {
     u32::from_str_radix(hash.get(..8).unwrap_or_default(), 16).unwrap_or_default()
 }
 
-/// The prompts of both files, as far as they are given: MBPP's and one of [`read`].
+/// The prompts of both files, as far as they are given: MBPP's, with a `system` message where there is one, and one
+/// of [`read`].
 pub fn of_files(
     mbpp: Option<&Path>,
     file: Option<&Path>,
+    system: Option<&str>,
     template: Option<&ChatTemplate>,
     others: Split,
 ) -> Result<Vec<Prompt>> {
-    let mut all = mbpp.map_or_else(|| Ok(Vec::new()), |path| mbpp::read(path, template))?;
+    let mut all = mbpp.map_or_else(|| Ok(Vec::new()), |path| mbpp::read(path, system, template))?;
     if let Some(path) = file {
         all.extend(read(path, template, others)?);
     }
