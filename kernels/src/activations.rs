@@ -10,22 +10,27 @@ use crate::error::{Error, Result};
 /// Most rows that a kernel multiplies with one pass over a tile.
 pub(super) const PANEL_ROWS: usize = 16;
 
-/// Added to a small float it leaves the nearest integer (ties to even) in the low bits.
-const ROUND: f32 = 12_582_912.0;
+/// 1.5 · 2^23: added to a small float it leaves the nearest integer (ties to even) in the low bits. And an integer under
+/// 2^22 added to its bits makes the float that is larger by the integer.
+pub(super) const ROUND: f32 = 12_582_912.0;
 
 /// 32 activations of one row: `x ≈ scale · code`, codes −127 to 127.
 #[derive(Debug, Clone, Copy, Default)]
 #[repr(C, align(16))]
 pub(super) struct ActBlock {
+    /// First, so that assembly finds them.
     pub codes: [i8; BLOCK],
     pub scale: f32,
     /// Scale times the sum of the codes: what a weight's `min` is multiplied with.
     pub offset: f32,
+    /// The bits of [`ROUND`] and eight times `negated`: what an accumulator of 4-bit codes starts from, so that in the end
+    /// it is a float's bits.
+    pub start: i32,
     /// The codes' sum, negated: times the weights' zero point it is what an accumulator of unsigned
     /// codes starts from.
-    pub negated: i32,
+    pub negated: i16,
     /// The same for the first 16 codes alone.
-    pub negated_low: i32,
+    pub negated_low: i16,
 }
 
 /// `rows × cols` activations, kept for reuse from one matmul to the next.
@@ -174,11 +179,18 @@ fn quantise_block<L: Lanes>(rest: &[f32]) -> ActBlock {
     let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
     let (factor, shift) = (L::splat(inverse), L::splat(ROUND));
     let (low, high) = (low.mul(factor).add(shift), high.mul(factor).add(shift));
+    let halves = [low.to_low_bytes(), high.to_low_bytes()];
+    let low_sum = L::sum_of_bytes(&halves[0]);
+    let sum = low_sum + L::sum_of_bytes(&halves[1]);
     let mut codes = [0; BLOCK];
-    codes[..LANES].copy_from_slice(&low.to_low_bytes());
-    codes[LANES..].copy_from_slice(&high.to_low_bytes());
-    let (low, high) = (low.sub(shift), high.sub(shift));
-    let (low_sum, sum) = (low.sum() as i32, low.add(high).sum() as i32);
+    codes.copy_from_slice(halves.as_flattened());
     let scale = largest / 127.0;
-    ActBlock { codes, scale, offset: scale * sum as f32, negated: -sum, negated_low: -low_sum }
+    ActBlock {
+        codes,
+        scale,
+        offset: scale * f32::from(sum),
+        start: ROUND.to_bits() as i32 - 8 * i32::from(sum),
+        negated: -sum,
+        negated_low: -low_sum,
+    }
 }

@@ -45,6 +45,8 @@ pub unsafe trait Lanes: Copy {
     /// Two to the power of `n`, given `self = n + 1.5 · 2^23` with integral `n` in −126..=127.
     fn power_of_two(self) -> Self;
 
+    /// The sum of sixteen bytes.
+    fn sum_of_bytes(bytes: &[i8; LANES]) -> i16;
     /// Adds lanes `i` and `i + 8`, then `i + 4`, `i + 2`, `i + 1`.
     fn sum(self) -> f32;
     fn largest(self) -> f32;
@@ -138,6 +140,15 @@ unsafe impl Lanes for Array {
             out[i] = self.0[i].to_bits() as i8;
         }
         out
+    }
+
+    #[inline(always)]
+    fn sum_of_bytes(bytes: &[i8; LANES]) -> i16 {
+        let mut sum = 0;
+        for byte in bytes {
+            sum += i16::from(*byte);
+        }
+        sum
     }
 
     #[inline(always)]

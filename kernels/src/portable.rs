@@ -66,11 +66,11 @@ fn block<C: Code>(group: &[Line], index: usize, acts: &[ActBlock], sums: &mut [A
     for (act, sum) in acts.iter().zip(sums) {
         let scale = Array::splat(act.scale);
         if parts == 1 {
-            let dots = dot::<C>(act.negated, &codes, act, 0..8);
+            let dots = dot::<C>(act.negated.into(), &codes, act, 0..8);
             *sum = dots.mul(scales[0]).mul_add(scale, *sum);
         } else {
-            let low = dot::<C>(act.negated_low, &codes, act, 0..4);
-            let high = dot::<C>(act.negated - act.negated_low, &codes, act, 4..8);
+            let low = dot::<C>(act.negated_low.into(), &codes, act, 0..4);
+            let high = dot::<C>((act.negated - act.negated_low).into(), &codes, act, 4..8);
             *sum = high.mul_add(scales[1], low.mul(scales[0])).mul_add(scale, *sum);
         }
         if format.has_mins() {

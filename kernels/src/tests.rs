@@ -158,10 +158,12 @@ proptest! {
                 }
             }
             for block in acts.panels().flat_map(|panel| panel.blocks) {
-                let sum = |part: &[i8]| part.iter().map(|&c| i32::from(c)).sum::<i32>();
+                let sum = |part: &[i8]| part.iter().map(|&c| i16::from(c)).sum::<i16>();
                 let (low, all) = (sum(&block.codes[..16]), sum(&block.codes));
                 prop_assert_eq!((block.negated_low, block.negated), (-low, -all));
-                prop_assert_eq!(block.offset, block.scale * all as f32);
+                prop_assert_eq!(block.offset, block.scale * f32::from(all));
+                let start = f32::from_bits(block.start as u32) - f32::from_bits(0x4B40_0000);
+                prop_assert_eq!(start, -8.0 * f32::from(all));
                 prop_assert!(block.codes.iter().all(|&c| c > -128));
             }
         }

@@ -134,6 +134,12 @@ unsafe impl Lanes for Neon {
     }
 
     #[inline(always)]
+    fn sum_of_bytes(bytes: &[i8; LANES]) -> i16 {
+        // SAFETY: see the type; 16 readable bytes.
+        unsafe { vaddlvq_s8(vld1q_s8(bytes.as_ptr())) }
+    }
+
+    #[inline(always)]
     fn add(self, other: Self) -> Self {
         self.zip(other, vaddq_f32)
     }

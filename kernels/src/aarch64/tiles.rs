@@ -171,7 +171,7 @@ fn starts<C: Code, const R: usize>(acts: &[ActBlock; R], part: usize) -> [i32; R
             (_, 0) => acts[r].negated_low,
             _ => acts[r].negated - acts[r].negated_low,
         };
-        starts[r] = zero_point(C::FORMAT) * negated;
+        starts[r] = zero_point(C::FORMAT) * i32::from(negated);
     }
     starts
 }

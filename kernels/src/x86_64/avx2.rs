@@ -105,14 +105,14 @@ fn block<C: Code, const M: usize>(
     if format.scales_per_block() == 1 {
         let scales = halves(group, index);
         for r in 0..M {
-            let dots = dot::<C>(acts[r].negated, &codes, &acts[r], 0..8);
+            let dots = dot::<C>(acts[r].negated.into(), &codes, &acts[r], 0..8);
             sums[r] = dots.mul(scales).mul_add(Ymm::splat(acts[r].scale), sums[r]);
         }
     } else {
         let (low_scales, high_scales) = (halves(group, 2 * index), halves(group, 2 * index + 1));
         for r in 0..M {
-            let negated_high = acts[r].negated - acts[r].negated_low;
-            let low = dot::<C>(acts[r].negated_low, &codes, &acts[r], 0..4);
+            let negated_high = (acts[r].negated - acts[r].negated_low).into();
+            let low = dot::<C>(acts[r].negated_low.into(), &codes, &acts[r], 0..4);
             let high = dot::<C>(negated_high, &codes, &acts[r], 4..8);
             let both = high.mul_add(high_scales, low.mul(low_scales));
             sums[r] = both.mul_add(Ymm::splat(acts[r].scale), sums[r]);

@@ -1,12 +1,13 @@
 //! AVX-512 with VNNI: one register holds a quad of all 16 rows of a tile, `vpdpbusd` multiplies it with
 //! four broadcast activations.
 
+use std::arch::asm;
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use crate::activations::{ActBlock, Activations, Panel};
+use crate::activations::{ActBlock, Activations, Panel, ROUND};
 use crate::code::{Code, Line, Q4, Q4M, Q5, Q6, Q8};
-use crate::format::Format;
+use crate::format::{BLOCK, Format};
 use crate::lanes::Lanes;
 use crate::matrix::Matrix;
 use crate::output::Output;
@@ -151,58 +152,152 @@ fn block<C: Code, const M: usize>(
     acts: &[ActBlock; M],
     sums: &mut [__m512; M],
 ) {
+    // Products are added side by side for eight rows: for one row after the other they would wait for each other.
+    match M {
+        1 => abreast::<C, 1>(group, index, acts, sums),
+        2 => abreast::<C, 2>(group, index, acts, sums),
+        4 => abreast::<C, 4>(group, index, acts, sums),
+        _ => abreast::<C, 8>(group, index, acts, sums),
+    }
+}
+
+/// The same, `R` rows at a time.
+#[target_feature(enable = "avx512bw,avx512vnni")]
+#[inline]
+fn abreast<C: Code, const R: usize>(
+    group: &[Line],
+    index: usize,
+    acts: &[ActBlock],
+    sums: &mut [__m512],
+) {
     let format = C::FORMAT;
+    let parts = format.scales_per_block();
     let codes = unpack::<C>(&group[format.codes_offset() / 64 + index * C::BLOCK_LINES..]);
-    if format.scales_per_block() == 1 {
-        let scales = halves(group, index);
-        for r in 0..M {
-            let dots = dot(start::<C>(acts[r].negated), &codes, &acts[r], 0..8);
-            let scale = _mm512_set1_ps(acts[r].scale);
-            sums[r] = _mm512_fmadd_ps(_mm512_mul_ps(dots, scales), scale, sums[r]);
+    let scales = [halves(group, parts * index), halves(group, parts * index + parts - 1)];
+    let mins = halves(&group[format.scales_bytes() / 64..], index);
+    // Dot products are `ROUND` too large, which times a scale of 11 bits is exact.
+    let round = _mm512_set1_ps(ROUND);
+    let too_large = _mm512_mul_ps(scales[0], round);
+    for (acts, sums) in acts.as_chunks::<R>().0.iter().zip(sums.as_chunks_mut::<R>().0) {
+        let mut products = match parts {
+            1 => dots::<R>(starts::<C, R>(acts), &codes, acts, 0),
+            _ => dots::<R>(half_starts::<C, R>(acts, 0), &codes[..4], acts, 0),
+        };
+        for r in 0..R {
+            products[r] = _mm512_fmsub_ps(products[r], scales[0], too_large);
         }
-    } else {
-        let (low_scales, high_scales) = (halves(group, 2 * index), halves(group, 2 * index + 1));
-        for r in 0..M {
-            let negated_high = acts[r].negated - acts[r].negated_low;
-            let low = dot(start::<C>(acts[r].negated_low), &codes, &acts[r], 0..4);
-            let high = dot(start::<C>(negated_high), &codes, &acts[r], 4..8);
-            let both = _mm512_fmadd_ps(high, high_scales, _mm512_mul_ps(low, low_scales));
-            sums[r] = _mm512_fmadd_ps(both, _mm512_set1_ps(acts[r].scale), sums[r]);
+        if parts > 1 {
+            let high = dots::<R>(half_starts::<C, R>(acts, 1), &codes[4..], acts, 4);
+            for r in 0..R {
+                let high = _mm512_sub_ps(high[r], round);
+                products[r] = _mm512_fmadd_ps(high, scales[1], products[r]);
+            }
         }
-    }
-    if format.has_mins() {
-        let mins = halves(&group[format.scales_bytes() / 64..], index);
-        for r in 0..M {
-            sums[r] = _mm512_fmadd_ps(mins, _mm512_set1_ps(acts[r].offset), sums[r]);
+        for r in 0..R {
+            sums[r] = _mm512_fmadd_ps(products[r], _mm512_set1_ps(acts[r].scale), sums[r]);
+            if format.has_mins() {
+                sums[r] = _mm512_fmadd_ps(mins, _mm512_set1_ps(acts[r].offset), sums[r]);
+            }
         }
     }
 }
 
-/// What a sum of products with unsigned codes starts from.
+/// What sums of products with unsigned codes start from: see [`ActBlock::start`].
 #[target_feature(enable = "avx512bw,avx512vnni")]
 #[inline]
-fn start<C: Code>(negated: i32) -> __m512i {
-    // Zero points are powers of two.
-    match C::FORMAT.zero_point() {
-        0 => _mm512_setzero_si512(),
-        8 => _mm512_slli_epi32::<3>(_mm512_set1_epi32(negated)),
-        16 => _mm512_slli_epi32::<4>(_mm512_set1_epi32(negated)),
-        32 => _mm512_slli_epi32::<5>(_mm512_set1_epi32(negated)),
-        _ => _mm512_slli_epi32::<7>(_mm512_set1_epi32(negated)),
+fn starts<C: Code, const R: usize>(acts: &[ActBlock; R]) -> [__m512i; R] {
+    let mut starts = [_mm512_set1_epi32(ROUND.to_bits() as i32); R];
+    for r in 0..R {
+        starts[r] = match C::FORMAT.zero_point() {
+            0 => starts[r],
+            8 => _mm512_set1_epi32(acts[r].start),
+            zero_point => start(&acts[r], [zero_point.into(), 0]),
+        };
     }
+    starts
 }
 
-/// Sixteen rows' dot products over some quads.
+/// The same for the first or the last 16 codes.
 #[target_feature(enable = "avx512bw,avx512vnni")]
 #[inline]
-fn dot(mut sum: __m512i, codes: &[__m512i; 8], act: &ActBlock, quads: Range<usize>) -> __m512 {
-    let acts = act.codes.as_chunks::<4>().0;
-    for quad in quads {
-        let [a, b, c, d] = acts[quad];
-        let four = i32::from_le_bytes([a as u8, b as u8, c as u8, d as u8]);
-        sum = _mm512_dpbusd_epi32(sum, codes[quad], _mm512_set1_epi32(four));
+fn half_starts<C: Code, const R: usize>(acts: &[ActBlock; R], half: usize) -> [__m512i; R] {
+    let zero_point = i16::from(C::FORMAT.zero_point());
+    let factors = [[0, zero_point], [zero_point, -zero_point]][half];
+    let mut starts = [_mm512_setzero_si512(); R];
+    for r in 0..R {
+        starts[r] = start(&acts[r], factors);
     }
-    _mm512_cvtepi32_ps(sum)
+    starts
+}
+
+/// [`ROUND`], and the negated sums of all codes and of the first 16 times a factor each.
+#[target_feature(enable = "avx512bw,avx512vnni")]
+#[inline]
+fn start(act: &ActBlock, factors: [i16; 2]) -> __m512i {
+    let pair = |[low, high]: [i16; 2]| i32::from(low as u16) | i32::from(high) << 16;
+    let sums = _mm512_set1_epi32(pair([act.negated, act.negated_low]));
+    let round = _mm512_set1_epi32(ROUND.to_bits() as i32);
+    _mm512_dpwssd_epi32(round, sums, _mm512_set1_epi32(pair(factors)))
+}
+
+/// Sixteen rows' dot products over some quads from quad `first` of the activations on, as floats whose bits were counted up.
+#[target_feature(enable = "avx512bw,avx512vnni")]
+#[inline]
+fn dots<const R: usize>(
+    mut sums: [__m512i; R],
+    codes: &[__m512i],
+    acts: &[ActBlock; R],
+    first: usize,
+) -> [__m512; R] {
+    for (quad, codes) in codes.iter().enumerate() {
+        let (eight, others) = sums.as_chunks_mut();
+        for (sums, acts) in eight.iter_mut().zip(acts.as_chunks().0) {
+            add_eight(sums, *codes, acts, first + quad);
+        }
+        for (sum, act) in others.iter_mut().zip(acts) {
+            let [a, b, c, d] = act.codes.as_chunks::<4>().0[first + quad];
+            let four = i32::from_le_bytes([a as u8, b as u8, c as u8, d as u8]);
+            *sum = _mm512_dpbusd_epi32(*sum, *codes, _mm512_set1_epi32(four));
+        }
+    }
+    let mut floats = [_mm512_setzero_ps(); R];
+    for r in 0..R {
+        floats[r] = _mm512_castsi512_ps(sums[r]);
+    }
+    floats
+}
+
+/// Adds one quad's products for eight rows. In assembly, since the compiler would add up one row after the other.
+#[target_feature(enable = "avx512bw,avx512vnni")]
+#[inline]
+fn add_eight(sums: &mut [__m512i; 8], codes: __m512i, acts: &[ActBlock; 8], quad: usize) {
+    assert!(quad < BLOCK / 4);
+    let [a, b, c, d, e, f, g, h] = sums;
+    // SAFETY: the CPU has the instructions. They read four codes of each of eight blocks, which begin with their codes.
+    unsafe {
+        asm!(
+            "vpdpbusd {a}, {codes}, dword ptr [{acts} + 0 * {size}]{{1to16}}",
+            "vpdpbusd {b}, {codes}, dword ptr [{acts} + 1 * {size}]{{1to16}}",
+            "vpdpbusd {c}, {codes}, dword ptr [{acts} + 2 * {size}]{{1to16}}",
+            "vpdpbusd {d}, {codes}, dword ptr [{acts} + 3 * {size}]{{1to16}}",
+            "vpdpbusd {e}, {codes}, dword ptr [{acts} + 4 * {size}]{{1to16}}",
+            "vpdpbusd {f}, {codes}, dword ptr [{acts} + 5 * {size}]{{1to16}}",
+            "vpdpbusd {g}, {codes}, dword ptr [{acts} + 6 * {size}]{{1to16}}",
+            "vpdpbusd {h}, {codes}, dword ptr [{acts} + 7 * {size}]{{1to16}}",
+            a = inout(zmm_reg) *a,
+            b = inout(zmm_reg) *b,
+            c = inout(zmm_reg) *c,
+            d = inout(zmm_reg) *d,
+            e = inout(zmm_reg) *e,
+            f = inout(zmm_reg) *f,
+            g = inout(zmm_reg) *g,
+            h = inout(zmm_reg) *h,
+            codes = in(zmm_reg) codes,
+            acts = in(reg) acts.as_ptr().cast::<i32>().add(quad),
+            size = const size_of::<ActBlock>(),
+            options(pure, readonly, nostack, preserves_flags)
+        );
+    }
 }
 
 /// A block's codes, one register per quad.

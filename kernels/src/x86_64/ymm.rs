@@ -4,6 +4,8 @@ use std::arch::x86_64::*;
 
 use crate::lanes::{LANES, Lanes};
 
+use super::sum_of_bytes;
+
 /// Sixteen f32 in two registers. Values of this type are only made inside functions compiled with
 /// the features of [`super::avx2`], which run on a CPU that has them: the SAFETY of every intrinsic
 /// below.
@@ -75,6 +77,11 @@ unsafe impl Lanes for Ymm {
             _mm_storeu_si128(out.as_mut_ptr().cast(), _mm_packus_epi16(low, high));
         }
         out
+    }
+
+    #[inline(always)]
+    fn sum_of_bytes(bytes: &[i8; LANES]) -> i16 {
+        sum_of_bytes(bytes)
     }
 
     #[inline(always)]
