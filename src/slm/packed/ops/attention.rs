@@ -1,9 +1,7 @@
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
-use super::{
-    PackedOp, Scratch, expect_inputs, expect_vector, filled, floats, rows_of, scratch, width_of,
-};
+use super::{PackedOp, Scratch, expect_inputs, expect_vector, floats, rows_of, scratch, width_of};
 use crate::slm::kernels::{AttentionShape, KvCache, Rope};
 
 /// `Attention(qkv [1,S,(H+2·Hkv)·Dh], rope_factors [rope_dim/2]?) -> [1,S,H·Dh]`: causal attention
@@ -147,12 +145,13 @@ impl OpState for AttentionState {
                 empty.insert(op.rope(factors, scratch)?)
             }
         };
-        let out = filled(&[1, rows_of(qkv)?, self.shape.out_width()], |out| {
+        let shape = [1, rows_of(qkv)?, self.shape.out_width()];
+        let out = scratch.outputs.fill(&shape, |out| {
             let mut buffers = scratch.attention.try_borrow_mut()?;
             let (kernels, pool) = (scratch.kernels, &scratch.pool);
             Ok(kernels.attention(rope, floats(qkv)?, cache, &mut buffers, out, pool)?)
         })?;
-        Ok(tvec!(out.into_tvalue()))
+        Ok(tvec!(out))
     }
 
     fn reset_lanes(&mut self, _: &[LaneId]) -> TractResult<()> {

@@ -1,7 +1,7 @@
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
-use super::{PackedOp, expect_inputs, filled, integers};
+use super::{PackedOp, expect_inputs, integers, scratch};
 use crate::slm::packed::weights::{MappedMatrix, Weights};
 
 /// `QuantEmbedding(input_ids [1,S]) -> [1,S,D]`: rows of a packed matrix as floats.
@@ -39,17 +39,17 @@ impl Op for QuantEmbedding {
 impl EvalOp for QuantEmbedding {
     not_out_of_plan!();
 
-    fn eval(&self, _: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
+    fn eval(&self, context: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
         let ids = args_1!(inputs);
         let ids = integers(&ids)?;
         let matrix = self.matrix()?.view()?;
-        let out = filled(&[1, ids.len(), matrix.cols()], |out| {
+        let out = scratch(context)?.outputs.fill(&[1, ids.len(), matrix.cols()], |out| {
             for (row, &id) in out.chunks_exact_mut(matrix.cols()).zip(ids) {
                 matrix.dequantise_row(usize::try_from(id)?, row)?;
             }
             Ok(())
         })?;
-        Ok(tvec!(out.into_tvalue()))
+        Ok(tvec!(out))
     }
 }
 

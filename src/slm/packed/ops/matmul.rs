@@ -3,7 +3,7 @@ use std::ops::Range;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
-use super::{PackedOp, expect_inputs, expect_vector, filled, floats, rows_of, scratch, width_of};
+use super::{PackedOp, expect_inputs, expect_vector, floats, rows_of, scratch, width_of};
 use crate::slm::packed::weights::{MappedMatrix, Weights};
 
 /// `QuantMatMul(x [1,S,K], bias [N]?) -> [1,S,N]`: matrices of K columns, their rows one after the
@@ -59,11 +59,11 @@ impl EvalOp for QuantMatMul {
         let x = inputs.first().context("no input")?;
         let bias = inputs.get(1).map(|bias| floats(bias)).transpose()?;
         let (rows, width) = (rows_of(x)?, self.width());
-        let out = filled(&[1, rows, width], |out| {
+        let scratch = scratch(context)?;
+        let out = scratch.outputs.fill(&[1, rows, width], |out| {
             if rows == 0 {
                 return Ok(());
             }
-            let scratch = scratch(context)?;
             let mut activations = scratch.activations.try_borrow_mut()?;
             let cols = self.matrices.first().context("not bound to its matrices")?.cols;
             scratch.kernels.quantise(floats(x)?, cols, &mut activations, &scratch.pool)?;
@@ -78,7 +78,7 @@ impl EvalOp for QuantMatMul {
             }
             Ok(())
         })?;
-        Ok(tvec!(out.into_tvalue()))
+        Ok(tvec!(out))
     }
 }
 

@@ -18,11 +18,13 @@ mod attention;
 mod embedding;
 mod matmul;
 mod norm;
+mod outputs;
 mod rows;
 mod swiglu;
 
 pub use attention::AttentionState;
 use attention::RopeKey;
+use outputs::Outputs;
 
 /// The domain our nodes carry in `graph.onnx`.
 pub const DOMAIN: &str = "org.libhybrid";
@@ -77,6 +79,7 @@ pub struct Scratch {
     pool: Arc<Pool>,
     activations: RefCell<Activations>,
     attention: RefCell<AttentionScratch>,
+    outputs: Outputs,
     /// Layers with equal parameters share one table of angles.
     ropes: RefCell<Vec<(RopeKey, Arc<Rope>)>>,
 }
@@ -88,6 +91,7 @@ impl Scratch {
             pool,
             activations: RefCell::default(),
             attention: RefCell::default(),
+            outputs: Outputs::default(),
             ropes: RefCell::default(),
         }
     }
@@ -194,16 +198,6 @@ fn floats(tensor: &Tensor) -> TractResult<&[f32]> {
 
 fn integers(tensor: &Tensor) -> TractResult<&[i64]> {
     tensor.try_as_plain_ram()?.as_slice()
-}
-
-/// An f32 tensor filled by `fill`.
-fn filled(
-    shape: &[usize],
-    fill: impl FnOnce(&mut [f32]) -> TractResult<()>,
-) -> TractResult<Tensor> {
-    let mut tensor = Tensor::zero::<f32>(shape)?;
-    fill(tensor.try_as_plain_ram_mut()?.as_slice_mut()?)?;
-    Ok(tensor)
 }
 
 /// Rows of a `[1, rows, width]` tensor at run time.

@@ -1,7 +1,7 @@
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
-use super::{PackedOp, expect_inputs, expect_vector, filled, floats, scratch, width_of};
+use super::{PackedOp, Scratch, expect_inputs, expect_vector, floats, scratch, width_of};
 
 /// `RmsNorm(x [1,S,D], gamma [D]) -> [1,S,D]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,12 +63,12 @@ impl EvalOp for RmsNorm {
     not_out_of_plan!();
 
     fn eval(&self, context: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
-        let kernels = scratch(context)?.kernels;
+        let scratch = scratch(context)?;
         let (x, gamma) = args_2!(inputs);
-        let out = filled(x.shape(), |out| {
-            Ok(kernels.rms_norm(floats(&x)?, floats(&gamma)?, self.0.get(), out)?)
+        let out = scratch.outputs.fill(x.shape(), |out| {
+            Ok(scratch.kernels.rms_norm(floats(&x)?, floats(&gamma)?, self.0.get(), out)?)
         })?;
-        Ok(tvec!(out.into_tvalue()))
+        Ok(tvec!(out))
     }
 }
 
@@ -76,16 +76,17 @@ impl EvalOp for SkipRmsNorm {
     not_out_of_plan!();
 
     fn eval(&self, context: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
-        let kernels = scratch(context)?.kernels;
+        let Scratch { kernels, outputs, .. } = scratch(context)?;
         let (x, skip, gamma) = args_3!(inputs);
-        let mut sum = Tensor::zero::<f32>(x.shape())?;
-        let out = filled(x.shape(), |out| {
-            let mut sum = sum.try_as_plain_ram_mut()?;
-            let sum = sum.as_slice_mut()?;
+        let (shape, mut norm) = (x.shape(), None);
+        let sum = outputs.fill(shape, |sum| {
             let (x, skip, gamma) = (floats(&x)?, floats(&skip)?, floats(&gamma)?);
-            Ok(kernels.skip_rms_norm(x, skip, gamma, self.0.get(), out, sum)?)
+            norm = Some(outputs.fill(shape, |norm| {
+                Ok(kernels.skip_rms_norm(x, skip, gamma, self.0.get(), norm, sum)?)
+            })?);
+            Ok(())
         })?;
-        Ok(tvec!(out.into_tvalue(), sum.into_tvalue()))
+        Ok(tvec!(norm.context("not computed")?, sum))
     }
 }
 

@@ -1,6 +1,6 @@
 use tract_onnx::tract_hir::internal::*;
 
-use super::{PackedOp, expect_inputs, filled, floats, integers, width_of};
+use super::{PackedOp, expect_inputs, floats, integers, scratch, width_of};
 
 /// `SelectRows(x [1,S,D], rows [T]) -> [1,T,D]`: only the rows whose logits are wanted go on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,7 +19,7 @@ impl Op for SelectRows {
 impl EvalOp for SelectRows {
     not_out_of_plan!();
 
-    fn eval(&self, _: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
+    fn eval(&self, context: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
         let (x, rows) = args_2!(inputs);
         let rows = integers(&rows)?;
         let &[_, count, width] = x.shape() else { bail!("x must have rank 3") };
@@ -28,7 +28,7 @@ impl EvalOp for SelectRows {
             return Ok(tvec!(x));
         }
         let values = floats(&x)?;
-        let out = filled(&[1, rows.len(), width], |out| {
+        let out = scratch(context)?.outputs.fill(&[1, rows.len(), width], |out| {
             for (to, &row) in out.chunks_exact_mut(width).zip(rows) {
                 let row = usize::try_from(row).ok().filter(|row| *row < count);
                 let start = row.context("a row outside the tokens fed")? * width;
@@ -36,7 +36,7 @@ impl EvalOp for SelectRows {
             }
             Ok(())
         })?;
-        Ok(tvec!(out.into_tvalue()))
+        Ok(tvec!(out))
     }
 }
 

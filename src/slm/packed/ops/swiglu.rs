@@ -1,6 +1,6 @@
 use tract_onnx::tract_hir::internal::*;
 
-use super::{PackedOp, expect_inputs, filled, floats, rows_of, scratch, width_of};
+use super::{PackedOp, expect_inputs, floats, rows_of, scratch, width_of};
 
 /// `SwiGlu(gate_up [1,S,2F]) -> [1,S,F]`: silu(gate) · up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,10 +24,10 @@ impl EvalOp for SwiGlu {
         let gate_up = args_1!(inputs);
         let rows = rows_of(&gate_up)?;
         let width = gate_up.shape()[2] / 2;
-        let out = filled(&[1, rows, width], |out| {
+        let out = scratch.outputs.fill(&[1, rows, width], |out| {
             Ok(scratch.kernels.swiglu(floats(&gate_up)?, width, out, &scratch.pool)?)
         })?;
-        Ok(tvec!(out.into_tvalue()))
+        Ok(tvec!(out))
     }
 }
 
