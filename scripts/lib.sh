@@ -260,18 +260,18 @@ build_examples() {
   make -s -C "$ROOT/examples-c" HYBRID_LIB="$ARCHIVE" OUT="$EXAMPLES" >&2
 }
 
-# bundle NAME: prints the directory of a model's bundle, with the reward head of heads/ if there is one for it.
-# Made again when the tool, the model or the head changed.
+# bundle NAME [BITS]: prints the directory of a model's bundle, with the reward head of heads/ if there is one for it and
+# the bits are the file's own. Made again when the tool, the model or the head changed.
 declare -A HEADS=([qwen-0.5b]=$ROOT/heads/qwen2.5-coder-0.5b [smollm2]=$ROOT/heads/smollm2-135m)
 bundle() {
-  local gguf dir=$TARGET/bundles/$1 head=${HEADS[$1]:-} key
-  [ -d "$head" ] || head=
+  local gguf dir=$TARGET/bundles/$1${2:+-$2bit} head=${HEADS[$1]:-} key
+  [ -d "$head" ] && [ -z "${2:-}" ] || head=
   gguf=$(model "$1")
   key=$(sha256sum "$HYBRID" "$gguf.ok" ${head:+"$head"/*})
   if [ "$(cat "$dir.key" 2>/dev/null)" != "$key" ]; then
     rm -f "$dir.key"
     mkdir -p "$TARGET/bundles"
-    "$HYBRID" pack --force "$gguf" -o "$dir" >&2
+    "$HYBRID" pack --force ${2:+--bits "$2"} "$gguf" -o "$dir" >&2
     if [ -n "$head" ]; then "$HYBRID" reward "$dir" "$head" >&2; fi
     printf '%s' "$key" >"$dir.key"
   fi

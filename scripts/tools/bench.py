@@ -10,7 +10,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from bench_report import write_report
+from bench_report import FAIR, write_report
 
 CONTEXTS = (32, 256, 1024, 2000)
 PROMPTS = (128, 512)
@@ -18,6 +18,12 @@ THREADS = (1, 2)
 DECODED = 32  # tokens per round
 ONNX_CONTEXTS = (32, 256)
 MEMORY_CONTEXT = 512  # filled to the last token
+DRAFT = 7
+# Of the texts in `bench_texts`, with the temperature and how many tokens are generated: one that repeats its prompt, one that
+# answers a question, one that never repeats itself.
+DRAFTED = {"rewrite": (0, 128), "question": (0, 128), "story": (1, 128)}
+DRAFTED_CONTEXT = 1024
+BITS_CONTEXT = 32
 
 
 class Worker:
@@ -61,6 +67,7 @@ class Bench:
     def __init__(self, options):
         self.rounds = options.rounds
         self.models = {name: (bundle, gguf) for name, bundle, gguf in options.model}
+        self.small = {name: bundles for name, *bundles in options.bits}
         self.onnx_files = options.onnx
         self.python = options.python
         self.target = options.target
@@ -88,12 +95,16 @@ class Bench:
         self.file.write_text(json.dumps(self.results, indent=1) + "\n")
 
     def in_turns(self, workers: dict, command: list, tokens: int) -> dict:
-        """Tokens per second of each worker in every round. Every other round in the other order, so that
-        none always has the warmer machine."""
-        speeds = {who: [] for who in workers}
+        """Tokens per second of each worker in every round."""
+        return self.speeds({who: (worker, command) for who, worker in workers.items()}, tokens)
+
+    def speeds(self, commands: dict, tokens: int) -> dict:
+        """Tokens per second in every round, of a worker and its command each. Every other round in the other order,
+        so that none always has the warmer machine."""
+        speeds = {who: [] for who in commands}
         for number in range(self.rounds):
-            order = list(workers.items())
-            for who, worker in order if number % 2 == 0 else reversed(order):
+            order = list(commands.items())
+            for who, (worker, command) in order if number % 2 == 0 else reversed(order):
                 speeds[who].append(round(tokens / worker.ask(*command), 2))
         return speeds
 
@@ -149,6 +160,25 @@ class Bench:
                     for tokens in PROMPTS:
                         speeds = self.in_turns(workers, ["prefill", tokens], tokens)
                         self.keep("prefill", name, threads, tokens, "tok/s", speeds)
+
+    def drafts(self):
+        """The worker makes sure that drafts change no token."""
+        for name in [name for name in self.models if name != FAIR]:
+            with self.ours(self.models[name][0], DRAFTED_CONTEXT, 1) as worker:
+                for text, (temperature, tokens) in DRAFTED.items():
+                    file = Path(__file__).parent / f"bench_texts/{text}.txt"
+                    session = lambda draft: (worker, ["session", draft, temperature, tokens, file])
+                    speeds = self.speeds({"without": session(0), "with": session(DRAFT)}, 1)
+                    self.keep("drafts", name, 1, text, "tok/s", speeds)
+
+    def bits(self):
+        for name, (bundle, small) in self.small.items():
+            context = BITS_CONTEXT + DECODED
+            with self.ours(bundle, context, 1) as packed, self.ours(small, context, 1) as four:
+                workers = {"as packed": packed, "4 bits": four}
+                speeds = self.in_turns(workers, ["decode", BITS_CONTEXT, DECODED], DECODED)
+            sizes = [model_bytes(Path(one), BITS_CONTEXT)["weights"] for one in (bundle, small)]
+            self.keep("bits", name, 1, BITS_CONTEXT, "tok/s", speeds, weights=sizes)
 
     def onnx(self):
         bundle, export = self.onnx_files
@@ -225,8 +255,10 @@ def main() -> None:
     parser.add_argument("--python", required=True, help="the one that has onnxruntime")
     parser.add_argument("--document", type=Path, required=True)
     parser.add_argument("--model", nargs=3, action="append", default=[], metavar=("NAME", "BUNDLE", "GGUF"))
+    parser.add_argument("--bits", nargs=3, action="append", default=[], metavar=("NAME", "BUNDLE", "SMALL"))
     parser.add_argument("--onnx", nargs=2, metavar=("BUNDLE", "EXPORT"))
-    parser.add_argument("parts", nargs="+", choices=["bandwidth", "memory", "decode", "prefill", "onnx", "report"])
+    parts = ["bandwidth", "memory", "decode", "prefill", "drafts", "bits", "onnx", "report"]
+    parser.add_argument("parts", nargs="+", choices=parts)
     options = parser.parse_args()
     bench = Bench(options)
     for part in options.parts:

@@ -7,6 +7,7 @@ from string import Template
 NAMES = {
     "smollm2-q4_0": "SmolLM2-135M Q4_0",
     "smollm2": "SmolLM2-135M Q4_1",
+    "smollm2-q8_0": "SmolLM2-135M Q8_0",
     "qwen-0.5b": "Qwen2.5-Coder-0.5B Q4_K_M",
     "smollm2-f32": "SmolLM2-135M F32",
 }
@@ -26,6 +27,8 @@ def write_report(results: dict, document: Path) -> None:
         prefill=compared(rows, "prefill", "tokens"),
         bandwidth=bandwidth_table(rows),
         memory=memory_table(rows),
+        drafts=drafts_table(rows),
+        bits=bits_table(rows),
         onnx=compared(rows, "onnx decode", "tokens of context", "ONNX Runtime")
         + compared(rows, "onnx prefill", "tokens", "ONNX Runtime", head=False),
     ))
@@ -75,8 +78,8 @@ class Rows:
         return statistics.median(row["ours"]) * 1e6 / (row["weights"] + row["cache"] + 30e6)
 
 
-def ratios(row: dict, other="llama.cpp") -> list:
-    return [ours / theirs for ours, theirs in zip(row["ours"], row[other])]
+def ratios(row: dict, other="llama.cpp", ours="ours") -> list:
+    return [ours / theirs for ours, theirs in zip(row[ours], row[other])]
 
 
 def spread(values: list, digits=2) -> str:
@@ -137,6 +140,26 @@ def memory_table(rows: Rows) -> str:
         ])
     head = ["model", "weights + cache, MB", "peak, MB: ours", "llama.cpp", "ours / (weights + cache + 30 MB)",
             "open, s: ours", "llama.cpp"]
+    return table(head, lines)
+
+
+def drafts_table(rows: Rows) -> str:
+    lines = [
+        [NAMES[row["model"]], row["size"], f"{statistics.median(row['without']):.1f}",
+         f"{statistics.median(row['with']):.1f}", spread(ratios(row, "without", "with"))]
+        for row in rows.of("drafts")
+    ]
+    return table(["model", "text", "without, tok/s", "with drafts, tok/s", "ratio: median (range)"], lines)
+
+
+def bits_table(rows: Rows) -> str:
+    lines = [
+        [NAMES[row["model"]], *(f"{size / 1e6:.1f}" for size in row["weights"]),
+         f"{statistics.median(row['as packed']):.1f}", f"{statistics.median(row['4 bits']):.1f}",
+         spread(ratios(row, "as packed", "4 bits"))]
+        for row in rows.of("bits")
+    ]
+    head = ["model", "weights, MB", "with `--bits 4`", "tok/s", "with `--bits 4`", "ratio: median (range)"]
     return table(head, lines)
 
 

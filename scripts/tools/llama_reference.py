@@ -3,6 +3,7 @@
 
     llama_reference.py perplexity MODEL.gguf --data gsm8k-train.jsonl > perplexity.json
     llama_reference.py greedy MODEL.gguf --prompts prompts.json > greedy.json
+    llama_reference.py cosines MODEL.gguf --floats F32.gguf --prompts prompts.json
 
 Runs in the environment that `scripts/setup reference` builds. The outputs that tests compare with are
 committed in tests/data/llama-cpp, since building llama.cpp takes about 10 minutes.
@@ -170,6 +171,23 @@ def greedy_one(llama: Llama, prompt: str) -> dict:
     }
 
 
+def cosines(options) -> dict:
+    """What 8-bit activations change: examples/compare_activations.rs for llama.cpp."""
+    quantised, floats = (Llama(path, options.threads) for path in (options.model, options.floats))
+    found, all_of_them = [], []
+    for prompt in json.load(open(options.prompts)):
+        ids = quantised.tokenize(prompt, special=True)
+        rows = []
+        for llama in (quantised, floats):
+            llama.clear()
+            rows.append(llama.feed(ids, every_row=True))
+        norms = [np.linalg.norm(row, axis=1) for row in rows]
+        cosine = (rows[0] * rows[1]).sum(axis=1) / (norms[0] * norms[1])
+        all_of_them.extend(cosine)
+        found.append({"prompt": prompt, "cosines": [round(float(one), 4) for one in cosine]})
+    return {"median": round(float(np.median(all_of_them)), 5), "prompts": found}
+
+
 def file_sha256(path: str) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -180,13 +198,15 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     actions = parser.add_subparsers(dest="action", required=True)
-    for action in (perplexity, greedy):
+    for action in (perplexity, greedy, cosines):
         one = actions.add_parser(action.__name__)
         one.set_defaults(run=action)
         one.add_argument("model")
         one.add_argument("--threads", type=int, default=1)
     actions.choices["perplexity"].add_argument("--data", required=True)
-    actions.choices["greedy"].add_argument("--prompts", required=True)
+    for action in ("greedy", "cosines"):
+        actions.choices[action].add_argument("--prompts", required=True)
+    actions.choices["cosines"].add_argument("--floats", required=True)
     options = parser.parse_args()
     result = {
         "made_by": f"llama-cpp-python {llama_cpp.__version__}, built with GGML_NATIVE=ON",
