@@ -262,7 +262,7 @@ build_examples() {
 
 # bundle NAME [BITS]: prints the directory of a model's bundle, with the reward head of heads/ if there is one for it and
 # the bits are the file's own. Made again when the tool, the model or the head changed.
-declare -A HEADS=([qwen-0.5b]=$ROOT/heads/qwen2.5-coder-0.5b [smollm2]=$ROOT/heads/smollm2-135m)
+declare -A HEADS=([qwen-0.5b]=$ROOT/heads/qwen2.5-coder-0.5b)
 bundle() {
   local gguf dir=$TARGET/bundles/$1${2:+-$2bit} head=${HEADS[$1]:-} key
   [ -d "$head" ] && [ -z "${2:-}" ] || head=
@@ -275,6 +275,17 @@ bundle() {
     if [ -n "$head" ]; then "$HYBRID" reward "$dir" "$head" >&2; fi
     printf '%s' "$key" >"$dir.key"
   fi
+  printf '%s\n' "$dir"
+}
+
+# with_head NAME HEAD: prints the directory of a copy of a model's bundle with this reward head of heads/, where tests want
+# the bundle itself without one.
+with_head() {
+  local dir=$TARGET/bundles/$1-head from
+  from=$(bundle "$1")
+  rm -rf "$dir"
+  cp -rl "$from" "$dir"
+  "$HYBRID" reward "$dir" "$ROOT/heads/$2" >&2
   printf '%s\n' "$dir"
 }
 
