@@ -68,7 +68,11 @@ impl Stage {
         let stage = Stage { temp, bundle, server };
         stage.collect("train", "training");
         let records = stage.temp.child("training");
-        let (status, out, err) = run(&["train", text(&stage.bundle), "--records", text(&records)]);
+        // The LLM's rule is so plain that its disagreements, a fifth of the tokens, all score next to 0:
+        // a threshold must lie above them.
+        let train = ["train", text(&stage.bundle), "--records", text(&records)];
+        let (status, out, err) =
+            run(&[&train[..], &["--heads", "linear", "--share", "0.5"]].concat());
         assert_eq!((status, err.as_str()), (Some(0), ""), "{out}");
         stage
     }
@@ -109,7 +113,7 @@ fn own_prompts_make_the_table() {
     assert!(first.contains("in sessions") && first.contains("scaled\n"), "{first}");
     assert_eq!(files(bundle), before);
 
-    let (status, out, err) = calibrate(&["--share", "0.1"]);
+    let (status, out, err) = calibrate(&["--share", "0.3"]);
     assert_eq!((status, err.as_str()), (Some(0), ""), "{out}");
     assert_eq!(scaling(&out), scaling(&first));
     let made = info(bundle);
@@ -123,7 +127,7 @@ fn own_prompts_make_the_table() {
     assert_eq!(after.len(), before.len(), "no file is left behind");
 
     // The head's scores are now what fits these prompts best: to fit it again changes nothing.
-    let (status, out, err) = calibrate(&["--share", "0.1"]);
+    let (status, out, err) = calibrate(&["--share", "0.3"]);
     assert_eq!((status, err.as_str()), (Some(0), ""), "{out}");
     let [scale, shift] = scaling(&out);
     assert!((scale - 1.0).abs() < 0.01 && shift.abs() < 0.01, "{scale} {shift}");
@@ -150,7 +154,7 @@ fn own_prompts_make_the_table() {
     let scores: Vec<f64> = serde_json::from_value(scores["scores"].clone()).unwrap();
     let under = scores.iter().filter(|&&s| s < f64::from(made.default_threshold)).count();
     assert_eq!(scores.len(), counts.tokens as usize);
-    assert!((under as f64 / scores.len() as f64 - 0.1).abs() < 0.01, "{under} of {}", scores.len());
+    assert!((under as f64 / scores.len() as f64 - 0.3).abs() < 0.01, "{under} of {}", scores.len());
 }
 
 #[test]

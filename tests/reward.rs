@@ -144,6 +144,15 @@ fn broken_contracts_are_named() {
         }),
         ("at most 512", |g| g.node = vec![g.node[0].clone(); 600]),
         ("`bias` is not finite", |g| constant(g, "bias").float_data[0] = f32::NAN),
+        ("`half` is not finite", |g| {
+            g.initializer.push(TensorProto {
+                name: "half".into(),
+                dims: vec![1, 1],
+                data_type: tensor_proto::DataType::Float16 as i32,
+                raw_data: half::f16::INFINITY.to_le_bytes().to_vec(),
+                ..TensorProto::default()
+            });
+        }),
         ("trial run", |g| {
             let last = g.node.last_mut().unwrap();
             last.op_type = "Identity".into();

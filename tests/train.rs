@@ -57,29 +57,58 @@ fn a_head_is_trained_over_tls_and_installed() {
     let collect = |out: &Path, more: &[&str]| {
         run(&[&["collect", text(&bundle), "--out", text(out)], &prompts[..], more].concat())
     };
-    let train = |records: &Path| {
-        run(&["train", text(&bundle), "--records", text(records), "--out", text(&out), "--curve"])
+    let train = |records: &Path, more: &[&str]| {
+        let common = ["train", text(&bundle), "--records", text(records), "--out", text(&out)];
+        run(&[&common[..], more].concat())
     };
     let url = server.url();
     let online = ["--cloud-url", &url, "--ca", text(&ca), "--server", "llama-cpp"];
     let (status, stdout, err) = collect(&records, &online);
     assert_eq!((status, err.as_str()), (Some(0), ""), "{stdout}");
     assert!(stdout.contains("40 answers"), "{stdout}");
-    let (status, stdout, err) = train(&records);
+    let (status, stdout, err) =
+        train(&records, &["--heads", "linear,sparse,mlp64,mlp256,residual,stack"]);
     assert_eq!((status, err.as_str()), (Some(0), ""), "{stdout}");
     assert!(stdout.contains("train: 30 prompts"), "{stdout}");
-    assert!(stdout.lines().skip_while(|l| !l.starts_with("tokens fitted")).count() > 5);
+    assert!(stdout.contains("not fitted to `soft`"), "only a teacher tells odds: {stdout}");
 
     // The LLM's rule is a limit on one statistic, which a head can learn.
     let about: Value = serde_json::from_slice(&fs::read(out.join("reward.json")).unwrap()).unwrap();
     let auc = about["training"]["on_validation"]["figures"][0]["auc"].as_f64().unwrap();
     assert!(auc > 0.9, "{auc}\n{stdout}");
+    let fitted = |about: &Value| -> Vec<String> {
+        let heads = about["training"]["heads"].as_array().unwrap().iter();
+        let name =
+            |head: &Value| format!("{} {}", head["kind"], head["fitted_to"]).replace('"', "");
+        heads.map(name).collect()
+    };
+    let all = fitted(&about);
+    for kind in ["linear", "sparse", "mlp64", "mlp256", "residual"] {
+        for loss in ["agree", "both"] {
+            assert!(all.contains(&format!("{kind} {loss}")), "{kind} {loss}: {all:?}");
+        }
+    }
+    assert!(all.iter().any(|name| name.starts_with("stack")), "{all:?}");
+    let row = &about["training"]["head"];
+    assert_eq!(row["bytes"], fs::metadata(out.join("reward.onnx")).unwrap().len());
+    assert!(
+        stdout.lines().any(|l| l.starts_with("* ") && l.contains(row["kind"].as_str().unwrap()))
+    );
     let opened = Bundle::open(&bundle, Verify::All).unwrap();
     let info = opened.manifest().reward.clone().unwrap();
     assert_eq!(info.cloud_model, "toy");
     assert!((0.0..1.0).contains(&info.default_threshold));
     let scorer = Scorer::open(&opened, ScoreKind::Auto, 0).unwrap();
     assert_eq!((scorer.kind(), scorer.needs_after()), (ScoreKind::Head, info.after));
+
+    // What is fitted can be restricted, and the prompts be taken in parts.
+    let few = ["--heads", "mlp64,linear,stack", "--losses", "both", "--after", "never", "--curve"];
+    let (status, stdout, err) = train(&records, &few);
+    assert_eq!((status, err.as_str()), (Some(0), ""), "{stdout}");
+    assert!(stdout.lines().skip_while(|l| !l.starts_with("tokens fitted")).count() > 5);
+    let about = serde_json::from_slice(&fs::read(out.join("reward.json")).unwrap()).unwrap();
+    assert_eq!(fitted(&about), ["linear both", "mlp64 both", "stack both"]);
+    assert_eq!(about["reward"]["after"], false);
 
     // Everything is kept: the same records and the same head again, without the cloud.
     let onnx = fs::read(out.join("reward.onnx")).unwrap();
@@ -89,7 +118,7 @@ fn a_head_is_trained_over_tls_and_installed() {
     let (status, _, err) = collect(&again, &[]);
     assert_eq!(status, Some(0), "{err}");
     assert_eq!(files(&again), files(&records));
-    assert_eq!(train(&again).0, Some(0));
+    assert_eq!(train(&again, &few).0, Some(0));
     assert_eq!(fs::read(out.join("reward.onnx")).unwrap(), onnx);
     assert_eq!(server.requests().len(), asked);
 

@@ -1,6 +1,7 @@
 //! What a `reward.onnx` must look like, checked on its protobuf before tract sees it. The text for
 //! people is `docs/reward-head.md`.
 
+use half::f16;
 use tract_onnx::pb::{
     GraphProto, ModelProto, TensorProto, ValueInfoProto, tensor_proto,
     tensor_shape_proto::dimension, type_proto,
@@ -154,12 +155,20 @@ fn check_tensors(graph: &GraphProto) -> Result<(), String> {
 }
 
 fn is_finite(tensor: &TensorProto) -> bool {
-    if tensor.data_type != tensor_proto::DataType::Float as i32 {
-        return true;
+    let raw = &tensor.raw_data;
+    match tensor_proto::DataType::try_from(tensor.data_type) {
+        Ok(tensor_proto::DataType::Float) => {
+            let mut raw = raw.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
+            raw.all(f32::is_finite) && tensor.float_data.iter().all(|v| v.is_finite())
+        }
+        Ok(tensor_proto::DataType::Float16) => {
+            let mut raw = raw.as_chunks::<2>().0.iter().map(|bytes| f16::from_le_bytes(*bytes));
+            // Where they are not raw, the bits are the lower ones of integers.
+            let mut bits = tensor.int32_data.iter().map(|&bits| f16::from_bits(bits as u16));
+            raw.all(f16::is_finite) && bits.all(f16::is_finite)
+        }
+        _ => true,
     }
-    let (raw, _) = tensor.raw_data.as_chunks::<4>();
-    let mut raw = raw.iter().map(|bytes| f32::from_le_bytes(*bytes));
-    raw.all(f32::is_finite) && tensor.float_data.iter().all(|v| v.is_finite())
 }
 
 fn check_inputs(graph: &GraphProto, hidden_size: usize) -> Result<Vec<Input>, String> {

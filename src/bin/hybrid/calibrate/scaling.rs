@@ -5,8 +5,8 @@ use hybrid::reward::OUTPUT;
 use prost::Message;
 use tract_onnx::pb::{GraphProto, ModelProto, TensorProto};
 
-use crate::train::fit::sigmoid;
 use crate::train::onnx::{node, tensor};
+use crate::train::platt::sigmoid;
 
 /// The smallest distance from 0 and 1 of a score whose log-odds are taken: one bit below 1 in f32.
 const SMALLEST: f32 = f32::EPSILON / 2.0;
@@ -112,7 +112,7 @@ mod tests {
     fn a_head_is_scaled_as_often_as_one_likes() {
         const D: usize = 8;
         let data = testing::dataset(200, D, 3);
-        let plain = onnx::write(&testing::truth(D), D);
+        let plain = onnx::write_linear(&testing::truth(D), D);
         let [first, second] =
             [Scaling { scale: 0.5, shift: 1.0 }, Scaling { scale: 1.7, shift: -0.3 }];
         let once = first.write(&plain).unwrap();

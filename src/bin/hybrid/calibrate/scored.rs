@@ -11,7 +11,7 @@ use crate::eval::case::Bench;
 use crate::progress::Steps;
 use crate::train::calibration::{calibration, threshold};
 use crate::train::dataset::Dataset;
-use crate::train::fit;
+use crate::train::platt::platt;
 use crate::train::prompts::Prompt;
 
 /// Scores with their labels. Prompts are numbered in an order that knows nothing of them.
@@ -77,7 +77,7 @@ impl Scored {
     /// The scaling with which the scores fit the labels best.
     pub fn scaling(&self) -> Result<Scaling> {
         let log_odds: Vec<f64> = self.scores.iter().map(|&score| log_odds(score)).collect();
-        let (scale, shift) = fit::platt(&log_odds, &self.labels.agrees)?;
+        let (scale, shift) = platt(&log_odds, &self.labels.agrees)?;
         Ok(Scaling { scale, shift })
     }
 

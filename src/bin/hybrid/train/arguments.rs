@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use anyhow::{Result, ensure};
 use clap::{Arg, ArgAction, ArgMatches, Command, builder::PossibleValuesParser, value_parser};
 
+use super::kinds::Kind;
+use super::loss::Loss;
+use super::select::{Choice, STACK};
 use crate::arguments::{path, text};
 
 pub fn command() -> Command {
@@ -29,6 +32,20 @@ pub fn command() -> Command {
                 .action(ArgAction::SetTrue),
         )
         .arg(
+            text("heads", "NAMES", "Kinds of heads to fit, separated by commas")
+                .value_parser(PossibleValuesParser::new(
+                    Kind::ALL.map(Kind::name).into_iter().chain([STACK]),
+                ))
+                .value_delimiter(',')
+                .default_value("linear,sparse,mlp64,residual,stack"),
+        )
+        .arg(
+            text("losses", "NAMES", "What they are fitted to, separated by commas")
+                .value_parser(PossibleValuesParser::new(Loss::ALL.map(Loss::name)))
+                .value_delimiter(',')
+                .default_value("agree,soft,both"),
+        )
+        .arg(
             text("share", "F", "Share of cloud tokens that the default threshold is for")
                 .value_parser(value_parser!(f64))
                 .default_value("0.2"),
@@ -47,8 +64,7 @@ pub struct Options {
     pub out: Option<PathBuf>,
     pub share: f64,
     pub curve: bool,
-    /// `None`: as validation says.
-    pub after: Option<bool>,
+    pub choice: Choice,
 }
 
 impl Options {
@@ -56,17 +72,23 @@ impl Options {
         let path = |name: &str| arguments.get_one::<PathBuf>(name).cloned();
         let share = *arguments.get_one::<f64>("share").expect("has a default");
         ensure!((0.0..=1.0).contains(&share), "--share must be in 0..=1, it is {share}");
+        let after = match arguments.get_one::<String>("after").map(String::as_str) {
+            Some("always") => Some(true),
+            Some("never") => Some(false),
+            _ => None,
+        };
+        let asked = |option: &str, name: &str| {
+            arguments.get_many::<String>(option).into_iter().flatten().any(|asked| asked == name)
+        };
+        let kinds = Kind::ALL.into_iter().filter(|kind| asked("heads", kind.name())).collect();
+        let losses = Loss::ALL.into_iter().filter(|loss| asked("losses", loss.name())).collect();
         Ok(Options {
             bundle: path("BUNDLE").expect("required by clap"),
             records: arguments.get_many("records").into_iter().flatten().cloned().collect(),
             out: path("out"),
             share,
             curve: arguments.get_flag("curve"),
-            after: match arguments.get_one::<String>("after").map(String::as_str) {
-                Some("always") => Some(true),
-                Some("never") => Some(false),
-                _ => None,
-            },
+            choice: Choice { kinds, losses, after, stack: asked("heads", STACK) },
         })
     }
 }

@@ -92,7 +92,7 @@ impl Errors {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::train::{fit::sigmoid, testing};
+    use crate::train::{platt::sigmoid, testing};
 
     #[test]
     fn tables_are_monotone_and_mean_what_they_say() {

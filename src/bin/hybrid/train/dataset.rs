@@ -1,8 +1,12 @@
 //! Positions of many answers as one table.
 
+use std::collections::HashMap;
+
 use hybrid::reward::statistics;
 
 use crate::collect::Record;
+
+const STATS: usize = statistics::COUNT;
 
 /// Rows of features with labels. Columns: statistics, hidden state before, hidden state after.
 #[derive(Debug, Clone, Default)]
@@ -11,10 +15,22 @@ pub struct Dataset {
     pub columns: Vec<f32>,
     /// 1 where the SLM and the cloud LLM agree, else 0.
     pub agrees: Vec<f64>,
+    /// The cloud LLM's log-probability of the candidate, in nats; NaN where it is not known.
+    pub llm_log_p: Vec<f32>,
     /// Which prompt a row is of, ascending.
     pub prompts: Vec<u32>,
+    pub pairs: Pairs,
     /// The name of the last one.
     prompt: Option<String>,
+}
+
+/// What the SLM knows of the cloud LLM's token where the candidate is another one.
+#[derive(Debug, Clone, Default)]
+pub struct Pairs {
+    /// The candidates' rows, ascending.
+    pub rows: Vec<u32>,
+    /// All columns of each, with the LLM's token in the candidate's place.
+    pub columns: Vec<f32>,
 }
 
 impl Dataset {
@@ -30,13 +46,28 @@ impl Dataset {
         };
         self.prompt = Some(record.about.prompt.clone());
         let (d, features) = (self.hidden_size, &record.features);
+        let first = self.rows();
         for (i, agrees) in record.agrees(is_stop).into_iter().enumerate() {
-            let stats = i * statistics::COUNT..(i + 1) * statistics::COUNT;
-            self.columns.extend_from_slice(&features.stats[stats]);
-            self.columns.extend_from_slice(&features.hidden[i * d..(i + 1) * d]);
-            self.columns.extend_from_slice(&features.after[i * d..(i + 1) * d]);
+            self.columns.extend_from_slice(&features.stats[i * STATS..][..STATS]);
+            self.columns.extend_from_slice(&features.hidden[i * d..][..d]);
+            self.columns.extend_from_slice(&features.after[i * d..][..d]);
             self.agrees.push(if agrees { 1.0 } else { 0.0 });
             self.prompts.push(prompt);
+        }
+        match &record.labels.odds {
+            Some(odds) => self.llm_log_p.extend_from_slice(&odds.log_p),
+            None => self.llm_log_p.resize(self.rows(), f32::NAN),
+        }
+        let Some(chosen) = &record.chosen else { return };
+        for (i, &at) in chosen.at.iter().enumerate() {
+            let at = at as usize;
+            // Two ways to stop are one choice, and bytes may agree where tokens do not.
+            if self.agrees[first + at] == 0.0 {
+                self.pairs.rows.push((first + at) as u32);
+                self.pairs.columns.extend_from_slice(&chosen.stats[i * STATS..][..STATS]);
+                self.pairs.columns.extend_from_slice(&features.hidden[at * d..][..d]);
+                self.pairs.columns.extend_from_slice(&chosen.after[i * d..][..d]);
+            }
         }
     }
 
@@ -55,6 +86,12 @@ impl Dataset {
         &self.columns[row * width..(row + 1) * width]
     }
 
+    /// All columns of a pair's other half.
+    pub fn chosen(&self, pair: usize) -> &[f32] {
+        let width = self.width(true);
+        &self.pairs.columns[pair * width..(pair + 1) * width]
+    }
+
     /// One statistic of every row.
     pub fn statistic(&self, name: &str) -> Vec<f64> {
         let index = statistics::NAMES.iter().position(|n| *n == name).expect("a known statistic");
@@ -69,10 +106,17 @@ impl Dataset {
         let rows: Vec<usize> =
             (0..self.rows()).filter(|&row| place(self.prompts[row]) < share).collect();
         let prompts = rows.chunk_by(|&a, &b| self.prompts[a] == self.prompts[b]);
+        let mut pair_of_row: HashMap<u32, usize> =
+            self.pairs.rows.iter().copied().zip(0..).collect();
         for (prompt, rows) in (0..).zip(prompts) {
             for &row in rows {
+                if let Some(pair) = pair_of_row.remove(&(row as u32)) {
+                    part.pairs.rows.push(part.rows() as u32);
+                    part.pairs.columns.extend_from_slice(self.chosen(pair));
+                }
                 part.columns.extend_from_slice(self.row(row));
                 part.agrees.push(self.agrees[row]);
+                part.llm_log_p.push(self.llm_log_p[row]);
                 part.prompts.push(prompt);
             }
         }
@@ -102,5 +146,10 @@ mod tests {
         assert_eq!(eighth.row(10), data.row(80));
         assert_eq!(quarter.row(10), data.row(40));
         assert_eq!(data.part(1.0).columns, data.columns);
+        for (pair, &row) in quarter.pairs.rows.iter().enumerate() {
+            let of_all = data.pairs.rows.iter().position(|&r| r == row / 10 * 40 + row % 10);
+            assert_eq!(quarter.chosen(pair), data.chosen(of_all.unwrap()));
+        }
+        assert_eq!(quarter.pairs.rows.len(), quarter.disagreements());
     }
 }

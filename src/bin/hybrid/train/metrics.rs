@@ -90,7 +90,7 @@ pub fn interval(data: &Dataset, seed: u64, figure: impl Fn(&[usize]) -> f64) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::train::{fit::sigmoid, testing};
+    use crate::train::{platt::sigmoid, testing};
 
     #[test]
     fn figures_of_known_rankings() {

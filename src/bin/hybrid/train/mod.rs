@@ -1,56 +1,79 @@
 //! `hybrid train`: fits a reward head to what `hybrid collect` noted and puts it into the bundle. Read
-//! top-down: `tables`, `dataset`, `fit`, `metrics`, `report`.
+//! top-down: `tables`, `dataset`, `standardised`, `loss`; `linear`, `sparse`, `net` and `descent`, `stack`; `kinds`, `select`;
+//! `onnx`, `comparison`, `report`.
 
 mod arguments;
 pub mod calibration;
+mod comparison;
 pub mod dataset;
-pub mod fit;
+mod descent;
+mod head;
 mod head_file;
+mod kinds;
+pub mod linear;
+mod loss;
 pub mod mbpp;
 pub mod metrics;
+mod net;
 pub mod onnx;
+pub mod platt;
 pub mod prompts;
 pub mod report;
 mod select;
+mod sparse;
+mod stack;
+mod standardised;
 pub mod tables;
 #[cfg(test)]
 pub mod testing;
 
 use std::path::Path;
-use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use clap::ArgMatches;
 use hybrid::bundle::RewardInfo;
-use hybrid::reward::{Head, statistics};
+use hybrid::reward::statistics;
 use hybrid::session::{Model, ModelOptions};
 use serde_json::json;
 
 use arguments::Options;
 pub use arguments::command;
+use comparison::{Candidate, Table};
 use dataset::Dataset;
-use fit::{Linear, Standardised};
 pub use head_file::HeadFile;
+use kinds::Fold;
 pub use prompts::{Prompt, Split, Stop};
 use report::{Figures, Report};
-use select::Trial;
 use tables::Tables;
 
 pub fn run(arguments: &ArgMatches) -> Result<()> {
-    let options = Options::parse(arguments)?;
+    let mut options = Options::parse(arguments)?;
     let model = Model::open(&options.bundle, ModelOptions::default())?;
     let tables = Tables::read(&options.records, &model)?;
-    let Tables { train, validation, .. } = &tables;
-    for (name, data) in [("train", train), ("validation", validation), ("test", &tables.test)] {
+    let Tables { train, validation, test, .. } = &tables;
+    for (name, data) in [("train", train), ("validation", validation), ("test", test)] {
         println!("{name}: {}", describe(data));
     }
-    let trials = select::trials(train, validation, options.after)?;
-    let best = select::best(&trials).context("no head was fitted")?;
-    let head = fit::calibrate(&best.head, validation)?;
+    options.choice.losses.retain(|loss| {
+        let possible = loss.is_possible(train);
+        if !possible {
+            println!("not fitted to `{}`: not every record holds what it needs", loss.name());
+        }
+        possible
+    });
+    let trials = select::trials(&options.choice, &Fold::new(train, validation))?;
+    let test = (test.rows() > 0).then_some(test);
+    let candidates: Result<Vec<Candidate>> =
+        trials.iter().map(|trial| Candidate::of(trial, validation, test)).collect();
+    let candidates = candidates?;
+    let best = comparison::best(&candidates)?;
+    let rows: Vec<_> = candidates.iter().map(|candidate| &candidate.row).collect();
+    let chosen = rows.iter().position(|row| std::ptr::eq(*row, &best.row)).unwrap_or_default();
+    print!("{}", Table { rows, chosen });
     if options.curve {
         print!("{}", report::curve(&learning_curve(best, train, validation)?));
     }
-    let file = finish(&options, &model, &tables, &trials, best, &head)?;
+    let file = finish(&options, &model, &tables, &candidates, best)?;
     if let Some(dir) = &options.out {
         file.write(dir)?;
         println!("written to {}", dir.display());
@@ -62,15 +85,17 @@ pub fn run(arguments: &ArgMatches) -> Result<()> {
 
 /// What heads like `best` are worth when they are fitted to an eighth, a quarter and half of the prompts.
 fn learning_curve(
-    best: &Trial,
+    best: &Candidate,
     train: &Dataset,
     validation: &Dataset,
 ) -> Result<Vec<(usize, Figures)>> {
     [0.125, 0.25, 0.5, 1.0]
         .map(|share| {
             let part = train.part(share);
-            let head = Standardised::new(&part).fit(best.after, best.l2)?;
-            let scores = head.log_odds_of_rows(validation);
+            let fold = Fold::new(&part, validation);
+            let line = fold.line(best.trial.fitted_to, best.trial.after)?;
+            let trial = fold.fit(best.trial.base, &line)?;
+            let scores = trial.head.log_odds_of_rows(validation);
             Ok((part.rows(), Figures::of("", &scores, validation, false)))
         })
         .into_iter()
@@ -93,24 +118,18 @@ fn finish(
     options: &Options,
     model: &Model,
     tables: &Tables,
-    trials: &[Trial],
-    best: &Trial,
-    head: &Linear,
+    candidates: &[Candidate],
+    best: &Candidate,
 ) -> Result<HeadFile> {
     let Tables { train, validation, test, cloud_model } = tables;
-    let other = select::best_of(trials, !best.after).map(|trial| {
-        let name = if best.after { "head without after" } else { "head with after" };
-        (name, &trial.head)
-    });
-    let on_validation = Report::of(head, other, validation);
-    print!("on validation\n{on_validation}");
-    let on_test = (test.rows() > 0).then(|| Report::of(head, other, test));
+    let Candidate { head, onnx, row, .. } = best;
+    let on_validation = Report::of(head, validation);
+    print!("{} fitted to `{}`, on validation\n{on_validation}", row.kind, row.fitted_to);
+    let on_test = (test.rows() > 0).then(|| Report::of(head, test));
     if let Some(report) = &on_test {
         print!("on test\n{report}");
     }
 
-    let onnx = onnx::write(head, validation.hidden_size);
-    let microseconds = measure(&onnx, head, validation)?;
     let scores = head.probabilities(validation);
     let (table, measured) = calibration::calibration(&scores, validation);
     println!("threshold  cloud tokens  disagreements caught");
@@ -123,17 +142,20 @@ fn finish(
         );
     }
     println!(
-        "{} state after the candidate, L2 {}; {} bytes, {microseconds:.1} µs a token",
-        if best.after { "with" } else { "without" },
-        best.l2,
-        onnx.len()
+        "{} state after the candidate, {}; {} bytes, {:.1} µs a token",
+        if row.after { "with" } else { "without" },
+        row.setting,
+        row.bytes,
+        row.microseconds
     );
     let info = RewardInfo {
-        after: best.after,
+        after: row.after,
         cloud_model: cloud_model.clone(),
         provenance: format!(
-            "hybrid train {}, statistics {}; {}; validation {}",
+            "hybrid train {}, {} fitted to {}, statistics {}; {}; validation {}",
             env!("CARGO_PKG_VERSION"),
+            row.kind,
+            row.fitted_to,
             statistics::VERSION,
             describe(train),
             describe(validation)
@@ -142,6 +164,7 @@ fn finish(
         calibration: table,
         measured: Some(measured),
     };
+    let heads: Vec<_> = candidates.iter().map(|candidate| &candidate.row).collect();
     let training = json!({
         "bundle_format": hybrid::bundle::FORMAT_VERSION,
         "graph_sha256": file_hash(model, hybrid::bundle::FileRole::Graph),
@@ -149,13 +172,13 @@ fn finish(
         "statistics_version": statistics::VERSION,
         "train": counts(train),
         "validation": counts(validation),
-        "l2": best.l2,
         "test": counts(test),
+        "head": row,
         "on_validation": on_validation,
         "on_test": on_test,
-        "microseconds": (microseconds * 10.0).round() / 10.0,
+        "heads": heads,
     });
-    Ok(HeadFile::new(&model.bundle, onnx, info, training))
+    Ok(HeadFile::new(&model.bundle, onnx.clone(), info, training))
 }
 
 fn file_hash(model: &Model, role: hybrid::bundle::FileRole) -> Option<&str> {
@@ -168,27 +191,6 @@ fn counts(data: &Dataset) -> serde_json::Value {
         "tokens": data.rows(),
         "disagreements": data.disagreements(),
     })
-}
-
-/// Runs the written head over all rows: it must give the fitted scores. Microseconds a run.
-fn measure(onnx: &[u8], head: &Linear, data: &Dataset) -> Result<f64> {
-    let mut loaded = Head::load(onnx, data.hidden_size)?;
-    let mut runs = Vec::new();
-    for row in 0..data.rows() {
-        let features = data.row(row);
-        let (stats, hidden) = features.split_first_chunk().context("a short row")?;
-        let (before, after) = hidden.split_at(data.hidden_size);
-        let begun = Instant::now();
-        let got = loaded.run(before, Some(after), stats)?;
-        runs.push(begun.elapsed().as_secs_f64() * 1e6);
-        let want = fit::sigmoid(head.log_odds(features));
-        ensure!(
-            (f64::from(got) - want).abs() < 1e-3,
-            "the written head scores {got} where the fitted one scores {want}"
-        );
-    }
-    runs.sort_by(f64::total_cmp);
-    Ok(runs.get(runs.len() / 2).copied().unwrap_or_default())
 }
 
 /// Writes a file whole or not at all.

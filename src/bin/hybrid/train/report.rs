@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::dataset::Dataset;
-use super::fit::Linear;
+use super::head::Head;
 use super::metrics;
 
 /// Shares of cloud tokens at which recall is given.
@@ -93,12 +93,9 @@ pub struct Report {
 }
 
 impl Report {
-    /// `other`: another head, by its name.
-    pub fn of(head: &Linear, other: Option<(&str, &Linear)>, data: &Dataset) -> Report {
+    pub fn of(head: &Head, data: &Dataset) -> Report {
         let scores = head.probabilities(data);
         let mut figures = vec![Figures::of("head", &scores, data, true)];
-        let other = other.map(|(name, head)| (name, head.log_odds_of_rows(data)));
-        figures.extend(other.map(|(name, scores)| Figures::of(name, &scores, data, false)));
         let builtin = builtin(data);
         figures.extend(builtin.iter().map(|(name, s)| Figures::of(name, s, data, false)));
         let gain_95 = builtin.iter().map(|(name, s)| Gain::of(&scores, name, s, data)).collect();
