@@ -1,8 +1,9 @@
 //! Our side of `scripts/bench`: opens a bundle and measures what it is told on stdin.
 //!
-//!     bench_worker BUNDLE CONTEXT THREADS
+//!     bench_worker BUNDLE CONTEXT THREADS [unhashed]
 //!
-//! It answers every line with seconds, and the start with those that opening took:
+//! It answers every line with seconds, and the start with those that opening took (`unhashed`: without checking the
+//! weights' hash):
 //!
 //!     prefill N             N tokens into an empty context
 //!     decode CONTEXT N      N tokens, one after the other, from CONTEXT tokens of context on
@@ -20,6 +21,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 use hybrid::Cancel;
+use hybrid::bundle::Verify;
 use hybrid::policy::Mode;
 use hybrid::sampler::SamplerOptions;
 use hybrid::session::{Model, ModelOptions, Session, SessionOptions};
@@ -28,11 +30,15 @@ use hybrid::tokens::Message;
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [bundle, context, threads] = arguments.as_slice() else {
-        bail!("usage: bench_worker BUNDLE CONTEXT THREADS");
+    let (bundle, context, threads, verify) = match arguments.as_slice() {
+        [bundle, context, threads] => (bundle, context, threads, Verify::All),
+        [bundle, context, threads, how] if how == "unhashed" => {
+            (bundle, context, threads, Verify::AllButWeights)
+        }
+        _ => bail!("usage: bench_worker BUNDLE CONTEXT THREADS [unhashed]"),
     };
     let start = Instant::now();
-    let options = ModelOptions { threads: threads.parse()?, ..ModelOptions::default() };
+    let options = ModelOptions { threads: threads.parse()?, verify, ..ModelOptions::default() };
     let model = Model::open(Path::new(bundle), options)?;
     let context = context.parse()?;
     let state = model.slm.spawn(context)?;

@@ -75,8 +75,8 @@ class Bench:
         self.results = json.loads(self.file.read_text()) if self.file.exists() else {"rows": {}}
         self.results["machine"] = machine()
 
-    def ours(self, bundle, context, threads):
-        return Worker(self.target / "release/examples/bench_worker", bundle, context, threads)
+    def ours(self, bundle, context, threads, *how):
+        return Worker(self.target / "release/examples/bench_worker", bundle, context, threads, *how)
 
     def theirs(self, gguf, context, threads):
         return Worker(self.target / "bench/llama_worker", gguf, context, threads)
@@ -126,8 +126,10 @@ class Bench:
     def memory(self):
         """A process of its own each time: opening with warm files, a full context, peak memory."""
         for name, (bundle, gguf) in self.models.items():
-            opened, peaks = ({"ours": [], "llama.cpp": []} for _ in range(2))
+            opened, peaks = {"ours": [], "unhashed": [], "llama.cpp": []}, {"ours": [], "llama.cpp": []}
             for _ in range(self.rounds):
+                with self.ours(bundle, MEMORY_CONTEXT, 1, "unhashed") as worker:
+                    opened["unhashed"].append(round(worker.open_seconds, 4))
                 for who, start in (("ours", lambda: self.ours(bundle, MEMORY_CONTEXT, 1)),
                                    ("llama.cpp", lambda: self.theirs(gguf, MEMORY_CONTEXT, 1))):
                     with start() as worker:

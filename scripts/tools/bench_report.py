@@ -136,10 +136,10 @@ def memory_table(rows: Rows) -> str:
         lines.append([
             NAMES[row["model"]], f"{row['weights'] / 1e6:.1f} + {row['cache'] / 1e6:.1f}", spread(row["ours"], 0),
             spread(row["llama.cpp"], 0), f"{rows.rss_over_bar(row):.2f}",
-            spread(opened["ours"]), spread(opened["llama.cpp"]),
+            spread(opened["ours"]), spread(opened["unhashed"]), spread(opened["llama.cpp"]),
         ])
     head = ["model", "weights + cache, MB", "peak, MB: ours", "llama.cpp", "ours / (weights + cache + 30 MB)",
-            "open, s: ours", "llama.cpp"]
+            "open, s: ours", "not hashed", "llama.cpp"]
     return table(head, lines)
 
 
