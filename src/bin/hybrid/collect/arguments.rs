@@ -22,7 +22,7 @@ pub fn command() -> Command {
         )
         .arg(path("out", "DIR", "Folder of the records; those that are there are kept").required(true))
         .arg(path("prompts", "FILE", "Prompts, one JSON object a line (docs/reward-head.md)"))
-        .arg(path("data", "FILE", "MBPP's mbpp.jsonl, made into prompts"))
+        .arg(path("data", "FILE", "MBPP's mbpp.jsonl, or heads/problems.jsonl, made into prompts"))
         .group(ArgGroup::new("source").args(["prompts", "data"]).multiple(true).required(true))
         .arg(text("system", "TEXT", "A system message before the prompts of --data").requires("data"))
         .args(cloud_arguments())

@@ -156,7 +156,7 @@ impl Adam {
 mod tests {
     use super::*;
     use crate::train::dataset::Dataset;
-    use crate::train::linear::{Path, penalty};
+    use crate::train::linear::{Examples, Path, penalty};
     use crate::train::loss::Loss;
     use crate::train::metrics::auc;
     use crate::train::testing;
@@ -173,7 +173,7 @@ mod tests {
         let rows = standardised.scaling.apply(&validation.columns);
         let validation = Validation { rows, agrees: &validation.agrees };
         let penalty = penalty(1e-3, standardised.rows.ncols());
-        let fitted = Path::new(&standardised, loss, true).fit(penalty).unwrap();
+        let fitted = Path::new(Examples::of(&standardised, loss, true)).fit(penalty).unwrap();
         let line = Line { loss, after: true, fitted, l2: 1e-3, reached: 0.0 };
         let begin = Net::new(shape, &standardised.scaling, &line.fitted, seed);
         let found = fit(shape, &line, &standardised, &validation, seed).unwrap().net;

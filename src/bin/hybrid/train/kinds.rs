@@ -5,7 +5,7 @@ use anyhow::{Context, Result};
 use super::dataset::Dataset;
 use super::descent::{self, Validation};
 use super::head::Head;
-use super::linear::{Line, Path, penalty};
+use super::linear::{Examples, Line, Path, penalty};
 use super::loss::Loss;
 use super::net::Shape;
 use super::platt::loss_when_scaled;
@@ -77,7 +77,7 @@ impl<'a> Fold<'a> {
     /// The best line: of equal ones the first, which has the stronger penalty.
     pub fn line(&self, loss: Loss, after: bool) -> Result<Line> {
         let width = self.validation.width(after);
-        let mut path = Path::new(&self.train, loss, after);
+        let mut path = Path::new(Examples::of(&self.train, loss, after));
         let mut best: Option<Line> = None;
         for l2 in PENALTIES {
             let fitted = path.fit(penalty(l2, width))?;

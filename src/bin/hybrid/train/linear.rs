@@ -82,39 +82,42 @@ pub struct Line {
     pub reached: f64,
 }
 
+/// What a head is fitted to.
+#[derive(Clone, Copy)]
+pub struct Examples<'a> {
+    pub rows: ArrayView2<'a, f32>,
+    /// The cloud LLM's tokens, of pairs.
+    pub chosen: ArrayView2<'a, f32>,
+    pub labels: &'a Labels,
+    pub loss: Loss,
+}
+
+impl<'a> Examples<'a> {
+    /// Of the first columns: without or with the state after the candidate.
+    pub fn of(data: &'a Standardised, loss: Loss, after: bool) -> Examples<'a> {
+        let (rows, chosen) = data.columns(after);
+        Examples { rows, chosen, labels: &data.labels, loss }
+    }
+}
+
 /// Fits one penalty after the other, each from where the last one ended.
 pub struct Path<'a> {
-    rows: ArrayView2<'a, f32>,
-    chosen: ArrayView2<'a, f32>,
-    labels: &'a Labels,
-    loss: Loss,
+    examples: Examples<'a>,
     /// `[bias, weights…]`
     point: Vec<f64>,
 }
 
 impl<'a> Path<'a> {
-    /// Of the first columns: without or with the state after the candidate.
-    pub fn new(data: &'a Standardised, loss: Loss, after: bool) -> Path<'a> {
-        let (rows, chosen) = data.columns(after);
-        Path::of(rows, chosen, &data.labels, loss)
-    }
-
-    pub fn of(
-        rows: ArrayView2<'a, f32>,
-        chosen: ArrayView2<'a, f32>,
-        labels: &'a Labels,
-        loss: Loss,
-    ) -> Path<'a> {
-        let mut point = vec![0.0; rows.ncols() + 1];
-        point[0] = loss.start(labels);
-        Path { rows, chosen, labels, loss, point }
+    pub fn new(examples: Examples<'a>) -> Path<'a> {
+        let mut point = vec![0.0; examples.rows.ncols() + 1];
+        point[0] = examples.loss.start(examples.labels);
+        Path { examples, point }
     }
 
     /// `penalty`: on half the square of every column's weight.
     pub fn fit(&mut self, penalty: Vec<f64>) -> Result<Fitted> {
-        ensure_both(&self.labels.agrees)?;
-        let (rows, chosen) = (self.rows, self.chosen);
-        let objective = Objective::new(rows, chosen, self.labels, self.loss, penalty);
+        ensure_both(&self.examples.labels.agrees)?;
+        let objective = Objective::new(self.examples, penalty);
         let solver = LBFGS::new(MoreThuenteLineSearch::new(), MEMORY)
             .with_tolerance_grad(1e-6)?
             .with_tolerance_cost(1e-8)?;
@@ -139,34 +142,24 @@ pub fn penalty(l2: f64, width: usize) -> Vec<f64> {
 
 /// Mean loss and penalty as a function of `[bias, weights…]`.
 pub struct Objective<'a> {
-    rows: ArrayView2<'a, f32>,
-    chosen: ArrayView2<'a, f32>,
-    labels: &'a Labels,
-    loss: Loss,
+    examples: Examples<'a>,
     penalty: Vec<f64>,
     /// Cost and gradient of the point asked last: argmin asks for them one after the other.
     last: RefCell<(Vec<f64>, f64, Vec<f64>)>,
 }
 
 impl<'a> Objective<'a> {
-    pub fn new(
-        rows: ArrayView2<'a, f32>,
-        chosen: ArrayView2<'a, f32>,
-        labels: &'a Labels,
-        loss: Loss,
-        penalty: Vec<f64>,
-    ) -> Objective<'a> {
-        Objective { rows, chosen, labels, loss, penalty, last: RefCell::default() }
+    pub fn new(examples: Examples<'a>, penalty: Vec<f64>) -> Objective<'a> {
+        Objective { examples, penalty, last: RefCell::default() }
     }
 
     pub fn evaluate(&self, point: &[f64]) -> (f64, Vec<f64>) {
-        let n = self.rows.nrows();
-        let of_chunk =
-            Chunk { rows: self.rows, chosen: self.chosen, labels: self.labels, loss: self.loss };
-        let part = |at: usize| of_chunk.evaluate(at..(at + CHUNK).min(n), point);
+        let examples = self.examples;
+        let n = examples.rows.nrows();
+        let part = |at: usize| examples.evaluate(at..(at + CHUNK).min(n), point);
         let chunks: Vec<usize> = (0..n).step_by(CHUNK).collect();
         // Where there is little to do, waiting for other threads takes longer.
-        let parts: Vec<(f64, Vec<f64>)> = if n * self.rows.ncols() < PARALLEL {
+        let parts: Vec<(f64, Vec<f64>)> = if n * examples.rows.ncols() < PARALLEL {
             chunks.into_iter().map(part).collect()
         } else {
             chunks.into_par_iter().map(part).collect()
@@ -193,15 +186,7 @@ impl<'a> Objective<'a> {
     }
 }
 
-/// What the threads share.
-struct Chunk<'a> {
-    rows: ArrayView2<'a, f32>,
-    chosen: ArrayView2<'a, f32>,
-    labels: &'a Labels,
-    loss: Loss,
-}
-
-impl Chunk<'_> {
+impl Examples<'_> {
     /// Loss and slope of these rows, summed.
     fn evaluate(&self, rows: std::ops::Range<usize>, point: &[f64]) -> (f64, Vec<f64>) {
         let rows: Vec<usize> = rows.collect();
@@ -269,7 +254,7 @@ mod tests {
 
     fn fit(data: &Dataset, loss: Loss, after: bool, l2: f64) -> Result<Linear> {
         let standardised = Standardised::new(data);
-        let mut path = Path::new(&standardised, loss, after);
+        let mut path = Path::new(Examples::of(&standardised, loss, after));
         Ok(path.fit(penalty(l2, data.width(after)))?.raw(&standardised.scaling))
     }
 
@@ -277,10 +262,9 @@ mod tests {
     fn the_gradient_is_the_slope_of_the_cost() {
         let data = testing::dataset(300, 3, 1);
         let standardised = Standardised::new(&data);
-        let (rows, chosen) = standardised.columns(true);
         for loss in Loss::ALL {
             let penalty = vec![0.3; data.width(true)];
-            let objective = Objective::new(rows, chosen, &standardised.labels, loss, penalty);
+            let objective = Objective::new(Examples::of(&standardised, loss, true), penalty);
             let point: Vec<f64> =
                 (0..=data.width(true)).map(|i| (i as f64 * 0.7).sin() / 4.0).collect();
             let (_, gradient) = objective.evaluate(&point);

@@ -1,4 +1,4 @@
-//! Prompts of MBPP: the cloud LLM completes a Python function.
+//! Prompts of MBPP, and of problems like them: the cloud LLM completes a Python function.
 
 use std::path::Path;
 
@@ -13,7 +13,24 @@ const INSTRUCTION: &str = "Write a Python function that solves the problem. Answ
 /// Problems that other problems repeat.
 const DROPPED: [u32; 2] = [12, 914];
 
-/// One line of `mbpp.jsonl`.
+/// One line of a file.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Line {
+    Mbpp(Problem),
+    Own(OwnProblem),
+}
+
+/// Of `heads/problems.jsonl`, all to train on.
+#[derive(Deserialize)]
+struct OwnProblem {
+    name: String,
+    /// `def name(parameters):`
+    head: String,
+    task: String,
+}
+
+/// Of `mbpp.jsonl`.
 #[derive(Deserialize)]
 struct Problem {
     task_id: u32,
@@ -33,10 +50,15 @@ pub fn read(
     let mut prompts = Vec::new();
     for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let at = || format!("{}:{}", path.display(), number + 1);
-        let problem: Problem = serde_json::from_str(line).with_context(at)?;
-        if let Some(split) = split_of(problem.task_id) {
-            prompts.push(prompt(&problem, split, system, template).with_context(at)?);
-        }
+        let add = || -> Result<Option<Prompt>> {
+            let line = serde_json::from_str(line)?;
+            let begun = match &line {
+                Line::Mbpp(problem) => problem.begin()?,
+                Line::Own(problem) => Some(problem.begin()),
+            };
+            begun.map(|begun| begun.prompt(system, template)).transpose()
+        };
+        prompts.extend(add().with_context(at)?);
     }
     Ok(prompts)
 }
@@ -52,22 +74,42 @@ fn split_of(task_id: u32) -> Option<Split> {
     }
 }
 
-fn prompt(
-    problem: &Problem,
+/// What a prompt is made of.
+struct Begun<'a> {
+    id: String,
     split: Split,
-    system: Option<&str>,
-    template: Option<&ChatTemplate>,
-) -> Result<Prompt> {
-    let task = problem.text.trim();
-    let head = function_head(problem).context("the tests call no function of the code")?;
-    let prefill = format!("```python\n{head}\n    \"\"\"{task}\"\"\"\n");
-    Ok(Prompt {
-        id: format!("mbpp/{}", problem.task_id),
-        split,
-        text: render(template, &messages(task, system), &prefill)?,
-        stop: Stop::PythonFunction,
-        answer: None,
-    })
+    task: &'a str,
+    head: &'a str,
+}
+
+impl Problem {
+    /// `None` for a problem of no split.
+    fn begin(&self) -> Result<Option<Begun<'_>>> {
+        let Some(split) = split_of(self.task_id) else { return Ok(None) };
+        let head = function_head(self).context("the tests call no function of the code")?;
+        Ok(Some(Begun { id: format!("mbpp/{}", self.task_id), split, task: &self.text, head }))
+    }
+}
+
+impl OwnProblem {
+    fn begin(&self) -> Begun<'_> {
+        let OwnProblem { name, head, task } = self;
+        Begun { id: format!("own/{name}"), split: Split::Train, task, head }
+    }
+}
+
+impl Begun<'_> {
+    fn prompt(self, system: Option<&str>, template: Option<&ChatTemplate>) -> Result<Prompt> {
+        let (task, head) = (self.task.trim(), self.head);
+        let prefill = format!("```python\n{head}\n    \"\"\"{task}\"\"\"\n");
+        Ok(Prompt {
+            id: self.id,
+            split: self.split,
+            text: render(template, &messages(task, system), &prefill)?,
+            stop: Stop::PythonFunction,
+            answer: None,
+        })
+    }
 }
 
 fn messages(task: &str, system: Option<&str>) -> Vec<Message> {
@@ -142,6 +184,24 @@ mod tests {
             };
             assert_eq!(function_head(&problem), want, "{code}");
         }
+    }
+
+    #[test]
+    fn lines_of_both_kinds_are_read() {
+        let mbpp = r#"{"task_id": 601, "text": "Sort.", "code": "def f(a):\n  pass", "test_list": ["f(1)"]}"#;
+        let own = r#"{"name": "f", "head": "def f(a):", "task": "Sort."}"#;
+        for (line, want) in [(mbpp, "mbpp/601"), (own, "own/f")] {
+            let line = serde_json::from_str(line).unwrap();
+            let Begun { id, split, task, head } = match &line {
+                Line::Mbpp(problem) => problem.begin().unwrap().unwrap(),
+                Line::Own(problem) => problem.begin(),
+            };
+            assert_eq!(
+                (id.as_str(), split, task, head),
+                (want, Split::Train, "Sort.", "def f(a):")
+            );
+        }
+        assert!(serde_json::from_str::<Line>(r#"{"name": "f"}"#).is_err());
     }
 
     #[test]

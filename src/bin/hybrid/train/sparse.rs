@@ -5,7 +5,7 @@ use anyhow::Result;
 use hybrid::reward::statistics;
 use ndarray::Axis;
 
-use super::linear::{Fitted, Line, Objective, Path, penalty};
+use super::linear::{Examples, Fitted, Line, Objective, Path, penalty};
 use super::standardised::Standardised;
 
 /// On a statistic's weight, of that on a state's.
@@ -28,14 +28,13 @@ pub struct Sparse {
 
 /// Ever more columns, up to [`MAX_COLUMNS`].
 pub fn fit(data: &Standardised, line: &Line) -> Result<Vec<Sparse>> {
-    let (loss, after) = (line.loss, line.after);
-    let (rows, chosen) = data.columns(after);
-    let width = rows.ncols();
-    let objective = Objective::new(rows, chosen, &data.labels, loss, vec![0.0; width]);
+    let examples = Examples::of(data, line.loss, line.after);
+    let width = examples.rows.ncols();
+    let objective = Objective::new(examples, vec![0.0; width]);
     let cost = |column| if column < statistics::COUNT { STATISTICS_PENALTY } else { 1.0 };
     let costs: Vec<f64> = (0..width).map(cost).collect();
     let mut point = vec![0.0; width + 1];
-    point[0] = loss.start(&data.labels);
+    point[0] = line.loss.start(&data.labels);
     // Pairs say nothing of the state before: its slopes are 0.
     let largest = objective.evaluate(&point).1[1 + statistics::COUNT..]
         .iter()
@@ -59,14 +58,14 @@ pub fn fit(data: &Standardised, line: &Line) -> Result<Vec<Sparse>> {
 
 /// The weights of these columns alone, without L1, which would keep them small.
 fn refit(data: &Standardised, line: &Line, columns: &[usize]) -> Result<Fitted> {
-    let (rows, chosen) = data.columns(line.after);
-    let width = rows.ncols();
+    let all = Examples::of(data, line.loss, line.after);
+    let width = all.rows.ncols();
     // Column by column they would lie the wrong way round.
-    let [rows, chosen] =
-        [rows, chosen].map(|all| all.select(Axis(1), columns).as_standard_layout().into_owned());
-    let mut path = Path::of(rows.view(), chosen.view(), &data.labels, line.loss);
-    let all = penalty(line.l2 * L2_PART, width);
-    let few = path.fit(columns.iter().map(|&column| all[column]).collect())?;
+    let [rows, chosen] = [all.rows, all.chosen]
+        .map(|all| all.select(Axis(1), columns).as_standard_layout().into_owned());
+    let mut path = Path::new(Examples { rows: rows.view(), chosen: chosen.view(), ..all });
+    let penalties = penalty(line.l2 * L2_PART, width);
+    let few = path.fit(columns.iter().map(|&column| penalties[column]).collect())?;
     let mut weights = vec![0.0; width];
     columns.iter().zip(&few.weights).for_each(|(&column, &weight)| weights[column] = weight);
     Ok(Fitted { bias: few.bias, weights })

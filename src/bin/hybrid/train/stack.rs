@@ -6,7 +6,7 @@ use ndarray::{Array2, Axis};
 
 use super::dataset::Dataset;
 use super::head::Head;
-use super::linear::Path;
+use super::linear::{Examples, Path};
 use super::loss::{Labels, Loss};
 use super::platt::loss;
 use super::standardised::Scaling;
@@ -56,7 +56,9 @@ impl Stack {
         let mut penalty = vec![L2; COLUMNS];
         // Finite also where the head is never wrong.
         penalty[0] = L2 / 10.0;
-        let mut path = Path::of(features.view(), none.view(), &labels, Loss::Agree);
+        let (rows, chosen) = (features.view(), none.view());
+        let examples = Examples { rows, chosen, labels: &labels, loss: Loss::Agree };
+        let mut path = Path::new(examples);
         let fitted = path.fit(penalty)?;
         let of_stats = std::array::from_fn(|i| fitted.weights[i + 1]);
         Ok(Stack { scale: fitted.weights[0], shift: fitted.bias, of_stats })

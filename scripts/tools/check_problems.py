@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Prompts for `hybrid collect` from problems of our own, which are worded like MBPP's.
+"""Checks problems of our own, which are worded like MBPP's, before a head is trained on them.
 
-    own_prompts.py PROBLEMS.jsonl mbpp.jsonl [SYSTEM]
+    check_problems.py heads/problems.jsonl mbpp.jsonl
 
-A line of PROBLEMS is {"name", "head", "task"}; SYSTEM is the system message, if there is to be one. Ends with an error where a
-problem is one of MBPP's held out (validation or test) in the same or nearly the same words: a head must not have seen these.
+Ends with an error where one is a problem of MBPP that is held out (validation or test) in the same or nearly the same words:
+a head must not have seen these.
 """
 
 import json
@@ -12,7 +12,6 @@ import re
 import sys
 from pathlib import Path
 
-INSTRUCTION = "Write a Python function that solves the problem. Answer with code only."  # as for MBPP's
 HELD_OUT = range(11, 601)
 OPENING = 6  # words that many tasks begin with: "Write a function to find the"
 SEQUENCE = 8  # words in a row that two different tasks hardly share
@@ -40,22 +39,13 @@ def held_out(mbpp: Path) -> list:
     ]  # fmt: skip
 
 
-def prompt(problem: dict, system: str) -> dict:
-    messages = [{"role": "user", "content": f"{INSTRUCTION}\n\n{problem['task']}"}]
-    if system:
-        messages.insert(0, {"role": "system", "content": system})
-    prefill = f'```python\n{problem["head"]}\n    """{problem["task"]}"""\n'
-    return {"id": f"own/{problem['name']}", "messages": messages, "prefill": prefill, "split": "train", "stop": "python-function"}
-
-
-def main(problems: str, mbpp: str, system: str = "") -> None:
+def main(problems: str, mbpp: str) -> None:
     kept_apart = held_out(Path(mbpp))
     for line in Path(problems).read_text().splitlines():
         problem = json.loads(line)
         task = Task(problem["task"], {problem["name"]})
         if any(task.is_like(other) for other in kept_apart):
             raise SystemExit(f"{problem['name']} is too much like a problem that is held out: leave it out of {problems}")
-        print(json.dumps(prompt(problem, system)))
 
 
 if __name__ == "__main__":
