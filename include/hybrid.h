@@ -172,7 +172,7 @@ typedef int32_t hybrid_verify;
 
 // Every file.
 #define HYBRID_VERIFY_ALL 0
-// Every file but the weights: opens faster on boards without SHA instructions.
+// Every file but the weights, for storage that is verified otherwise: opens faster.
 #define HYBRID_VERIFY_ALL_BUT_WEIGHTS 1
 
 // How to open a bundle.

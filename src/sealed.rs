@@ -1,10 +1,10 @@
 //! Bytes that are kept outside the library, such as a session's state in a file: written with a header and a
 //! checksum, and read only if they are whole and belong here.
 //!
-//! Layout, little endian: magic (4 bytes), version (u32), fingerprint (32 bytes), body, SHA-256 of all that is
+//! Layout, little endian: magic (4 bytes), version (u32), fingerprint (32 bytes), body, BLAKE3 of all that is
 //! before it (32 bytes). The checksum finds damage, not forgery: readers believe nothing of the body.
 
-use sha2::{Digest, Sha256};
+use blake3::Hasher;
 
 use crate::error::{Error, Result};
 
@@ -32,7 +32,7 @@ impl Format {
         fingerprint: &Fingerprint,
         out: &'a mut dyn FnMut(&[u8]),
     ) -> Writer<'a> {
-        let mut writer = Writer { out, hasher: Sha256::new() };
+        let mut writer = Writer { out, hasher: Hasher::new() };
         writer.raw(&self.magic);
         writer.u32(self.version);
         writer.raw(fingerprint);
@@ -56,7 +56,7 @@ impl Format {
         let body = reader.rest.len().checked_sub(HASH).ok_or_else(|| reader.cut_off())?;
         let (body, checksum) = reader.rest.split_at(body);
         let sealed = bytes.len() - HASH;
-        if Sha256::digest(&bytes[..sealed]).as_slice() != checksum {
+        if blake3::hash(&bytes[..sealed]).as_slice() != checksum {
             return Err(reader.error("it is damaged or cut off"));
         }
         Ok(Reader { rest: body, ..reader })
@@ -66,7 +66,7 @@ impl Format {
 /// Writes a body. Lists have their length in front.
 pub struct Writer<'a> {
     out: &'a mut dyn FnMut(&[u8]),
-    hasher: Sha256,
+    hasher: Hasher,
 }
 
 impl Writer<'_> {
@@ -102,7 +102,7 @@ impl Writer<'_> {
 
     /// Adds the checksum.
     pub fn finish(self) {
-        (self.out)(&self.hasher.finalize());
+        (self.out)(self.hasher.finalize().as_bytes());
     }
 }
 

@@ -62,9 +62,20 @@ fn a_model_is_packed_and_checked() {
     let (status, out, err) = run(&["check", text(&bundle)]);
     assert_eq!((status, out.as_str()), (Some(1), ""));
     assert!(err.starts_with("error: damaged bundle: ") && err.contains("weights.bin is truncated"));
-    let mut damaged = bytes;
+    let mut damaged = bytes.clone();
     damaged[1000] ^= 1;
     fs::write(&weights, damaged).unwrap();
+    let (status, _, err) = run(&["check", text(&bundle)]);
+    assert_eq!(status, Some(1));
+    assert!(err.contains("weights.bin has BLAKE3 "), "{err}");
+
+    // The hash that is for other tools is checked, too.
+    fs::write(&weights, bytes).unwrap();
+    let path = bundle.join("bundle.json");
+    let mut manifest: serde_json::Value =
+        serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    manifest["files"]["weights"]["sha256"] = "0".repeat(64).into();
+    fs::write(&path, manifest.to_string()).unwrap();
     let (status, _, err) = run(&["check", text(&bundle)]);
     assert_eq!(status, Some(1));
     assert!(err.contains("weights.bin has SHA-256 "), "{err}");

@@ -5,7 +5,7 @@ use super::*;
 pub(super) fn manifest() -> Manifest {
     let entry = |role: FileRole| {
         let name = role.file_name().to_owned();
-        (role, FileEntry { name, bytes: 1, sha256: sha256(b"x") })
+        (role, FileEntry { name, bytes: 1, sha256: sha256(b"x"), blake3: blake3_of(b"x") })
     };
     Manifest {
         format_version: FORMAT_VERSION,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 /// The version this build reads and writes.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 /// `bundle.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -54,8 +54,10 @@ pub struct FileEntry {
     /// A plain file name inside the bundle's directory.
     pub name: String,
     pub bytes: u64,
-    /// Lower-case hex.
+    /// Lower-case hex, as are all hashes here. For other tools, and to tell models apart.
     pub sha256: String,
+    /// What is checked whenever the bundle is opened.
+    pub blake3: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use memmap2::Mmap;
-use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 use crate::sealed::Fingerprint;
@@ -19,6 +18,7 @@ mod manifest;
 mod validate;
 mod write;
 
+use hash::{blake3_of, blake3_reader};
 pub use hash::{fingerprint, sha256, sha256_reader};
 pub use manifest::*;
 pub use write::{Writer, set_reward};
@@ -40,7 +40,7 @@ pub enum Verify {
     /// Every file.
     #[default]
     All,
-    /// Every file but the weights, for boards without SHA instructions.
+    /// Every file but the weights, for storage that is verified otherwise.
     AllButWeights,
 }
 
@@ -86,11 +86,12 @@ impl Bundle {
 
     /// Identifies what a session's state depends on: graph, weights and vocabulary.
     pub fn fingerprint(&self) -> Fingerprint {
-        let mut hasher = Sha256::new();
+        let mut hasher = blake3::Hasher::new();
         for role in [FileRole::Graph, FileRole::Weights] {
-            hasher.update(self.manifest.files.get(&role).map_or("", |file| &file.sha256));
+            let file = self.manifest.files.get(&role);
+            hasher.update(file.map_or("", |file| &file.blake3).as_bytes());
         }
-        hasher.update(&self.manifest.tokens.fingerprint);
+        hasher.update(self.manifest.tokens.fingerprint.as_bytes());
         hasher.finalize().into()
     }
 
@@ -109,7 +110,7 @@ impl Bundle {
         let file = open_file(&self.dir, entry)?;
         let mut bytes = Vec::new();
         file.take(entry.bytes).read_to_end(&mut bytes).map_err(|e| Error::io(&path, e))?;
-        compare_hash(entry, &sha256(&bytes))?;
+        compare_hash(entry, &blake3_of(&bytes))?;
         Ok(bytes)
     }
 
@@ -205,17 +206,17 @@ fn check_hash(
     // One byte more than expected, so that a file that grows meanwhile cannot pass or go on for ever.
     let mut bounded = file.take(entry.bytes + 1);
     let found =
-        sha256_reader(&mut bounded, progress).map_err(|e| Error::io(&dir.join(&entry.name), e))?;
+        blake3_reader(&mut bounded, progress).map_err(|e| Error::io(&dir.join(&entry.name), e))?;
     compare_hash(entry, &found)
 }
 
 fn compare_hash(entry: &FileEntry, found: &str) -> Result<()> {
-    if found == entry.sha256 {
+    if found == entry.blake3 {
         return Ok(());
     }
     Err(Error::Bundle(format!(
-        "{} has SHA-256 {found} where {MANIFEST_NAME} says {}; copy the bundle again",
-        entry.name, entry.sha256
+        "{} has BLAKE3 {found} where {MANIFEST_NAME} says {}; copy the bundle again",
+        entry.name, entry.blake3
     )))
 }
 

@@ -61,7 +61,7 @@ fn every_damage_is_named() {
             "is truncated: 10 of 11 bytes",
         ),
         (|d| fs::write(d.join("weights.bin"), "weights.bins").unwrap(), "has 12 bytes where"),
-        (|d| fs::write(d.join("graph.onnx"), "Graph.onnx").unwrap(), "graph.onnx has SHA-256 "),
+        (|d| fs::write(d.join("graph.onnx"), "Graph.onnx").unwrap(), "graph.onnx has BLAKE3 "),
         (|d| fs::write(d.join("bundle.json"), "{").unwrap(), "bundle.json: EOF"),
         (
             |d| {
@@ -77,7 +77,7 @@ fn every_damage_is_named() {
         (
             |d| {
                 let json = fs::read_to_string(d.join("bundle.json")).unwrap();
-                let json = json.replace("\"format_version\": 1", "\"format_version\": 7");
+                let json = json.replace("\"format_version\": 2", "\"format_version\": 7");
                 fs::write(d.join("bundle.json"), json).unwrap();
             },
             "bundle format 7",
@@ -101,7 +101,7 @@ fn a_wrong_hash_shows_both() {
     fs::write(dir.join("weights.bin"), "WEIGHTS.BIN").unwrap();
     let error = Bundle::open(&dir, Verify::All).unwrap_err().to_string();
     assert!(
-        error.contains(&sha256(b"weights.bin")) && error.contains(&sha256(b"WEIGHTS.BIN")),
+        error.contains(&blake3_of(b"weights.bin")) && error.contains(&blake3_of(b"WEIGHTS.BIN")),
         "{error}"
     );
     // The same size without a hash is what `AllButWeights` cannot see.
@@ -116,7 +116,7 @@ fn a_file_that_changes_after_opening_is_noticed() {
     let bundle = Bundle::open(&dir, Verify::All).unwrap();
     fs::write(dir.join("tokenizer.json"), "TOKENIZER.json").unwrap();
     let error = bundle.read(FileRole::Tokenizer).unwrap_err().to_string();
-    assert!(error.contains("tokenizer.json has SHA-256"), "{error}");
+    assert!(error.contains("tokenizer.json has BLAKE3"), "{error}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::Deserialize;
 
 use super::MANIFEST_NAME;
-use super::hash::is_hex_sha256;
+use super::hash::is_hex_digest;
 use super::manifest::*;
 use crate::error::{Error, Result};
 
@@ -131,9 +131,12 @@ impl FileEntry {
         ensure((1..=role.max_bytes()).contains(&self.bytes), || {
             format!("{name} has {} bytes, expected 1 to {}", self.bytes, role.max_bytes())
         })?;
-        ensure(is_hex_sha256(&self.sha256), || {
-            format!("the sha256 of {name} is not 64 lower-case hex digits")
-        })
+        for (hash, digest) in [("sha256", &self.sha256), ("blake3", &self.blake3)] {
+            ensure(is_hex_digest(digest), || {
+                format!("the {hash} of {name} is not 64 lower-case hex digits")
+            })?;
+        }
+        Ok(())
     }
 }
 
@@ -159,7 +162,7 @@ impl ModelInfo {
                 self.heads, self.kv_heads
             )
         })?;
-        ensure(is_hex_sha256(&self.source_sha256), || {
+        ensure(is_hex_digest(&self.source_sha256), || {
             "model.source_sha256 is not 64 lower-case hex digits".into()
         })
     }
@@ -177,7 +180,7 @@ impl TokenInfo {
         ensure(!self.add_bos || self.bos.is_some(), || {
             "tokens.add_bos is set but tokens.bos is missing".into()
         })?;
-        ensure(is_hex_sha256(&self.fingerprint), || {
+        ensure(is_hex_digest(&self.fingerprint), || {
             "tokens.fingerprint is not 64 lower-case hex digits".into()
         })
     }
@@ -261,6 +264,7 @@ mod tests {
             (|m| entry(m).bytes = u64::MAX, "bytes"),
             (|m| entry(m).sha256 = "AB".repeat(32), "lower-case hex"),
             (|m| entry(m).sha256.truncate(63), "lower-case hex"),
+            (|m| entry(m).blake3.clear(), "the blake3 of"),
             (|m| m.model.layers = 0, "model.layers"),
             (|m| m.model.layers = usize::MAX, "model.layers"),
             (|m| m.model.hidden_size = 0, "model.hidden_size"),
@@ -319,7 +323,7 @@ mod tests {
 
     #[test]
     fn another_version_says_what_to_do() {
-        let error = Manifest::parse(br#"{"format_version": 2, "new": []}"#).unwrap_err();
+        let error = Manifest::parse(br#"{"format_version": 3, "new": []}"#).unwrap_err();
         assert!(matches!(error, Error::Unsupported(_)));
         let text = error.to_string();
         assert!(text.contains("format 2") && text.contains("hybrid pack"), "{text}");

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use super::hash::{HashingWriter, sha256};
+use super::hash::{HashingWriter, blake3_of};
 use super::{FileEntry, FileRole, MANIFEST_NAME, Manifest, RewardInfo, read_manifest};
 use crate::error::{Error, Result};
 
@@ -94,7 +94,7 @@ pub fn set_reward(dir: &Path, onnx: &[u8], info: RewardInfo) -> Result<()> {
     let standard = FileRole::Reward.file_name();
     let name = match &old {
         None => standard.to_owned(),
-        Some(_) => format!("reward-{}.onnx", sha256(onnx).get(..12).unwrap_or_default()),
+        Some(_) => format!("reward-{}.onnx", blake3_of(onnx).get(..12).unwrap_or_default()),
     };
     let temporary = sibling(&dir.join(&name), "new")?;
     let entry = write_file(&temporary, &name, |out| {
@@ -158,10 +158,10 @@ fn write_file(
     let file = File::create(path).map_err(io)?;
     let mut out = HashingWriter::new(BufWriter::with_capacity(1 << 20, file));
     write(&mut out)?;
-    let (buffered, bytes, sha256) = out.finish();
+    let (buffered, entry) = out.finish(name);
     let file = buffered.into_inner().map_err(|e| io(e.into_error()))?;
     file.sync_all().map_err(io)?;
-    Ok(FileEntry { name: name.to_owned(), bytes, sha256 })
+    Ok(entry)
 }
 
 fn rename(from: &Path, to: &Path) -> Result<()> {

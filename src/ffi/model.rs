@@ -20,7 +20,7 @@ pub type hybrid_verify = i32;
 
 /// Every file.
 pub const HYBRID_VERIFY_ALL: hybrid_verify = 0;
-/// Every file but the weights: opens faster on boards without SHA instructions.
+/// Every file but the weights, for storage that is verified otherwise: opens faster.
 pub const HYBRID_VERIFY_ALL_BUT_WEIGHTS: hybrid_verify = 1;
 
 /// How to open a bundle.

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use crate::error::Result;
 use crate::sealed::{Fingerprint, Format};
 
-const FORMAT: Format = Format { magic: *b"HYBC", version: 1, name: "a correction cache" };
+const FORMAT: Format = Format { magic: *b"HYBC", version: 2, name: "a correction cache" };
 
 /// What the cloud LLM wrote in one place.
 #[derive(Debug, Clone, PartialEq, Eq)]

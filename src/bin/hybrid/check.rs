@@ -1,10 +1,13 @@
 //! `hybrid check`: verifies a bundle and says what it is.
 
+use std::fs::File;
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::{Arg, ArgMatches, Command, value_parser};
-use hybrid::bundle::{Bundle, CalibrationPoint, FileRole, GraphKind, Manifest, Verify};
+use hybrid::bundle::{
+    Bundle, CalibrationPoint, FileRole, GraphKind, Manifest, Verify, sha256_reader,
+};
 
 use crate::printable;
 use crate::progress::Bytes;
@@ -23,8 +26,30 @@ pub fn run(arguments: &ArgMatches) -> Result<()> {
     let bar = Bytes::new("checking", 0);
     let bundle =
         Bundle::open_with_progress(dir, Verify::All, &mut |done, total| bar.set(done, total))?;
+    check_sha256(&bundle, &bar)?;
     drop(bar);
     print!("{}", describe(bundle.manifest()));
+    Ok(())
+}
+
+/// Opening has checked the BLAKE3 of every file. The SHA-256 is for other tools: it has to be right, too.
+fn check_sha256(bundle: &Bundle, bar: &Bytes) -> Result<()> {
+    let files = &bundle.manifest().files;
+    let total = files.values().map(|file| file.bytes).sum();
+    let mut done = 0;
+    for entry in files.values() {
+        let mut file = File::open(bundle.dir().join(&entry.name))?;
+        let found = sha256_reader(&mut file, &mut |n| {
+            done += n;
+            bar.set(done, total);
+        })?;
+        ensure!(
+            found == entry.sha256,
+            "{} has SHA-256 {found} where the manifest says {}, though its BLAKE3 is right: pack the model again",
+            entry.name,
+            entry.sha256
+        );
+    }
     Ok(())
 }
 

@@ -1,7 +1,6 @@
 //! A conversation is saved and restored.
 
 use proptest::prelude::*;
-use sha2::{Digest, Sha256};
 
 use super::*;
 
@@ -113,8 +112,8 @@ proptest! {
         for (to, from) in state[at..sealed].iter_mut().zip(bytes) {
             *to = from;
         }
-        let checksum = Sha256::digest(&state[..sealed]);
-        state[sealed..].copy_from_slice(&checksum);
+        let checksum = blake3::hash(&state[..sealed]);
+        state[sealed..].copy_from_slice(checksum.as_bytes());
         let mut other = bench.prompted();
         let before = saved(&other);
         match other.restore(&state) {
