@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use hybrid::bundle::sha256;
 use hybrid::cancel::Cancel;
 use hybrid::consult::{Answer, Consult, Continuation, Failure, Request};
+use hybrid::sampler::SamplerOptions;
 use hybrid::tokens::Tokens;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -56,8 +57,25 @@ pub struct Answers<'a> {
     pub model: &'a str,
     pub tokens: &'a Tokens,
     pub dir: &'a Path,
-    /// Such a folder whose answers may be wrong. The LLM on this machine checks them.
-    pub guesses: Option<&'a Path>,
+}
+
+/// The LLM on this machine.
+pub struct Teacher<'a> {
+    pub llm: &'a mut Reader,
+    /// The SLM, if its vocabulary is the same: the LLM checks its answer many tokens at a time, which is quicker than
+    /// to write one by one and comes to the same.
+    pub slm: Option<&'a mut Reader>,
+}
+
+impl Teacher<'_> {
+    fn write(&mut self, prompt: &[u32], ending: &Ending) -> Result<Vec<u32>> {
+        let done = |ids: &[u32]| ending.is_reached(ids);
+        let guess = match &mut self.slm {
+            Some(slm) => slm.write(prompt, SamplerOptions::default(), done)?,
+            None => Vec::new(),
+        };
+        self.llm.write_greedily(prompt, &guess, done)
+    }
 }
 
 /// A kept answer.
@@ -79,33 +97,28 @@ struct KeptText {
 }
 
 impl Answers<'_> {
-    /// The greedy answer to a prompt, at least one token: the kept one, the cloud's, or `llm`'s.
+    /// The greedy answer to a prompt, at least one token: the kept one, the cloud's, or the teacher's.
     pub fn get(
         &self,
         name: &str,
         prompt: &[u32],
         ending: &Ending,
-        llm: Option<&mut Reader>,
+        teacher: Option<Teacher>,
     ) -> Result<Vec<u32>> {
         let bytes: Vec<u8> = prompt.iter().flat_map(|id| id.to_le_bytes()).collect();
-        let file = self.file(&bytes);
-        let path = self.dir.join(&file);
+        let path = self.dir.join(self.file(&bytes));
         let kept: Option<Kept> = load(&path)?;
         let mut ids = ending.trim(kept.map(|kept| kept.ids).unwrap_or_default());
         if ending.is_reached(&ids) {
             return Ok(ids);
         }
-        match (self.cloud, llm) {
+        match (self.cloud, teacher) {
             (Some(cloud), _) => {
                 while !ending.is_reached(&ids) {
                     ids = ending.trim(self.extend(cloud, prompt, ids)?);
                 }
             }
-            (None, Some(llm)) => {
-                let guess = self.guesses.map(|dir| load::<Kept>(&dir.join(file))).transpose()?;
-                let guess = guess.flatten().map(|kept| kept.ids).unwrap_or_default();
-                ids = llm.write_greedily(prompt, &guess, |ids| ending.is_reached(ids))?;
-            }
+            (None, Some(mut teacher)) => ids = teacher.write(prompt, ending)?,
             (None, None) => bail!(
                 "the LLM's answer is not in {}: give --cloud-url or --teacher",
                 self.dir.display()

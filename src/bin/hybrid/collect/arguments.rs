@@ -36,11 +36,6 @@ pub fn command() -> Command {
             "DIR",
             "Folder of the cloud LLM's answers [default: libhybrid/train in the user's cache]",
         ))
-        .arg(path(
-            "guesses",
-            "DIR",
-            "Folder of such answers that may be wrong: the teacher checks them, which is quicker than writing",
-        ))
         .arg(
             text("path", "WHO", "Whose answers are read: the LLM's, the SLM's own, or those in the prompts")
                 .value_parser(PossibleValuesParser::new(["llm", "slm", "answer"]))
@@ -99,7 +94,6 @@ pub struct Options {
     pub cloud_model: String,
     pub teacher: Option<PathBuf>,
     pub cache: PathBuf,
-    pub guesses: Option<PathBuf>,
     pub writer: Writer,
     pub splits: Vec<Split>,
     pub limit: Option<usize>,
@@ -127,7 +121,6 @@ impl Options {
             cloud_model: text("cloud-model").expect("required by clap"),
             teacher: path("teacher"),
             cache: cache(arguments)?,
-            guesses: path("guesses"),
             writer: match text("path").as_deref() {
                 Some("slm") => Writer::Slm(sampling),
                 Some("answer") => Writer::Answer,

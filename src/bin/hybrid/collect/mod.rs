@@ -24,7 +24,7 @@ use hybrid::tokens::Tokens;
 use crate::cloud::connect;
 use crate::progress::Steps;
 use crate::train::{Prompt, Split, prompts};
-use answers::{Answers, Ending};
+use answers::{Answers, Ending, Teacher};
 pub use arguments::command;
 use arguments::{Options, Writer};
 use chosen::Chosen;
@@ -61,7 +61,6 @@ pub fn run(arguments: &ArgMatches) -> Result<()> {
             model: &options.cloud_model,
             tokens: &model.tokens,
             dir: &options.cache,
-            guesses: options.guesses.as_deref(),
         },
         slm: Reader::new(&model.slm)?,
         llm: teacher.as_ref().map(|teacher| Reader::new(&teacher.slm)).transpose()?,
@@ -207,7 +206,12 @@ impl Collector<'_> {
                 let room = llm.room(&ids).min(MAX_TOKENS);
                 ensure!(room > 0, "the LLM's context has no room for it and an answer");
                 let ending = Ending { tokens, stop: prompt.stop, room };
-                let ids = self.answers.get(&prompt.id, &ids, &ending, Some(llm))?;
+                let ids = self.answers.get(
+                    &prompt.id,
+                    &ids,
+                    &ending,
+                    Some(Teacher { llm, slm: None }),
+                )?;
                 Ok(Some(Text::of(&ids, tokens)))
             }
             (_, Some(_)) => Ok(None),
@@ -218,7 +222,11 @@ impl Collector<'_> {
 
     fn path(&mut self, prompt: &Prompt, ids: &[u32], ending: &Ending) -> Result<Vec<u32>> {
         Ok(match self.options.writer {
-            Writer::Llm => self.answers.get(&prompt.id, ids, ending, self.llm.as_mut())?,
+            Writer::Llm => {
+                let teacher =
+                    self.llm.as_mut().map(|llm| Teacher { llm, slm: Some(&mut self.slm) });
+                self.answers.get(&prompt.id, ids, ending, teacher)?
+            }
             Writer::Slm(options) => self.slm.write(ids, options, |text| ending.is_reached(text))?,
             Writer::Answer => {
                 let answer = prompt.answer.as_deref().context("it comes without an answer")?;
