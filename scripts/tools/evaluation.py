@@ -62,9 +62,9 @@ class Evaluation:
     def resamples(self):
         return resamples(len(self.ones))
 
-    def gated(self, gate: str) -> list:
-        """The ways of a gate with one token a consult, at whatever threshold."""
-        return [way for (name, point, burst), way in self.ways.items() if name == gate and point is not None and burst == 1]
+    def gated(self, gate: str, tokens: int = 1) -> list:
+        """The ways of a gate with so many tokens a consult, at whatever threshold."""
+        return [way for (name, point, burst), way in self.ways.items() if name == gate and point is not None and burst == tokens]
 
     def gates(self) -> list:
         """Those with sessions, the head first."""
@@ -73,9 +73,9 @@ class Evaluation:
     def gap(self, gate: str, share: float, weights: list) -> float:
         return gap(self.ways[SLM], self.ways[LLM], self.gated(gate), share, weights)
 
-    def points(self, gate: str, what: str, weights: list) -> list:
+    def points(self, gate: str, what: str, weights: list, tokens: int = 1) -> list:
         """Of the curve of `rate` or `same` over the share of cloud tokens, from the SLM alone to the cloud LLM alone."""
-        ways = [self.ways[SLM], *self.gated(gate), self.ways[LLM]]
+        ways = [self.ways[SLM], *self.gated(gate, tokens), self.ways[LLM]]
         return sorted((way.share(weights), getattr(way, what)(weights)) for way in ways)
 
 

@@ -2,16 +2,19 @@
 """Makes docs/quality.md of what `hybrid eval` wrote: runs the programs, counts, and draws the curves.
 
     quality.py --alone EVAL.jsonl --mbpp EVAL.jsonl --data mbpp.jsonl --passed CACHE.json --docs DIR
+               [--wide EVAL.jsonl --wide-hand-back EVAL.jsonl]
                [--bursts EVAL.jsonl] [--hand-back EVAL.jsonl] [--rescue EVAL.jsonl] [--corrections EVAL.jsonl]
                [--live MS=EVAL.jsonl]... [--gsm8k EVAL.jsonl]
 
---alone has each model alone and the gates along the cloud LLM's answers, --mbpp the gates' sessions, which may be of fewer problems.
+--alone has each model alone and the gates along the cloud LLM's answers, --mbpp the gates' sessions, which may be of fewer problems,
+--wide those of the head and max-probability on more.
 The last line on stdout: auc=F recall10=F recall20=F gap10=F gap20=F
 """
 
 import argparse
 from pathlib import Path
 
+import quality_gap
 import quality_gates as gates
 import quality_more as more
 from evaluation import LLM, ORACLE, SLM, Evaluation, Judge
@@ -27,7 +30,11 @@ def main() -> None:
     mbpp, alone = Evaluation(options.mbpp, judge), Evaluation(options.alone, judge)
     extras = {name: Evaluation(path, judge) for name in EXTRAS if (path := getattr(options, name.replace("-", "_")))}
     live = {delay: Evaluation(path) for delay, path in sorted(options.live)}
-    sections = [introduction(mbpp), models_alone(alone), gates.aims(alone, mbpp), *gates.along(alone, "MBPP"), *gates.sessions(alone, mbpp)]
+    wide = Evaluation(options.wide, judge) if options.wide else mbpp
+    sections = [introduction(mbpp), models_alone(alone), gates.aims(alone, wide), *gates.along(alone, "MBPP")]
+    if options.wide:
+        sections += quality_gap.gap(wide, Evaluation(options.wide_hand_back, judge))
+    sections += gates.sessions(alone, mbpp)
     if "bursts" in extras and "hand-back" in extras:
         sections += more.bursts(extras["bursts"], extras["hand-back"], live)
     sections += more.extras(extras)
@@ -35,14 +42,14 @@ def main() -> None:
         sections += more.second_domain(mbpp, Evaluation(options.gsm8k))
     gates.draw(alone, mbpp, options.docs)
     (options.docs / "quality.md").write_text("\n\n".join(sections) + "\n")
-    print(last_line(alone, mbpp))
+    print(last_line(alone, wide))
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("alone", "mbpp", "data", "passed", "docs"):
         parser.add_argument(f"--{name}", type=Path, required=True)
-    for name in (*EXTRAS, "gsm8k"):
+    for name in (*EXTRAS, "gsm8k", "wide", "wide-hand-back"):
         parser.add_argument(f"--{name}", type=Path)
     parser.add_argument("--live", type=delayed, action="append", default=[])
     return parser.parse_args()
@@ -53,10 +60,10 @@ def delayed(text: str) -> tuple:
     return int(delay), Path(path)
 
 
-def last_line(alone: Evaluation, mbpp: Evaluation) -> str:
+def last_line(alone: Evaluation, wide: Evaluation) -> str:
     head, ones = alone.rankings["head"], alone.ones
     line = [("auc", head.auc(ones)), ("recall10", head.recall(ones, 0.1)), ("recall20", head.recall(ones, 0.2))]
-    line += [(f"gap{share}", mbpp.gap("head", share / 100, mbpp.ones)) for share in (10, 20)]
+    line += [(f"gap{share}", wide.gap("head", share / 100, wide.ones)) for share in (10, 20)]
     return " ".join(f"{name}={value:.3f}" for name, value in line)
 
 

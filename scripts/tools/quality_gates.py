@@ -47,23 +47,29 @@ def gains(evaluation: Evaluation) -> str:
     return "What the head gains over the others, with intervals:\n\n" + table(head, rows)
 
 
-def sessions(alone: Evaluation, mbpp: Evaluation) -> list:
-    weights = list(mbpp.resamples())
+SESSION = ["gate", "asked", "obtained", "pass@1", "95 %", "identical", "agreement", "consults", "prompt tokens billed"]
+
+
+def session_rows(evaluation: Evaluation, keys: list, weights: list, besides: str = "") -> list:
     rows = []
-    for key, sum_ in mbpp.sums.items():
-        way = mbpp.ways[key]
+    for key in keys:
+        way, sum_ = evaluation.ways[key], evaluation.sums[key]
         rows.append([
-            sum_["gate"], asked(key[1]), percent(sum_["obtained"]), percent(way.rate(mbpp.ones)),
+            sum_["gate"] + besides, asked(key[1]), percent(sum_["obtained"]), percent(way.rate(evaluation.ones)),
             between(interval([way.rate(w) for w in weights])), f"{sum_['identical']}/{sum_['prompts']}", f"{sum_['agreement']:.2f}",
             str(sum_["consults"]), str(sum_["prompt_tokens"]),
         ])  # fmt: skip
-    head = ["gate", "asked", "obtained", "pass@1", "95 %", "identical", "agreement", "consults", "prompt tokens billed"]
+    return rows
+
+
+def sessions(alone: Evaluation, mbpp: Evaluation) -> list:
+    weights = list(mbpp.resamples())
     curves = Curves(mbpp, [mbpp.ones, *weights])
     return [
         f"## Sessions\n\n{len(mbpp.ones)} problems. The gate decides, one token a consult; the SLM alone is every gate at 0 %. *Asked* and *obtained* are shares of "
         "cloud tokens. *Identical*: the program is the cloud LLM's, byte by byte; *agreement*: the part of it up to the first difference. The risk-averse and "
         "the risk-prone point of u-hlm are what arXiv:2412.12687 makes of the validation problems ([reward-head.md](reward-head.md)).",
-        table(head, rows),
+        table(SESSION, session_rows(mbpp, list(mbpp.sums), weights)),
         "![pass@1](quality-pass.svg) ![identical](quality-identical.svg) ![found](quality-found.svg)",
         way_made(curves),
         against(curves),

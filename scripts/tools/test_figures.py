@@ -9,6 +9,7 @@ from pathlib import Path
 
 import figures
 import quality
+import quality_gap
 import quality_gates
 import quality_more
 from evaluation import LLM, ORACLE, SLM, Evaluation
@@ -118,7 +119,22 @@ class Reports(unittest.TestCase):
         self.assertEqual(made.gates(), ["margin", "u-hlm"])
         self.assertEqual(made.points("u-hlm", "same", [1, 1]), [(0.0, 0.0), (0.2, 0.5), (0.4, 1.0), (1.0, 1.0)])
         self.assertEqual(made.points("u-hlm", "rate", [0, 2])[1], (0.2, 0.0))
+        self.assertEqual(made.points("u-hlm", "same", [1, 1], 4), [(0.0, 0.0), (0.9, 1.0), (1.0, 1.0)])
         self.assertAlmostEqual(made.gap("u-hlm", 0.1, [1, 1]), 0.25)
+
+    def test_the_gap_is_told_of_the_head_with_bursts_too(self):
+        ways = {
+            ("head", 0.1, 1): [(10, 1, 1, True), (10, 1, 1, False)],
+            ("head", 0.1, 4): [(10, 1, 1, True), (10, 1, 1, True)],
+            ("max-probability", 0.1, 1): [(10, 1, 1, False), (10, 1, 1, False)],
+        }
+        scores = {"head": GOOD, "max-probability": BAD}
+        with tempfile.TemporaryDirectory() as folder:
+            made = evaluation(folder, ENDS | ways, scores, **ALONG)
+        made_at_10 = {row.split(" | ")[0]: row.split(" | ")[1] for row in quality_gap.gap(made, made)[3].splitlines()[2:]}
+        self.assertTrue(made_at_10["| head"].startswith("50 %"), made_at_10)
+        self.assertTrue(made_at_10["| head, bursts of 4, hand-back"].startswith("100 %"), made_at_10)
+        self.assertTrue(made_at_10["| max-probability"].startswith("0 %"), made_at_10)
 
     def test_losses_are_told_and_chance_is_marked(self):
         better = [(10, 1, 1, True), (10, 1, 1, True)]
@@ -144,15 +160,17 @@ class Reports(unittest.TestCase):
 
     def test_a_report_of_any_outcome(self):
         shares = {share: [(10, int(10 * share), 1, True), (10, int(10 * share), 1, False)] for share in quality_gates.SHARES}
-        ways = {(gate, share, 1): rows for gate in ("head", "margin") for share, rows in shares.items()}
+        gates = [("head", 1), ("head", 4), ("margin", 1), ("max-probability", 1)]
+        ways = {(gate, share, burst): rows for gate, burst in gates for share, rows in shares.items()}
         for slm in (False, True):
             ends = ENDS | {SLM: [(10, 0, 0, slm)] * 2}
             with tempfile.TemporaryDirectory() as folder:
-                made = evaluation(folder, ends | ways, {"head": GOOD, "margin": BAD}, **ALONG, rescue=3, corrections=8)
+                scores = {"head": GOOD, "margin": BAD, "max-probability": BAD}
+                made = evaluation(folder, ends | ways, scores, **ALONG, rescue=3, corrections=8)
                 quality_gates.draw(made, made, Path(folder))
                 text = "\n".join([
                     quality.introduction(made), quality.models_alone(made), quality_gates.aims(made, made), *quality_gates.along(made, "T"),
-                    *quality_gates.sessions(made, made), *quality_more.extras({"bursts": made, "rescue": made}),
+                    *quality_gap.gap(made, made), *quality_gates.sessions(made, made), *quality_more.extras({"bursts": made, "rescue": made}),
                     *quality_more.bursts(made, made, {0: made, 20: made}), *quality_more.second_domain(made, made),
                 ])  # fmt: skip
             self.assertNotIn("nan", text)
