@@ -224,7 +224,7 @@ fn cut_and_flipped_files_never_panic() {
 #[test]
 fn shipped_heads_keep_the_contract() {
     let heads = Path::new(env!("CARGO_MANIFEST_DIR")).join("heads");
-    let mut checked = 0;
+    let mut linear = 0;
     let entries = fs::read_dir(heads).unwrap().map(|entry| entry.unwrap().path());
     for dir in entries.filter(|path| path.is_dir()) {
         let onnx = fs::read(dir.join("reward.onnx")).unwrap();
@@ -255,9 +255,9 @@ fn shipped_heads_keep_the_contract() {
         }
         assert!(scores.iter().all(|score| (0.0..=1.0).contains(score)), "{scores:?}");
         assert!(scores.iter().any(|&score| score != scores[0]), "it reads its inputs");
-        checked += 1;
+        linear += usize::from(is_linear);
     }
-    assert!(checked > 0);
+    assert!(linear > 0, "the formula was compared with nothing");
 }
 
 fn linear_score(graph: &GraphProto, hidden: &[f32], after: &[f32], stats: &[f32]) -> f64 {

@@ -1,7 +1,7 @@
 //! Hashes of files and of the vocabulary.
 //!
-//! BLAKE3 is what the runtime checks, because on a CPU without SHA instructions it takes a tenth of the time. Files have their
-//! SHA-256, too, for which every machine has a tool; the runtime does not compute it.
+//! BLAKE3 is what the runtime checks, because SHA-256 is slow on a CPU without instructions for it (docs/bundle.md). Files have
+//! their SHA-256, too, for which every machine has a tool; the runtime does not compute it.
 
 use std::io::{self, Read, Write};
 

@@ -62,8 +62,8 @@ pub struct Answers<'a> {
 /// The LLM on this machine.
 pub struct Teacher<'a> {
     pub llm: &'a mut Reader,
-    /// The SLM, if its vocabulary is the same: the LLM checks its answer many tokens at a time, which is quicker than
-    /// to write one by one and comes to the same.
+    /// The SLM, if its vocabulary is the same: the LLM checks its answer many tokens at a time, which comes to the same as
+    /// to write one by one.
     pub slm: Option<&'a mut Reader>,
 }
 
