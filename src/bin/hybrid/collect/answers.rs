@@ -59,25 +59,6 @@ pub struct Answers<'a> {
     pub dir: &'a Path,
 }
 
-/// The LLM on this machine.
-pub struct Teacher<'a> {
-    pub llm: &'a mut Reader,
-    /// The SLM, if its vocabulary is the same: the LLM checks its answer many tokens at a time, which comes to the same as
-    /// to write one by one.
-    pub slm: Option<&'a mut Reader>,
-}
-
-impl Teacher<'_> {
-    fn write(&mut self, prompt: &[u32], ending: &Ending) -> Result<Vec<u32>> {
-        let done = |ids: &[u32]| ending.is_reached(ids);
-        let guess = match &mut self.slm {
-            Some(slm) => slm.write(prompt, SamplerOptions::default(), done)?,
-            None => Vec::new(),
-        };
-        self.llm.write_greedily(prompt, &guess, done)
-    }
-}
-
 /// A kept answer.
 #[derive(Serialize, Deserialize)]
 struct Kept {
@@ -97,13 +78,13 @@ struct KeptText {
 }
 
 impl Answers<'_> {
-    /// The greedy answer to a prompt, at least one token: the kept one, the cloud's, or the teacher's.
+    /// The greedy answer to a prompt, at least one token: the kept one, the cloud's, or that of the LLM on this machine.
     pub fn get(
         &self,
         name: &str,
         prompt: &[u32],
         ending: &Ending,
-        teacher: Option<Teacher>,
+        llm: Option<&mut Reader>,
     ) -> Result<Vec<u32>> {
         let bytes: Vec<u8> = prompt.iter().flat_map(|id| id.to_le_bytes()).collect();
         let path = self.dir.join(self.file(&bytes));
@@ -112,13 +93,15 @@ impl Answers<'_> {
         if ending.is_reached(&ids) {
             return Ok(ids);
         }
-        match (self.cloud, teacher) {
+        match (self.cloud, llm) {
             (Some(cloud), _) => {
                 while !ending.is_reached(&ids) {
                     ids = ending.trim(self.extend(cloud, prompt, ids)?);
                 }
             }
-            (None, Some(mut teacher)) => ids = teacher.write(prompt, ending)?,
+            (None, Some(llm)) => {
+                ids = llm.write(prompt, SamplerOptions::default(), |ids| ending.is_reached(ids))?;
+            }
             (None, None) => bail!(
                 "the LLM's answer is not in {}: give --cloud-url or --teacher",
                 self.dir.display()

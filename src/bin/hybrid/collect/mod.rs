@@ -24,7 +24,7 @@ use hybrid::tokens::Tokens;
 use crate::cloud::connect;
 use crate::progress::Steps;
 use crate::train::{Prompt, Split, prompts};
-use answers::{Answers, Ending, Teacher};
+use answers::{Answers, Ending};
 pub use arguments::command;
 use arguments::{Options, Writer};
 use chosen::Chosen;
@@ -206,12 +206,7 @@ impl Collector<'_> {
                 let room = llm.room(&ids).min(MAX_TOKENS);
                 ensure!(room > 0, "the LLM's context has no room for it and an answer");
                 let ending = Ending { tokens, stop: prompt.stop, room };
-                let ids = self.answers.get(
-                    &prompt.id,
-                    &ids,
-                    &ending,
-                    Some(Teacher { llm, slm: None }),
-                )?;
+                let ids = self.answers.get(&prompt.id, &ids, &ending, Some(llm))?;
                 Ok(Some(Text::of(&ids, tokens)))
             }
             (_, Some(_)) => Ok(None),
@@ -222,11 +217,7 @@ impl Collector<'_> {
 
     fn path(&mut self, prompt: &Prompt, ids: &[u32], ending: &Ending) -> Result<Vec<u32>> {
         Ok(match self.options.writer {
-            Writer::Llm => {
-                let teacher =
-                    self.llm.as_mut().map(|llm| Teacher { llm, slm: Some(&mut self.slm) });
-                self.answers.get(&prompt.id, ids, ending, teacher)?
-            }
+            Writer::Llm => self.answers.get(&prompt.id, ids, ending, self.llm.as_mut())?,
             Writer::Slm(options) => self.slm.write(ids, options, |text| ending.is_reached(text))?,
             Writer::Answer => {
                 let answer = prompt.answer.as_deref().context("it comes without an answer")?;
