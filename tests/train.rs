@@ -184,6 +184,46 @@ fn a_teacher_reads_every_path() {
     assert!(err.contains("only a --teacher"), "{err}");
 }
 
+#[test]
+fn branches_go_on_behind_the_slms_token() {
+    let temp = TempDir::new().unwrap();
+    let (bundle, teacher) = (pack(&temp, "bundle", 2), pack(&temp, "teacher", 4));
+    let (prompt_file, ca) = (temp.child("prompts.jsonl"), temp.child("ca.pem"));
+    fs::write(&prompt_file, prompts(8)).unwrap();
+    let server = server(Arc::new(Model::open(&teacher, ModelOptions::default()).unwrap()), LENGTH);
+    fs::write(&ca, server.ca_pem()).unwrap();
+    let url = server.url();
+    let collect = |name: &str, llm: &[&str]| {
+        let (out, branches) = (temp.child("records"), temp.child(name));
+        let common = ["collect", text(&bundle), "--prompts", text(&prompt_file)];
+        let files = ["--out", text(&out), "--branches", text(&branches), "--cloud-model", name];
+        let cache = temp.child("cache");
+        let (status, _, err) =
+            run(&[&common[..], &files, &["--cache", text(&cache)], llm].concat());
+        (status, err, fs::read_to_string(&branches).unwrap_or_default())
+    };
+    let online = ["--cloud-url", &url, "--ca", text(&ca), "--server", "llama-cpp"];
+    for (name, llm) in [("here", &["--teacher", text(&teacher)][..]), ("server", &online)] {
+        let (status, err, lines) = collect(name, llm);
+        assert_eq!((status, err.as_str()), (Some(0), ""));
+        let branches: Vec<Value> =
+            lines.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+        assert!(branches.len() > 4, "{lines}");
+        for branch in branches {
+            let part = |name: &str| branch[name].as_str().unwrap();
+            assert_ne!(part("branch"), part("answer"));
+            // A token is a byte here, and bytes above 127 are no text of their own.
+            let shared = part("answer").chars().take(branch["at"].as_u64().unwrap() as usize);
+            let begun = shared.chain(part("candidate").chars()).take_while(char::is_ascii);
+            assert!(part("branch").starts_with(&begun.collect::<String>()), "{branch}");
+        }
+        assert_eq!(collect(name, &[]), (Some(0), String::new(), lines), "all of it is kept");
+    }
+    let (status, err, _) = collect("slm", &["--teacher", text(&teacher), "--path", "slm"]);
+    assert_eq!(status, Some(1));
+    assert!(err.contains("--branches leave the LLM's own answers: use --path llm"), "{err}");
+}
+
 /// Takes away what records of an earlier version do not have.
 fn forget_chosen(dir: &Path) {
     for (name, bytes) in files(dir) {
@@ -278,6 +318,7 @@ fn a_head_is_trained_for_an_llm_of_another_vocabulary() {
     for (more, part) in [
         (&[&teacher[..], &online].concat(), "give either --cloud-url or --teacher"),
         (&[&teacher[..], &["--path", "slm"]].concat(), "use --path llm"),
+        (&[&teacher[..], &["--branches", "branches.jsonl"]].concat(), "leave out --branches"),
         (&[&online[..], &["--path", "slm"]].concat(), "use --path llm"),
     ] {
         let (status, _, err) = collect(&temp.child("none"), more);

@@ -8,6 +8,7 @@ import unittest
 from pathlib import Path
 
 import figures
+import outcomes
 import quality
 import quality_gap
 import quality_gates
@@ -122,19 +123,32 @@ class Reports(unittest.TestCase):
         self.assertEqual(made.points("u-hlm", "same", [1, 1], 4), [(0.0, 0.0), (0.9, 1.0), (1.0, 1.0)])
         self.assertAlmostEqual(made.gap("u-hlm", 0.1, [1, 1]), 0.25)
 
-    def test_the_gap_is_told_of_the_head_with_bursts_too(self):
+    def test_the_gap_is_told_of_both_gates_with_bursts_too(self):
+        none, half, all = ([(10, 1, 1, one), (10, 1, 1, other)] for one, other in ((False, False), (True, False), (True, True)))
         ways = {
-            ("head", 0.1, 1): [(10, 1, 1, True), (10, 1, 1, False)],
-            ("head", 0.1, 4): [(10, 1, 1, True), (10, 1, 1, True)],
-            ("max-probability", 0.1, 1): [(10, 1, 1, False), (10, 1, 1, False)],
+            ("head", 0.1, 1): half,
+            ("head", 0.1, 4): all,
+            ("max-probability", 0.1, 1): none,
+            ("max-probability", 0.1, 4): half,
         }
         scores = {"head": GOOD, "max-probability": BAD}
         with tempfile.TemporaryDirectory() as folder:
             made = evaluation(folder, ENDS | ways, scores, **ALONG)
-        made_at_10 = {row.split(" | ")[0]: row.split(" | ")[1] for row in quality_gap.gap(made, made)[3].splitlines()[2:]}
-        self.assertTrue(made_at_10["| head"].startswith("50 %"), made_at_10)
-        self.assertTrue(made_at_10["| head, bursts of 4, hand-back"].startswith("100 %"), made_at_10)
-        self.assertTrue(made_at_10["| max-probability"].startswith("0 %"), made_at_10)
+        section = quality_gap.gap(made, made)
+        rows = lambda table: [row.strip("| ").split(" | ") for row in table.splitlines()[2:]]  # noqa: E731
+        bursts = ", bursts of 4, hand-back"
+        shares = {name: at_10.split(" (")[0] for name, at_10, *_ in rows(section[3])}
+        self.assertEqual(shares, {"head": "50 %", "max-probability": "0 %", "head" + bursts: "100 %", "max-probability" + bursts: "50 %"})
+        leads = {(name, above): at_10.strip("*").split(" (")[0] for name, above, at_10, *_ in rows(section[5])}
+        self.assertEqual(leads[("head", "max-probability")], "+50.0")
+        self.assertEqual(leads[("head" + bursts, "max-probability" + bursts)], "+50.0")
+        self.assertEqual(leads[("head" + bursts, "max-probability")], "+100.0")
+
+    def test_outcomes_of_disagreements(self):
+        told = outcomes.report([(True, True, True)] * 3 + [(False, True, False)] * 2 + [(False, False, True), (False, False, False)])
+        self.assertIn("| passes | 3 | 2 |\n| fails | 1 | 1 |", told)
+        self.assertIn("7 disagreements, one of each problem that has any. 43 % change the outcome", told)
+        self.assertIn("2 for the worse, 1 for the better (McNemar's exact p 1.000). 3 lead to the same program.", told)
 
     def test_losses_are_told_and_chance_is_marked(self):
         better = [(10, 1, 1, True), (10, 1, 1, True)]

@@ -79,17 +79,20 @@ struct KeptText {
 
 impl Answers<'_> {
     /// The greedy answer to a prompt, at least one token: the kept one, the cloud's, or that of the LLM on this machine.
+    /// It begins with `begun`.
     pub fn get(
         &self,
         name: &str,
         prompt: &[u32],
+        begun: &[u32],
         ending: &Ending,
         llm: Option<&mut Reader>,
     ) -> Result<Vec<u32>> {
-        let bytes: Vec<u8> = prompt.iter().flat_map(|id| id.to_le_bytes()).collect();
+        let context = [prompt, begun].concat();
+        let bytes: Vec<u8> = context.iter().flat_map(|id| id.to_le_bytes()).collect();
         let path = self.dir.join(self.file(&bytes));
         let kept: Option<Kept> = load(&path)?;
-        let mut ids = ending.trim(kept.map(|kept| kept.ids).unwrap_or_default());
+        let mut ids = ending.trim(kept.map_or_else(|| begun.to_vec(), |kept| kept.ids));
         if ending.is_reached(&ids) {
             return Ok(ids);
         }
@@ -100,7 +103,9 @@ impl Answers<'_> {
                 }
             }
             (None, Some(llm)) => {
-                ids = llm.write(prompt, SamplerOptions::default(), |ids| ending.is_reached(ids))?;
+                let done = |new: &[u32]| ending.is_reached(&[begun, new].concat());
+                let new = llm.write(&context, SamplerOptions::default(), done)?;
+                ids = [begun, &new].concat();
             }
             (None, None) => bail!(
                 "the LLM's answer is not in {}: give --cloud-url or --teacher",

@@ -51,6 +51,11 @@ pub fn command() -> Command {
                 .value_parser(value_parser!(u64))
                 .default_value("0"),
         )
+        .arg(path(
+            "branches",
+            "FILE",
+            "What the LLM writes behind an SLM's token, at one disagreement of each prompt",
+        ))
         .arg(
             text("splits", "NAMES", "Which prompts, separated by commas")
                 .value_parser(PossibleValuesParser::new(Split::NAMES))
@@ -95,6 +100,7 @@ pub struct Options {
     pub teacher: Option<PathBuf>,
     pub cache: PathBuf,
     pub writer: Writer,
+    pub branches: Option<PathBuf>,
     pub splits: Vec<Split>,
     pub limit: Option<usize>,
     pub threads: usize,
@@ -126,6 +132,7 @@ impl Options {
                 Some("answer") => Writer::Answer,
                 _ => Writer::Llm,
             },
+            branches: path("branches"),
             splits: splits.filter_map(|name| Split::of_name(name)).collect(),
             limit: arguments.get_one::<u32>("limit").map(|&limit| limit as usize),
             threads: *arguments.get_one("threads").expect("has a default"),

@@ -1,9 +1,10 @@
 //! `hybrid collect`: reads answers with the SLM and notes, for every token, what the SLM says (the
 //! features of a reward head) and what the cloud LLM would have said (its labels). Read top-down:
-//! `answers`, `text`, `reader`, `features`, `labels`, `chosen`, `record`.
+//! `answers`, `text`, `reader`, `features`, `labels`, `chosen`, `record`, `branch`.
 
 mod answers;
 pub mod arguments;
+mod branch;
 mod chosen;
 mod features;
 mod labels;
@@ -23,10 +24,11 @@ use hybrid::tokens::Tokens;
 
 use crate::cloud::connect;
 use crate::progress::Steps;
-use crate::train::{Prompt, Split, prompts};
+use crate::train::{Prompt, Split, prompts, replace};
 use answers::{Answers, Ending};
 pub use arguments::command;
 use arguments::{Options, Writer};
+use branch::Branch;
 use chosen::Chosen;
 use features::Features;
 use labels::Labels;
@@ -52,6 +54,10 @@ pub fn run(arguments: &ArgMatches) -> Result<()> {
     if foreign.is_some() || cloud.as_ref().is_some_and(|cloud| !cloud.shares_vocabulary()) {
         check_text(&options)?;
     }
+    ensure!(
+        options.branches.is_none() || matches!(options.writer, Writer::Llm),
+        "--branches leave the LLM's own answers: use --path llm"
+    );
     for dir in [&options.out, &options.cache] {
         std::fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
     }
@@ -70,14 +76,25 @@ pub fn run(arguments: &ArgMatches) -> Result<()> {
         options: &options,
     };
     let bar = Steps::new("answers", prompts.len() as u64);
-    let mut rows = 0;
+    let (mut rows, mut branches) = (0, Vec::new());
     for prompt in &prompts {
-        rows += collector.collect(prompt).with_context(|| format!("prompt {}", prompt.id))?;
+        let mut read = || {
+            let record = collector.collect(prompt)?;
+            rows += record.tokens.len();
+            if options.branches.is_some()
+                && let Some(branch) = collector.branch(prompt, &record)?
+            {
+                serde_json::to_writer(&mut branches, &branch)?;
+                branches.push(b'\n');
+            }
+            anyhow::Ok(())
+        };
+        read().with_context(|| format!("prompt {}", prompt.id))?;
         bar.add(1);
     }
     drop(bar);
     println!("{}: {} answers, {rows} tokens", options.out.display(), prompts.len());
-    Ok(())
+    options.branches.iter().try_for_each(|file| replace(file, &branches))
 }
 
 /// Labels in bytes know one path, and one LLM that wrote it.
@@ -85,6 +102,10 @@ fn check_text(options: &Options) -> Result<()> {
     ensure!(
         matches!(options.writer, Writer::Llm),
         "the LLM's vocabulary is not the SLM's, so that it is known only along the LLM's own answers what it says: use --path llm"
+    );
+    ensure!(
+        options.branches.is_none(),
+        "the LLM's vocabulary is not the SLM's, so that it cannot go on behind an SLM's token: leave out --branches"
     );
     ensure!(
         options.cloud.is_none() || options.teacher.is_none(),
@@ -124,22 +145,14 @@ struct Collector<'a> {
     labelled_by: String,
 }
 
-impl Collector<'_> {
-    /// Makes the record of one prompt unless it is there. Returns its rows.
-    fn collect(&mut self, prompt: &Prompt) -> Result<usize> {
-        let ids = self.model.tokens.encode_prompt(&prompt.text, true)?;
-        let room = self.slm.room(&ids);
-        ensure!(
-            !ids.is_empty() && room > 0,
-            "it has {} tokens: the SLM's context has no room for it and an answer",
-            ids.len()
-        );
+impl<'a> Collector<'a> {
+    /// Makes the record of one prompt unless it is there.
+    fn collect(&mut self, prompt: &Prompt) -> Result<Record> {
+        let (ids, ending) = self.question(prompt)?;
         let file = self.file(prompt, &ids);
         if file.exists() {
             return self.complete(&file, &ids);
         }
-        let ending =
-            Ending { tokens: &self.model.tokens, stop: prompt.stop, room: room.min(MAX_TOKENS) };
         let text = self.text(prompt, &ids, &ending)?;
         let path = match &text {
             Some(text) => ending.trim(text.path(&self.model.tokens)?),
@@ -159,22 +172,46 @@ impl Collector<'_> {
             &self.model.bundle.manifest().model.source_sha256,
             &self.options.cloud_model,
         );
-        let rows = path.len();
-        Record { about, tokens: path, features, labels, chosen: Some(chosen) }.save(&file)?;
-        Ok(rows)
+        let record = Record { about, tokens: path, features, labels, chosen: Some(chosen) };
+        record.save(&file)?;
+        Ok(record)
     }
 
-    /// Adds to a record of an earlier version what it lacks. Returns its rows.
-    fn complete(&mut self, file: &Path, ids: &[u32]) -> Result<usize> {
+    /// The prompt's tokens, and where an answer to it ends.
+    fn question(&self, prompt: &Prompt) -> Result<(Vec<u32>, Ending<'a>)> {
+        let ids = self.model.tokens.encode_prompt(&prompt.text, true)?;
+        let room = self.slm.room(&ids);
+        ensure!(
+            !ids.is_empty() && room > 0,
+            "it has {} tokens: the SLM's context has no room for it and an answer",
+            ids.len()
+        );
+        let room = room.min(MAX_TOKENS);
+        Ok((ids, Ending { tokens: &self.model.tokens, stop: prompt.stop, room }))
+    }
+
+    /// What the LLM writes behind the SLM's token at one of the record's disagreements, if it has any.
+    fn branch<'p>(&mut self, prompt: &'p Prompt, record: &Record) -> Result<Option<Branch<'p>>> {
+        let candidates = &record.features.candidates;
+        let Some(at) = branch::place(&prompt.id, candidates, &record.labels.choices) else {
+            return Ok(None);
+        };
+        let (ids, ending) = self.question(prompt)?;
+        let begun = [&record.tokens[..at], &candidates[at..=at]].concat();
+        let ids = self.answers.get(&prompt.id, &ids, &begun, &ending, self.llm.as_mut())?;
+        Ok(Some(Branch::new(prompt, record, at, &ids, &self.model.tokens)))
+    }
+
+    /// Adds to a record of an earlier version what it lacks.
+    fn complete(&mut self, file: &Path, ids: &[u32]) -> Result<Record> {
         let mut record = Record::load(file)?;
         let Record { tokens, features, labels, .. } = &record;
-        let rows = tokens.len();
         if record.chosen.is_none() {
             let chosen = Chosen::read(&mut self.slm, ids, tokens, features, &labels.choices)?;
             record.chosen = Some(chosen);
             record.save(file)?;
         }
-        Ok(rows)
+        Ok(record)
     }
 
     /// The record's file is named by all that it depends on, so that a folder can hold many kinds.
@@ -206,7 +243,7 @@ impl Collector<'_> {
                 let room = llm.room(&ids).min(MAX_TOKENS);
                 ensure!(room > 0, "the LLM's context has no room for it and an answer");
                 let ending = Ending { tokens, stop: prompt.stop, room };
-                let ids = self.answers.get(&prompt.id, &ids, &ending, Some(llm))?;
+                let ids = self.answers.get(&prompt.id, &ids, &[], &ending, Some(llm))?;
                 Ok(Some(Text::of(&ids, tokens)))
             }
             (_, Some(_)) => Ok(None),
@@ -217,7 +254,7 @@ impl Collector<'_> {
 
     fn path(&mut self, prompt: &Prompt, ids: &[u32], ending: &Ending) -> Result<Vec<u32>> {
         Ok(match self.options.writer {
-            Writer::Llm => self.answers.get(&prompt.id, ids, ending, self.llm.as_mut())?,
+            Writer::Llm => self.answers.get(&prompt.id, ids, &[], ending, self.llm.as_mut())?,
             Writer::Slm(options) => self.slm.write(ids, options, |text| ending.is_reached(text))?,
             Writer::Answer => {
                 let answer = prompt.answer.as_deref().context("it comes without an answer")?;
