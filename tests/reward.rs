@@ -225,7 +225,9 @@ fn cut_and_flipped_files_never_panic() {
 fn shipped_heads_keep_the_contract() {
     let heads = Path::new(env!("CARGO_MANIFEST_DIR")).join("heads");
     let entries = fs::read_dir(heads).unwrap().map(|entry| entry.unwrap().path());
-    for dir in entries.filter(|path| path.is_dir()) {
+    let shipped: Vec<_> = entries.filter(|path| path.is_dir()).collect();
+    assert_eq!(shipped.len(), 2, "{shipped:?}");
+    for dir in shipped {
         let onnx = fs::read(dir.join("reward.onnx")).unwrap();
         let about: Value =
             serde_json::from_slice(&fs::read(dir.join("reward.json")).unwrap()).unwrap();

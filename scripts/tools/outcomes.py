@@ -24,6 +24,8 @@ def main() -> None:
     lines = map(json.loads, options.branches.read_text().splitlines())
     branches = [branch for branch in lines if branch["prompt"] in judge.problems]
     passes = lambda branch, what: judge.passes(branch["text"], branch["prompt"], branch[what])  # noqa: E731
+    if not branches:
+        parser.error(f"{options.branches}: no disagreement in a problem of {options.data}; take more problems")
     print(report([(branch["answer"] == branch["branch"], passes(branch, "answer"), passes(branch, "branch")) for branch in branches]))
 
 
