@@ -130,6 +130,7 @@ fn failures_go_to_stderr_and_leave_nothing() {
     let (status, _, err) = run(&["check", text(&bundle)]);
     assert_eq!(status, Some(1));
     assert!(err.contains("no such directory") && err.contains("hybrid pack"), "{err}");
+    assert_eq!(err.matches("no such directory").count(), 1, "{err}");
 }
 
 #[test]

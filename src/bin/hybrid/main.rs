@@ -50,7 +50,7 @@ fn main() -> ExitCode {
     match chosen {
         Some(Ok(())) => ExitCode::SUCCESS,
         Some(Err(error)) => {
-            eprintln!("error: {}", printable(&format!("{error:#}")));
+            eprintln!("error: {}", printable(&reason(&error)));
             ExitCode::FAILURE
         }
         // clap has shown the usage already when no subcommand is given.
@@ -77,6 +77,19 @@ fn threads() -> Arg {
         .value_parser(value_parser!(usize))
 }
 
+/// An error and its causes in one line. Some errors repeat their cause in their own text; it is said once.
+fn reason(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.ends_with(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
 /// Names and texts out of model files may hold escape sequences, which a terminal would obey.
 fn printable(text: &str) -> String {
     let harmless = |c: char| if c.is_control() && c != '\n' { '\u{fffd}' } else { c };
@@ -85,6 +98,25 @@ fn printable(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
+    use anyhow::anyhow;
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let io = || io::Error::new(io::ErrorKind::NotFound, "no such file");
+        let library = hybrid::Error::io("dir/bundle".as_ref(), io());
+        let rows = [
+            (anyhow!(library), "dir/bundle: no such file"),
+            (anyhow!(io()).context("reading dir"), "reading dir: no such file"),
+            (anyhow!("plain"), "plain"),
+            (anyhow!("a").context("b").context("c"), "c: b: a"),
+        ];
+        for (error, want) in rows {
+            assert_eq!(super::reason(&error), want);
+        }
+    }
+
     #[test]
     fn escape_sequences_are_not_printed() {
         assert_eq!(super::printable("a\u{1b}[2Jb\r\nc\u{9b}"), "a\u{fffd}[2Jb\u{fffd}\nc\u{fffd}");
