@@ -18,13 +18,13 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use hybrid::bundle::{Bundle, Manifest, TokenInfo, Verify, Writer, sha256_reader};
 use hybrid::tokens::Tokens;
 
-use crate::perplexity;
 use crate::progress::{Bytes, Spinner};
+use crate::{perplexity, printable};
 use requantise::Bits;
 
 /// What `--perplexity` scores at most, in windows of 512.
@@ -122,6 +122,9 @@ fn pack(model: &Path, output: &Path, bits: Bits, replace: bool) -> Result<()> {
     let reading = Spinner::new("reading");
     let source = open(model, bits)?;
     drop(reading);
+    for note in source.notes() {
+        eprintln!("note: {}", printable(&note));
+    }
     let mut writer = Writer::create(output, replace)?;
     let manifest = source.write(&mut writer)?;
     Ok(writer.finish(manifest)?)
@@ -129,6 +132,9 @@ fn pack(model: &Path, output: &Path, bits: Bits, replace: bool) -> Result<()> {
 
 /// A model in somebody's format, read and found to be supported.
 trait Source {
+    /// What of the model is not in the bundle as the user may expect it, one line each.
+    fn notes(&self) -> Vec<String>;
+
     /// Writes the bundle's files and says what goes into its manifest.
     fn write(self: Box<Self>, writer: &mut Writer) -> Result<Manifest>;
 }
@@ -164,6 +170,24 @@ fn hash(paths: &[&Path]) -> Result<String> {
 /// The plain file name of a path.
 fn name(path: &Path) -> String {
     path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// Says which tokens a bundle does not have.
+fn left_out(tokens: &[String]) -> Option<String> {
+    let first = tokens.first()?;
+    let more = match tokens.len() {
+        1 => String::new(),
+        count => format!(" and {} more", count - 1),
+    };
+    Some(format!("left out token {first:?}{more}: the model's output has no row for it"))
+}
+
+/// Why a vocabulary that is longer than the model's output cannot be cut.
+fn ordinary_without_row(token: &str, id: usize, rows: usize) -> anyhow::Error {
+    anyhow!(
+        "token {id} ({token:?}) is part of ordinary text, but the model's output has only {rows} rows: \
+         tokenizer and weights are not from the same model"
+    )
 }
 
 /// Loads `tokenizer.json` as the runtime will, and has it say its fingerprint.

@@ -21,9 +21,22 @@ impl Bits {
     pub fn format(self, matrix: &Matrix) -> Format {
         match (self, matrix.tensor.kind.format()) {
             // Without minimums (4.5 bits instead of 5) SmolLM2's perplexity grew by a third.
-            (Bits::Four, format) if format.code_bits() > 4 => Format::Q4M,
+            (Bits::Four, format) if format.code_bits() > 4 && fits_blocks(matrix) => Format::Q4M,
             (_, format) => format,
         }
+    }
+
+    /// Why a matrix keeps its type though it has more bits than were asked for.
+    pub fn exception(self, matrix: &Matrix) -> Option<String> {
+        let bits = matrix.tensor.kind.format().code_bits();
+        (self == Bits::Four && bits > 4 && !fits_blocks(matrix)).then(|| {
+            format!(
+                "{} stays {}: its {} columns are not a multiple of {BLOCK}",
+                matrix.name,
+                matrix.tensor.kind.name(),
+                matrix.tensor.cols
+            )
+        })
     }
 
     /// Row `row` of a matrix in its packed format.
@@ -47,6 +60,11 @@ impl Bits {
         }
         Ok(())
     }
+}
+
+/// Quantised formats have a scale per block of columns.
+fn fits_blocks(matrix: &Matrix) -> bool {
+    matrix.tensor.cols.is_multiple_of(BLOCK)
 }
 
 /// Makes the output matrix the embedding's where the file has it twice, each time with other bits: the

@@ -64,9 +64,13 @@ impl Export {
     }
 
     fn write(&self, dir: &Path) {
+        self.write_with(dir, &tokenizer());
+    }
+
+    fn write_with(&self, dir: &Path, tokenizer: &Value) {
         fs::write(dir.join("model.onnx"), self.model.encode_to_vec()).unwrap();
         fs::write(dir.join("config.json"), self.config.to_string()).unwrap();
-        fs::write(dir.join("tokenizer.json"), tokenizer().to_string()).unwrap();
+        fs::write(dir.join("tokenizer.json"), tokenizer.to_string()).unwrap();
         let config = self.tokenizer_config.to_string();
         fs::write(dir.join("tokenizer_config.json"), config).unwrap();
         fs::write(dir.join("one.data"), (0..=127).collect::<Vec<u8>>()).unwrap();
@@ -201,7 +205,7 @@ fn every_problem_is_named() {
         (|e| e.model.graph = None, "no graph"),
         (
             |e| e.graph().output[0] = value("logits", DataType::Float, &[-1, -1, 100]),
-            "258 tokens, but the model's output only 100",
+            "is part of ordinary text, but the model's output has only 100 rows",
         ),
         (|e| e.graph().initializer[0] = external("a", "../x", None), "outside the export"),
         (|e| e.graph().initializer[0] = external("a", "/etc/passwd", None), "outside the export"),
@@ -230,6 +234,32 @@ fn a_control_token_may_end_texts_by_its_name() {
     export.tokenizer_config = json!({});
     let (_temp, bundle) = export.pack().unwrap();
     assert_eq!(bundle.manifest().tokens.stop, [0]);
+}
+
+/// An added token without a row is left out; a special one must have a row.
+#[test]
+fn a_vocabulary_may_be_longer_than_the_output() {
+    let mut export = Export::new();
+    export.graph().output[0] = value("logits", DataType::Float, &[-1, -1, 258]);
+    let mut longer = tokenizer();
+    let image = json!({"id": 258, "content": "<image>", "special": true, "normalized": false,
+        "single_word": false, "lstrip": false, "rstrip": false});
+    longer["added_tokens"].as_array_mut().unwrap().push(image);
+    let open = |export: &Export| {
+        let temp = TempDir::new().unwrap();
+        export.write_with(temp.path(), &longer);
+        OnnxSource::open(temp.path())
+    };
+    let source = open(&export).unwrap();
+    assert_eq!(source.notes().len(), 1);
+    assert_eq!((source.vocabulary, source.tokens.usable), (258, 258));
+    let tokens = Tokens::new(&source.tokenizer, source.tokens).unwrap();
+    let ids = tokens.encode("<image>", true).unwrap();
+    assert_eq!(tokens.bytes_of(&ids), b"<image>", "it is ordinary text now");
+
+    export.tokenizer_config["eos_token"] = "<image>".into();
+    let error = format!("{:#}", open(&export).err().unwrap());
+    assert!(error.contains("eos_token of tokenizer_config.json is \"<image>\""), "{error}");
 }
 
 #[test]
