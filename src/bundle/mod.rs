@@ -15,13 +15,14 @@ use crate::sealed::Fingerprint;
 
 mod hash;
 mod manifest;
+mod temporary;
 mod validate;
 mod write;
 
 use hash::{blake3_of, blake3_reader};
 pub use hash::{fingerprint, sha256, sha256_reader};
 pub use manifest::*;
-pub use write::{Writer, set_reward};
+pub use write::{Complete, Writer, set_reward};
 
 /// The manifest's file name.
 pub const MANIFEST_NAME: &str = "bundle.json";
