@@ -3,17 +3,18 @@
 use std::fs::File;
 use std::path::PathBuf;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::{Arg, ArgMatches, Command, value_parser};
 use hybrid::bundle::{
     Bundle, CalibrationPoint, FileRole, GraphKind, Manifest, Verify, sha256_reader,
 };
 
 use crate::printable;
-use crate::progress::Bytes;
+use crate::progress::{Bytes, Spinner};
+use crate::try_out::try_out;
 
 pub fn command() -> Command {
-    Command::new("check").about("Verify every hash of a bundle and print what it is").arg(
+    Command::new("check").about("Verify a bundle, run its model once and print what it is").arg(
         Arg::new("BUNDLE")
             .help("The bundle's directory")
             .required(true)
@@ -28,7 +29,18 @@ pub fn run(arguments: &ArgMatches) -> Result<()> {
         Bundle::open_with_progress(dir, Verify::All, &mut |done, total| bar.set(done, total))?;
     check_sha256(&bundle, &bar)?;
     drop(bar);
-    print!("{}", describe(bundle.manifest()));
+    let facts = describe(bundle.manifest());
+    let trying = Spinner::new("trying out");
+    let notes = try_out(bundle).with_context(|| {
+        let dir = dir.display();
+        format!("all hashes of {dir} are right, but it does not work; pack the model again")
+    })?;
+    drop(trying);
+    print!("{facts}");
+    for note in notes {
+        print!("{}", line("note", &note));
+    }
+    println!("ok            all hashes are right, and the model runs");
     Ok(())
 }
 
@@ -92,7 +104,7 @@ fn describe(manifest: &Manifest) -> String {
             point.recall * 100.0
         );
     }
-    text + "all hashes are right\n"
+    text
 }
 
 fn line(name: &str, fact: &str) -> String {

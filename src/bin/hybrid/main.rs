@@ -19,6 +19,7 @@ mod progress;
 mod reward;
 mod run;
 mod train;
+mod try_out;
 
 /// How a subcommand describes itself and what it does.
 struct Subcommand {

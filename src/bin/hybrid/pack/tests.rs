@@ -37,7 +37,7 @@ fn pack_with(file: &File, bits: Bits) -> Result<Packed> {
     let temp = TempDir::new()?;
     let (model, dir): (PathBuf, PathBuf) = (temp.child("model.gguf"), temp.child("bundle"));
     fs::write(&model, file.bytes())?;
-    pack(&model, &dir, bits, false)?;
+    pack(&model, &dir, Options { bits, ..Options::new() })?;
     let bundle = Bundle::open(&dir, Verify::All)?;
     let proto = ModelProto::decode(&*bundle.read(FileRole::Graph)?)?;
     let weights = proto.metadata_props.iter().find(|entry| entry.key == "weights").unwrap();
@@ -370,15 +370,35 @@ fn what_cannot_be_packed_is_named() {
 #[test]
 fn what_is_no_model_says_so() {
     let temp = TempDir::new().unwrap();
-    let error = |path: &Path| {
-        format!("{:#}", pack(path, &temp.child("out"), Bits::AsTheyAre, false).unwrap_err())
+    let error = |name: &str| {
+        let error = pack(&temp.path().join(name), &temp.child("out"), Options::new());
+        format!("{:#}", error.unwrap_err())
     };
-    assert!(error(&temp.child("none")).contains("it cannot be read"));
-    fs::write(temp.child("text"), "hello").unwrap();
-    assert!(error(&temp.child("text")).contains("neither a GGUF file"));
-    fs::write(temp.child("empty"), "").unwrap();
-    assert!(error(&temp.child("empty")).contains("neither a GGUF file"));
-    assert!(error(temp.path()).contains("neither model.onnx"));
+    assert!(error("none").contains("No such file"), "{}", error("none"));
+    let files = [
+        ("text", "neither a GGUF file"),
+        ("model.onnx", "give the directory with this file"),
+        ("model.safetensors", "convert_hf_to_gguf.py"),
+        ("damaged.gguf", "download it again"),
+    ];
+    for (name, said) in files {
+        fs::write(temp.path().join(name), "hello").unwrap();
+        let error = error(name);
+        assert!(error.contains(said), "{name}: {error}");
+    }
+    let directories = [
+        ("config.json", "neither model.onnx"),
+        ("model-00001-of-2.safetensors", "convert_hf_to_gguf.py"),
+        ("model_q4.onnx", "rename model_q4.onnx"),
+        ("model.gguf", "give the GGUF file itself"),
+        ("bundle.json", "it is a bundle already"),
+    ];
+    fs::create_dir(temp.path().join("more")).unwrap();
+    for (name, said) in directories {
+        fs::write(temp.path().join("more").join(name), "hello").unwrap();
+        let error = error("more");
+        assert!(error.contains(said), "{name}: {error}");
+    }
 }
 
 /// What the source says of a file, and the bundle made of it.

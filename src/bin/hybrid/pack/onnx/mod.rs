@@ -16,7 +16,7 @@ use hybrid::bundle::{self, FileRole, GraphKind, Manifest, ModelInfo, TokenInfo, 
 use prost::Message;
 use tract_onnx::pb::{GraphProto, ModelProto};
 
-use super::{Source, hash, left_out, name};
+use super::{Source, hash, hint, left_out, name};
 use config::Config;
 use external::External;
 
@@ -116,7 +116,7 @@ fn find_model(dir: &Path) -> Result<PathBuf> {
     let places = ["model.onnx", "onnx/model.onnx"].map(|place| dir.join(place));
     match places.iter().find(|place| place.is_file()) {
         Some(found) => Ok(found.clone()),
-        None => bail!("there is neither model.onnx nor onnx/model.onnx in it"),
+        None => bail!(hint::of_directory(dir)),
     }
 }
 

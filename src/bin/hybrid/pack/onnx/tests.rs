@@ -13,7 +13,9 @@ use tract_onnx::pb::{
     type_proto,
 };
 
+use super::super::{Options, assemble, pack};
 use super::*;
+use crate::try_out::try_out;
 
 const LAYERS: usize = 2;
 
@@ -82,7 +84,8 @@ impl Export {
         let (dir, bundle) = (temp.path().join("export"), temp.path().join("bundle"));
         fs::create_dir(&dir)?;
         self.write(&dir);
-        super::super::pack(&dir, &bundle, super::super::Bits::AsTheyAre, false)?;
+        // Its graph computes nothing.
+        assemble(&dir, &bundle, Options::new())?.put_into_place()?;
         let bundle = Bundle::open(&bundle, Verify::All)?;
         Ok((temp, bundle))
     }
@@ -158,6 +161,22 @@ fn an_export_becomes_a_plain_bundle() {
         weights[offset..offset + length.parse::<usize>().unwrap()].to_vec()
     });
     assert_eq!(data.collect::<Vec<_>>(), [(64..96).collect::<Vec<u8>>(), vec![7; 32]]);
+}
+
+/// All files are right, but the graph is one node that computes nothing.
+#[test]
+fn a_graph_that_does_not_run_is_neither_packed_nor_checked_as_right() {
+    let temp = TempDir::new().unwrap();
+    let (dir, target) = (temp.path().join("export"), temp.path().join("bundle"));
+    fs::create_dir(&dir).unwrap();
+    Export::new().write(&dir);
+    let error = format!("{:#}", pack(&dir, &target, Options::new()).unwrap_err());
+    assert!(error.contains("graph.onnx: nothing makes \"logits\""), "{error}");
+    assert!(!target.exists());
+
+    let (_temp, bundle) = Export::new().pack().unwrap();
+    let error = try_out(bundle).unwrap_err().to_string();
+    assert!(error.contains("graph.onnx: nothing makes \"logits\""), "{error}");
 }
 
 #[test]
