@@ -1,10 +1,16 @@
 //! A program of subcommands, from its arguments to its exit status.
 
 use std::ffi::OsString;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{ArgMatches, Command};
+
+use crate::interrupt;
+
+/// A program whose output nobody reads any more ends as one that SIGPIPE has ended.
+const PIPE_STATUS: u8 = 128 + 13;
 
 /// How a subcommand describes itself and what it does.
 pub struct Subcommand {
@@ -20,15 +26,23 @@ pub struct Program {
 }
 
 impl Program {
-    /// The whole of `main`. Exit status: 0 done, 1 failed (the reason is on stderr), 2 wrong usage.
+    /// The whole of `main`. Exit status: 0 done, 1 failed (the reason is on stderr), 2 wrong usage, 130
+    /// and 143 stopped by Ctrl-C and SIGTERM, 141 nobody reads the output any more.
     pub fn main(&self) -> ExitCode {
         env_logger::Builder::from_default_env().init();
         let Err(error) = self.run(std::env::args_os().skip(1)) else { return ExitCode::SUCCESS };
         match error.downcast::<clap::Error>() {
             Ok(usage) => usage.exit(),
+            Err(error) if is_broken_pipe(&error) => ExitCode::from(PIPE_STATUS),
             Err(error) => {
-                eprintln!("error: {}", printable(&reason(&error)));
-                ExitCode::FAILURE
+                let status = interrupt::status();
+                let text = match status {
+                    Some(_) => "interrupted".to_owned(),
+                    None => format!("error: {}", printable(&reason(&error))),
+                };
+                // Nobody may be there to read it.
+                let _ = writeln!(io::stderr(), "{text}");
+                status.map_or(ExitCode::FAILURE, ExitCode::from)
             }
         }
     }
@@ -53,6 +67,18 @@ impl Program {
             .arg_required_else_help(true)
             .subcommands(self.subcommands.iter().map(|s| (s.command)()))
     }
+}
+
+/// Writes to stdout. Unlike `print!` it does not panic where nobody reads it.
+pub fn print(text: &str) -> Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    Ok(out.flush()?)
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let io = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
+    io.into_iter().any(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 /// An error and its causes in one line. Some errors repeat their cause in their own text; it is said once.

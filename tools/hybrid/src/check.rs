@@ -9,7 +9,7 @@ use hybrid::bundle::{
     Bundle, CalibrationPoint, FileRole, GraphKind, Manifest, Verify, sha256_reader,
 };
 
-use hybrid_common::cli::printable;
+use hybrid_common::cli::{print, printable};
 use hybrid_common::progress::{Bytes, Spinner};
 
 use crate::try_out::try_out;
@@ -17,7 +17,7 @@ use crate::try_out::try_out;
 pub fn command() -> Command {
     Command::new("check").about("Verify a bundle, run its model once and print what it is").arg(
         Arg::new("BUNDLE")
-            .help("The bundle's directory")
+            .help("Directory of the bundle")
             .required(true)
             .value_parser(value_parser!(PathBuf)),
     )
@@ -37,12 +37,8 @@ pub fn run(arguments: &ArgMatches) -> Result<()> {
         format!("all hashes of {dir} are right, but it does not work; pack the model again")
     })?;
     drop(trying);
-    print!("{facts}");
-    for note in notes {
-        print!("{}", line("note", &note));
-    }
-    println!("ok            all hashes are right, and the model runs");
-    Ok(())
+    let notes: String = notes.iter().map(|note| line("note", note)).collect();
+    print(&(facts + &notes + &line("ok", "all hashes are right, and the model runs")))
 }
 
 /// Opening has checked the BLAKE3 of every file. The SHA-256 is for other tools: it has to be right, too.

@@ -24,7 +24,8 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use hybrid::bundle::{Bundle, Complete, Manifest, TokenInfo, Verify, Writer, sha256_reader};
 use hybrid::tokens::Tokens;
 
-use hybrid_common::cli::printable;
+use hybrid_common::cli::{print, printable};
+use hybrid_common::interrupt::{self, Interruptible};
 use hybrid_common::progress::{Bytes, Spinner};
 
 use crate::perplexity;
@@ -109,9 +110,14 @@ pub fn run(arguments: &ArgMatches) -> Result<()> {
         replace: arguments.get_flag("force"),
         chat_template: !arguments.get_flag("no-chat-template"),
     };
+    let text: Option<&PathBuf> = arguments.get_one("perplexity");
+    if let Some(text) = text {
+        // Packing takes long: what is wrong with the text shall be said before it.
+        File::open(text).with_context(|| format!("cannot read {}", text.display()))?;
+    }
+    interrupt::catch()?;
     pack(model, output, options).with_context(|| format!("cannot pack {}", model.display()))?;
     if options.bits == Bits::Four {
-        let text = arguments.get_one::<PathBuf>("perplexity");
         compare(model, output, text.map(PathBuf::as_path))?;
     }
     Ok(())
@@ -123,8 +129,9 @@ fn compare(model: &Path, output: &Path, text: Option<&Path>) -> Result<()> {
     let smaller = Bundle::open(output, Verify::AllButWeights)?;
     let megabytes = size(&smaller)? / 1e6;
     let Some(text) = text else {
-        println!("weights {megabytes:.1} MB; what it costs: `hybrid perplexity`, or --perplexity");
-        return Ok(());
+        return print(&format!(
+            "weights {megabytes:.1} MB; --perplexity FILE measures what rounding costs\n"
+        ));
     };
     let whole = output.with_file_name(format!(".{}.whole", name(output)));
     let as_it_is = Options { bits: Bits::AsTheyAre, replace: true, chat_template: false };
@@ -137,15 +144,14 @@ fn compare(model: &Path, output: &Path, text: Option<&Path>) -> Result<()> {
     let scored = score();
     std::fs::remove_dir_all(&whole).with_context(|| whole.display().to_string())?;
     let (megabytes_before, before, after) = scored?;
-    println!(
+    print(&format!(
         "weights {megabytes:.1} MB instead of {megabytes_before:.1}, perplexity {:.4} instead of {:.4} \
-         ({:+.2} %) over {} tokens",
+         ({:+.2} %) over {} tokens\n",
         after.value(),
         before.value(),
         100.0 * (after.value() / before.value() - 1.0),
         after.tokens
-    );
-    Ok(())
+    ))
 }
 
 /// Makes the bundle and puts it into place once it has run.
@@ -216,7 +222,7 @@ fn hash(paths: &[&Path]) -> Result<String> {
         all = Box::new(all.chain(file));
     }
     let bar = Bytes::new("hashing", total);
-    Ok(sha256_reader(&mut all, &mut |n| bar.add(n))?)
+    Ok(sha256_reader(&mut Interruptible(all), &mut |n| bar.add(n))?)
 }
 
 /// The plain file name of a path.

@@ -4,6 +4,7 @@ use anyhow::Result;
 use half::f16;
 use hybrid::slm::kernels::format::BLOCK;
 use hybrid::slm::kernels::{Format, RowBuffer};
+use hybrid_common::interrupt;
 
 use super::plan::{Matrix, Plan};
 
@@ -47,6 +48,7 @@ impl Bits {
         row: usize,
         buffer: &mut RowBuffer,
     ) -> Result<()> {
+        interrupt::check()?;
         let from = matrix.tensor.kind.format();
         let row = matrix.order.source_row(row);
         if self.format(matrix) == from {
@@ -90,6 +92,7 @@ fn are_alike(a: &Matrix, b: &Matrix, file: &[u8]) -> Result<bool> {
     }
     let (mut difference, mut size) = (0.0, 0.0);
     for row in 0..a.tensor.rows {
+        interrupt::check()?;
         let (a, b) = (values(a, file, row)?, values(b, file, row)?);
         for (a, b) in a.iter().zip(b) {
             difference += f64::from((a - b).powi(2));
