@@ -6,7 +6,7 @@ use crate::tokens::{ChatTemplate, Message};
 
 /// What has been given by [`super::Session::chat`]. What followed in the context, generated or
 /// prompted, is the assistant's answer.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Turns {
     messages: Vec<Message>,
     /// For every chat call: the context's length and the number of messages after it.

@@ -13,8 +13,11 @@ use hybrid::consult::Consult;
 use hybrid::controller::{Hold, Unit};
 use hybrid::policy::{Budget, Mode};
 use hybrid::reward::{Guarantee, Threshold};
-use hybrid::sampler::SamplerOptions;
-use hybrid::session::{Model, Session, SessionOptions, Source, Stats, Step};
+use hybrid::sampler::Sampling;
+use hybrid::session::{
+    ConsultOptions, CorrectionOptions, Gate, Model, Session, SessionOptions, Source, Stats, Step,
+    Usage,
+};
 use hybrid::tokens::Message;
 
 use hybrid_common::arguments::{SCORES, text};
@@ -123,11 +126,12 @@ pub fn command() -> Command {
 }
 
 pub fn run(arguments: &ArgMatches) -> Result<()> {
-    let options = session_options(arguments)?;
+    let settings = Settings::parse(arguments)?;
     let dir = path(arguments, "BUNDLE").context("required by clap")?;
     let model = Arc::new(open(dir, get(arguments, "threads")?)?);
     let cloud = cloud(arguments, &model)?;
-    let mut session = Session::new(model, cloud, options)?;
+    let mut session = Session::new(model, cloud, settings.birth.clone())?;
+    settings.set(&mut session)?;
     if let Some(score) = session.score_kind() {
         eprintln!("score    {score:?}, threshold {}", session.threshold());
     }
@@ -145,7 +149,7 @@ pub fn run(arguments: &ArgMatches) -> Result<()> {
     if let Some(file) = corrections {
         replace(file, &session.save_corrections())?;
     }
-    eprint!("{}", summary(&session.stats()));
+    eprint!("{}", summary(&session.stats(), &session.usage()));
     Ok(())
 }
 
@@ -181,7 +185,7 @@ fn generate(session: &mut Session, max_tokens: usize) -> Result<()> {
 fn write_step(out: &mut impl Write, step: &Step, coloured: bool) -> std::io::Result<()> {
     let colour = match step.source {
         Source::Local => None,
-        Source::Cloud | Source::Cached => Some(32),
+        Source::Cloud | Source::Correction => Some(32),
         Source::Fallback => Some(33),
     };
     match colour.filter(|_| coloured && !step.text.is_empty()) {
@@ -192,13 +196,13 @@ fn write_step(out: &mut impl Write, step: &Step, coloured: bool) -> std::io::Res
 }
 
 /// People read the first lines, programs the last one.
-fn summary(stats: &Stats) -> String {
-    let seconds = (stats.local_time + stats.cloud_time).as_secs_f64();
+fn summary(stats: &Stats, usage: &Usage) -> String {
+    let seconds = (stats.local_time + usage.cloud_time).as_secs_f64();
     let per_second = if seconds > 0.0 { stats.tokens as f64 / seconds } else { 0.0 };
     let share = 100.0 * stats.cloud as f64 / stats.tokens.max(1) as f64;
     format!(
         "prompt   {} tokens in {:.2} s\n\
-         tokens   {} ({} local, {} of them rescued, {} cloud = {share:.1} %, {} cached, {} fallback)\n\
+         tokens   {} ({} local, {} of them rescued, {} cloud = {share:.1} %, {} corrections, {} fallback)\n\
          consults {} ({} failed), {} bytes sent, {} received, {} prompt tokens billed, {} answered\n\
          time     {:.2} s local ({:.3} s scoring), {:.2} s cloud\n\
          tokens={} cloud={} fallback={} consults={} tok_s={per_second:.2}\n",
@@ -208,21 +212,21 @@ fn summary(stats: &Stats) -> String {
         stats.local,
         stats.rescued,
         stats.cloud,
-        stats.cached,
+        stats.corrections,
         stats.fallback,
-        stats.consults,
-        stats.consult_failures,
-        stats.bytes_sent,
-        stats.bytes_received,
-        stats.cloud_prompt_tokens,
-        stats.answer_tokens,
+        usage.consults,
+        usage.failures,
+        usage.bytes_sent,
+        usage.bytes_received,
+        usage.prompt_tokens,
+        usage.answer_tokens,
         stats.local_time.as_secs_f64(),
         stats.score_time.as_secs_f64(),
-        stats.cloud_time.as_secs_f64(),
+        usage.cloud_time.as_secs_f64(),
         stats.tokens,
         stats.cloud,
         stats.fallback,
-        stats.consults,
+        usage.consults,
     )
 }
 
@@ -256,37 +260,66 @@ fn token(arguments: &ArgMatches) -> Result<Option<String>> {
     Ok(token.map(|token| token.trim().to_owned()).filter(|token| !token.is_empty()))
 }
 
-fn session_options(arguments: &ArgMatches) -> Result<SessionOptions> {
-    let limit = |name| arguments.get_one::<u64>(name).copied();
-    Ok(SessionOptions {
-        mode: chosen(arguments, "mode", MODES)?,
-        threshold: threshold(arguments)?,
-        hold: hold(arguments)?,
-        budget: Budget {
-            calls: limit("budget-calls"),
-            tokens: limit("budget-tokens"),
-            bytes: limit("budget-bytes"),
-        },
-        burst: get(arguments, "burst")?,
-        hand_back: arguments.get_flag("hand-back"),
-        rescue: get(arguments, "rescue")?,
-        correction_cache: get(arguments, "correction-cache")?,
-        correction_suffix: get(arguments, "correction-suffix")?,
-        consult_deadline: Duration::from_millis(get(arguments, "deadline-ms")?),
-        score: chosen(arguments, "score", SCORES)?,
-        sampler: SamplerOptions {
-            temperature: get(arguments, "temperature")?,
-            top_k: get(arguments, "top-k")?,
-            top_p: get(arguments, "top-p")?,
-            min_p: get(arguments, "min-p")?,
-            repetition_penalty: get(arguments, "repetition-penalty")?,
-            repetition_window: get(arguments, "repetition-window")?,
-            seed: get(arguments, "seed")?,
-        },
-        draft: get(arguments, "draft")?,
-        context: usize::try_from(get::<u64>(arguments, "context")?)?,
-        stop_strings: arguments.get_many("stop").into_iter().flatten().cloned().collect(),
-    })
+/// Everything that can be set about a session.
+#[derive(Debug, Default)]
+struct Settings {
+    birth: SessionOptions,
+    sampling: Sampling,
+    gate: Gate,
+    consult: ConsultOptions,
+    budget: Budget,
+    corrections: CorrectionOptions,
+}
+
+impl Settings {
+    fn parse(arguments: &ArgMatches) -> Result<Settings> {
+        let limit = |name| arguments.get_one::<u64>(name).copied();
+        Ok(Settings {
+            birth: SessionOptions {
+                context: usize::try_from(get::<u64>(arguments, "context")?)?,
+                stop_strings: arguments.get_many("stop").into_iter().flatten().cloned().collect(),
+                seed: get(arguments, "seed")?,
+                draft: get(arguments, "draft")?,
+            },
+            sampling: Sampling {
+                temperature: get(arguments, "temperature")?,
+                top_k: get(arguments, "top-k")?,
+                top_p: get(arguments, "top-p")?,
+                min_p: get(arguments, "min-p")?,
+                repetition_penalty: get(arguments, "repetition-penalty")?,
+                repetition_window: get(arguments, "repetition-window")?,
+            },
+            gate: Gate {
+                mode: chosen(arguments, "mode", MODES)?,
+                score: chosen(arguments, "score", SCORES)?,
+                threshold: threshold(arguments)?,
+            },
+            consult: ConsultOptions {
+                burst: get(arguments, "burst")?,
+                deadline: Duration::from_millis(get(arguments, "deadline-ms")?),
+                hand_back: arguments.get_flag("hand-back"),
+                rescue: get(arguments, "rescue")?,
+            },
+            budget: Budget {
+                calls: limit("budget-calls"),
+                tokens: limit("budget-tokens"),
+                bytes: limit("budget-bytes"),
+                hold: hold(arguments)?,
+            },
+            corrections: CorrectionOptions {
+                capacity: get(arguments, "correction-cache")?,
+                suffix: get(arguments, "correction-suffix")?,
+            },
+        })
+    }
+
+    fn set(&self, session: &mut Session) -> hybrid::Result<()> {
+        session.set_sampling(self.sampling)?;
+        session.set_gate(self.gate)?;
+        session.set_consult(self.consult)?;
+        session.set_budget(self.budget)?;
+        session.set_corrections(self.corrections)
+    }
 }
 
 /// clap lets one of them through.
@@ -358,8 +391,8 @@ mod tests {
 
     #[test]
     fn defaults_are_those_of_the_library() {
-        let options = session_options(&parse("run b --prompt x").unwrap()).unwrap();
-        assert_eq!(format!("{options:?}"), format!("{:?}", SessionOptions::default()));
+        let settings = Settings::parse(&parse("run b --prompt x").unwrap()).unwrap();
+        assert_eq!(format!("{settings:?}"), format!("{:?}", Settings::default()));
     }
 
     #[test]
@@ -367,14 +400,15 @@ mod tests {
         let line = "run b --chat hi --mode hybrid --hand-back --rescue 2 --threshold -1 --score margin --burst 3 \
                     --deadline-ms 50 --budget-calls 1 --budget-bytes 9 --temperature 0.5 --top-k 4 \
                     --seed 7 --draft 7 --context 99 --stop A --stop B";
-        let options = session_options(&parse(line).unwrap()).unwrap();
-        assert_eq!((options.mode, options.score), (Mode::Hybrid, ScoreKind::Margin));
-        assert_eq!((options.hand_back, options.rescue), (true, 2));
-        assert_eq!((options.threshold, options.burst), (Threshold::At(-1.0), 3));
-        assert_eq!(options.budget, Budget { calls: Some(1), tokens: None, bytes: Some(9) });
-        assert_eq!((options.sampler.temperature, options.sampler.top_k), (0.5, 4));
-        assert_eq!((options.draft, options.context, options.stop_strings.len()), (7, 99, 2));
-        assert_eq!(options.consult_deadline, Duration::from_millis(50));
+        let settings = Settings::parse(&parse(line).unwrap()).unwrap();
+        let Settings { birth, sampling, gate, consult, budget, .. } = settings;
+        assert_eq!((gate.mode, gate.score), (Mode::Hybrid, ScoreKind::Margin));
+        assert_eq!((consult.hand_back, consult.rescue), (true, 2));
+        assert_eq!((gate.threshold, consult.burst), (Threshold::At(-1.0), 3));
+        assert_eq!(budget, Budget { calls: Some(1), bytes: Some(9), ..Budget::default() });
+        assert_eq!((sampling.temperature, sampling.top_k), (0.5, 4));
+        assert_eq!((birth.draft, birth.context, birth.stop_strings.len()), (7, 99, 2));
+        assert_eq!(consult.deadline, Duration::from_millis(50));
         let by =
             |line: &str| threshold(&parse(&format!("run b --chat hi {line}")).unwrap()).unwrap();
         assert_eq!(by("--share 0.2"), Threshold::Share(0.2));
@@ -411,6 +445,7 @@ mod tests {
             bytes_sent: 0,
             bytes_received: 0,
             prompt_tokens: 0,
+            answer_tokens: 0,
             local_time: Duration::ZERO,
             cloud_time: Duration::ZERO,
             end: End::None,

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use hybrid::cloud::{Cloud, CloudOptions};
 use hybrid::policy::{Mode, Reason};
 use hybrid::reward::{ScoreKind, Threshold};
-use hybrid::sampler::SamplerOptions;
-use hybrid::session::{End, Session, SessionOptions, Source};
+use hybrid::sampler::Sampling;
+use hybrid::session::{ConsultOptions, End, Gate, Session, SessionOptions, Source};
 use hybrid::tokens::{MAX_TEXT_BYTES, Message};
 use hybrid::{Cancel, Error};
 
@@ -52,8 +52,7 @@ fn a_chat_of_two_turns() {
 fn threads_change_nothing() {
     let story = |threads| {
         let model = models::open_with_threads(SMOLLM2, threads);
-        let options = SessionOptions { mode: Mode::Hybrid, ..SessionOptions::default() };
-        let mut session = local(&model, options);
+        let mut session = local(&model, SessionOptions::default());
         session.prompt(&STORY.repeat(20)).unwrap();
         assert!(session.len() > 200);
         let steps = steps(&mut session, 40);
@@ -70,12 +69,13 @@ fn threads_change_nothing() {
 #[test]
 fn greedy_text_does_not_depend_on_the_way() {
     let model = open(SMOLLM2);
-    let prompted = |options| {
-        let mut session = local(&model, options);
+    let prompted = |gate| {
+        let mut session = local(&model, SessionOptions::default());
+        session.set_gate(gate).unwrap();
         session.prompt(STORY).unwrap();
         session
     };
-    let mut session = prompted(SessionOptions { mode: Mode::LocalOnly, ..Default::default() });
+    let mut session = prompted(Gate { mode: Mode::LocalOnly, ..Gate::default() });
     let first = ids(&steps(&mut session, 24));
     session.rewind(10).unwrap();
     session.peek().unwrap();
@@ -85,7 +85,7 @@ fn greedy_text_does_not_depend_on_the_way() {
     assert_eq!(ids(&steps(&mut session, 24)), first);
     use ScoreKind::*;
     for score in [Auto, MaxProbability, Margin, Entropy, Random, Sampled] {
-        let mut session = prompted(SessionOptions { score, ..Default::default() });
+        let mut session = prompted(Gate { score, ..Gate::default() });
         let scored = steps(&mut session, 24);
         assert_eq!(ids(&scored), first, "{score:?}");
         assert!(scored.iter().all(|step| (0.0..=1.0).contains(&step.score)), "{score:?}");
@@ -97,20 +97,19 @@ fn greedy_text_does_not_depend_on_the_way() {
 fn a_draft_changes_nothing() {
     const REWRITE: &str = "<|im_start|>user\nRepeat this list of words.\none two three four five six seven eight \
          nine ten eleven twelve one two three four five six<|im_end|>\n<|im_start|>assistant\none two three";
-    let sampled = SamplerOptions { temperature: 0.7, seed: 3, ..Default::default() };
     let model = open(SMOLLM2);
-    let told = |prompt: &str, sampler, draft| {
-        let mut session = local(&model, SessionOptions { sampler, draft, ..Default::default() });
+    let told = |prompt: &str, temperature, draft| {
+        let options = SessionOptions { draft, seed: 3, ..SessionOptions::default() };
+        let mut session = local(&model, options);
+        session.set_sampling(Sampling { temperature, ..Sampling::default() }).unwrap();
         session.prompt(prompt).unwrap();
         let steps = steps(&mut session, 40);
         steps.iter().map(|step| (step.token, step.score.to_bits())).collect::<Vec<_>>()
     };
-    for (prompt, sampler) in
-        [(REWRITE, Default::default()), (STORY, Default::default()), (REWRITE, sampled)]
-    {
-        let plain = told(prompt, sampler, 0);
+    for (prompt, temperature) in [(REWRITE, 0.0), (STORY, 0.0), (REWRITE, 0.7)] {
+        let plain = told(prompt, temperature, 0);
         for draft in [2, 7] {
-            assert_eq!(told(prompt, sampler, draft), plain, "{draft}");
+            assert_eq!(told(prompt, temperature, draft), plain, "{draft}");
         }
     }
 }
@@ -119,15 +118,15 @@ fn a_draft_changes_nothing() {
 fn seeds_repeat_a_text() {
     let model = open(SMOLLM2);
     let draw = |seed| {
-        let sampler = SamplerOptions {
+        let mut session = local(&model, SessionOptions { seed, ..SessionOptions::default() });
+        let sampling = Sampling {
             temperature: 0.9,
             top_k: 50,
             top_p: 0.95,
             repetition_penalty: 1.1,
-            seed,
-            ..Default::default()
+            ..Sampling::default()
         };
-        let mut session = local(&model, SessionOptions { sampler, ..Default::default() });
+        session.set_sampling(sampling).unwrap();
         session.prompt(STORY).unwrap();
         ids(&steps(&mut session, 24))
     };
@@ -140,8 +139,11 @@ fn seeds_repeat_a_text() {
 fn a_saved_session_goes_on_where_it_was() {
     let model = open(SMOLLM2);
     for temperature in [0.0, 0.9] {
-        let sampler = SamplerOptions { temperature, seed: 1, ..Default::default() };
-        let new = || local(&model, SessionOptions { sampler, ..Default::default() });
+        let new = || {
+            let mut session = local(&model, SessionOptions { seed: 1, ..Default::default() });
+            session.set_sampling(Sampling { temperature, ..Sampling::default() }).unwrap();
+            session
+        };
         let rest = |session: &mut Session| {
             let steps = steps(session, 20);
             steps.iter().map(|step| (step.token, step.score.to_bits())).collect::<Vec<_>>()
@@ -215,12 +217,11 @@ fn the_cloud_is_unplugged() {
     let options =
         CloudOptions { url: server.url(), roots: server.roots(), ..CloudOptions::default() };
     let cloud = Arc::new(Cloud::new(options).unwrap());
-    let options = SessionOptions {
-        threshold: Threshold::At(2.0),
-        consult_deadline: Duration::from_secs(20),
-        ..Default::default()
-    };
+    let options = SessionOptions::default();
     let mut session = Session::new(model.clone(), Some(cloud), options).unwrap();
+    session.set_gate(Gate { threshold: Threshold::At(2.0), ..Gate::default() }).unwrap();
+    let deadline = Duration::from_secs(20);
+    session.set_consult(ConsultOptions { deadline, ..ConsultOptions::default() }).unwrap();
     session.prompt(STORY).unwrap();
     let steps = steps(&mut session, 12);
     assert_eq!(text(&steps[..3]), " and and and");
