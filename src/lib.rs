@@ -14,6 +14,7 @@ pub mod clock;
 pub mod cloud;
 pub mod consult;
 pub mod controller;
+pub mod error;
 pub mod ffi;
 pub mod graph;
 pub mod policy;
@@ -26,4 +27,3 @@ pub mod tokens;
 
 pub use cancel::Cancel;
 pub use error::{Error, Result};
-pub use hybrid_kernels::error;

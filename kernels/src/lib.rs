@@ -10,7 +10,6 @@
 
 use std::ops::Range;
 
-use crate::error::{Error, Result};
 use activations::PANEL_ROWS;
 use output::Output;
 use parts::Parts;
@@ -98,7 +97,7 @@ mod attention;
 mod attention_tests;
 mod code;
 mod elementwise;
-pub mod error;
+mod error;
 mod float;
 pub mod format;
 mod kv_cache;
@@ -121,6 +120,7 @@ mod x86_64;
 
 pub use activations::Activations;
 pub use attention::AttentionScratch;
+pub use error::{Error, Result};
 pub use format::Format;
 pub use kv_cache::{AttentionShape, KvCache};
 pub use matrix::Matrix;
