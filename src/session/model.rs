@@ -48,4 +48,36 @@ impl Model {
         let slm = Slm::open(&bundle, threads)?;
         Ok(Model { bundle, slm, tokens: Arc::new(tokens), chat_template })
     }
+
+    /// The tokens of `text`. `special`: those of a prompt, where names of control tokens such as
+    /// `<|im_end|>` become control tokens, and the `bos` that the model wants comes first; otherwise
+    /// all of the text stays text.
+    ///
+    /// Errors: those of [`Tokens::encode`].
+    pub fn tokenize(&self, text: &str, special: bool) -> Result<Vec<u32>> {
+        if special {
+            self.tokens.encode_prompt(text, true)
+        } else {
+            self.tokens.encode(text, false)
+        }
+    }
+
+    /// How many tokens [`Model::tokenize`] gives.
+    pub fn count_tokens(&self, text: &str, special: bool) -> Result<usize> {
+        Ok(self.tokenize(text, special)?.len())
+    }
+
+    /// The exact bytes of tokens, which may end within a character. `special`: control tokens have
+    /// their names as text; otherwise they have none.
+    ///
+    /// Errors: [`crate::Error::InvalidArgument`] for an id that is no token.
+    pub fn detokenize(&self, ids: &[u32], special: bool) -> Result<Vec<u8>> {
+        self.tokens.check(ids)?;
+        Ok(match special {
+            true => {
+                ids.iter().flat_map(|&id| self.tokens.bytes_with_special(id)).copied().collect()
+            }
+            false => self.tokens.bytes_of(ids),
+        })
+    }
 }

@@ -166,6 +166,49 @@ fn a_saved_session_goes_on_where_it_was() {
     }
 }
 
+/// Down to the probabilities and to scores that are drawn, and each on a thread of its own.
+#[test]
+fn a_fork_goes_on_where_its_session_was() {
+    let model = open(SMOLLM2);
+    for (temperature, score) in [(0.0, ScoreKind::Auto), (0.9, ScoreKind::Random)] {
+        let mut session = local(&model, SessionOptions { seed: 1, ..Default::default() });
+        session.set_sampling(Sampling { temperature, ..Sampling::default() }).unwrap();
+        session.set_gate(Gate { score, ..Gate::default() }).unwrap();
+        session.prompt(&STORY.repeat(12)).unwrap();
+        steps(&mut session, 10);
+        session.peek().unwrap();
+        let fork = session.fork().unwrap();
+        let rest = |mut session: Session| {
+            let steps = steps(&mut session, 20);
+            steps.iter().map(|step| (step.token, step.score.to_bits())).collect::<Vec<_>>()
+        };
+        thread::scope(|scope| {
+            let other = scope.spawn(|| rest(fork));
+            assert_eq!(rest(session), other.join().unwrap());
+        });
+    }
+}
+
+/// As the SLM's own prompt and text, and back.
+#[test]
+fn a_model_tokenises() {
+    let model = open(SMOLLM2);
+    let text = "<|im_start|>naïve";
+    let (as_prompt, as_text) =
+        (model.tokenize(text, true).unwrap(), model.tokenize(text, false).unwrap());
+    let mut session = local(&model, SessionOptions::default());
+    session.prompt(text).unwrap();
+    assert_eq!(session.ids(), as_prompt);
+    assert!(as_text.len() > as_prompt.len(), "the control token is text");
+    assert_eq!(model.count_tokens(text, true).unwrap(), as_prompt.len());
+    assert_eq!(model.count_tokens(text, false).unwrap(), as_text.len());
+    assert_eq!(model.detokenize(&as_text, false).unwrap(), text.as_bytes());
+    assert_eq!(model.detokenize(&as_prompt, true).unwrap(), text.as_bytes());
+    assert_eq!(model.detokenize(&as_prompt, false).unwrap(), "naïve".as_bytes());
+    let error = model.detokenize(&[u32::MAX], true).unwrap_err();
+    assert!(matches!(error, Error::InvalidArgument(_)), "{error}");
+}
+
 #[test]
 fn a_full_context_loses_nothing() {
     let model = open(SMOLLM2);
