@@ -59,7 +59,8 @@ class PublisherTest(unittest.TestCase):
             mock.patch.dict(os.environ, {"HYBRID_MODELS_URL": address}),
             contextlib.redirect_stderr(io.StringIO()),
         ):
-            self.enterContext(patch)
+            patch.__enter__()
+            self.addCleanup(patch.__exit__, None, None, None)
 
     def fetch(self, sha256=SHA256, official="official/file.gguf"):
         model = models.Model("file.gguf", len(DATA), sha256, [], "", official)
