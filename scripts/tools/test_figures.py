@@ -9,6 +9,7 @@ from pathlib import Path
 
 import figures
 import outcomes
+import picture
 import quality
 import quality_page
 import quality_tables
@@ -309,6 +310,13 @@ HEADS = {
 
 
 class Page(unittest.TestCase):
+    def test_the_picture_is_made_of_the_recording(self):
+        recorded = (DOCS / "demo.ansi").read_text(encoding="utf-8")
+        self.assertEqual(picture.recording(recorded), recorded)
+        self.assertEqual((DOCS / "demo.svg").read_text(encoding="utf-8"), picture.svg(recorded))
+        text, _ = picture.body(recorded)
+        self.assertEqual(sum(len(line) > 0 for line in picture.spans(text)), 20)
+
     def test_the_page_is_made_of_the_committed_figures(self):
         page, charts = quality_page.made(DOCS / "quality")
         again = "docs/quality.md is stale: python3 scripts/tools/quality_page.py docs"
