@@ -137,8 +137,8 @@ fn read_manifest(dir: &Path) -> Result<Manifest> {
     match std::fs::metadata(dir) {
         Ok(found) if found.is_dir() => {}
         Ok(_) => {
-            let text = "a bundle is a directory, this is a file; `hybrid pack MODEL -o BUNDLE` makes a \
-                        bundle of a model file";
+            let text = "a bundle is a directory, this is a file; `hybrid pack MODEL -o BUNDLE` \
+                        makes a bundle of a model file";
             return Err(Error::io(dir, other(text)));
         }
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
@@ -150,7 +150,7 @@ fn read_manifest(dir: &Path) -> Result<Manifest> {
     let path = dir.join(MANIFEST_NAME);
     let file = open_regular(&path).map_err(|e| match e.kind() {
         io::ErrorKind::NotFound => Error::Bundle(format!(
-            "{} has no {MANIFEST_NAME}; copy the bundle again, or make one with `hybrid pack MODEL -o BUNDLE`",
+            "{} has no {MANIFEST_NAME}; copy the bundle again, or make one with `hybrid pack`",
             dir.display()
         )),
         _ => Error::io(&path, e),

@@ -20,11 +20,11 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Starts a bundle that will be at `target`. `replace`: a bundle already there is replaced at the end.
-    /// What a killed process left of an earlier try is removed.
+    /// Starts a bundle that will be at `target`. `replace`: a bundle already there is replaced at the
+    /// end. What a killed process left of an earlier try is removed.
     ///
-    /// Errors: [`Error::InvalidArgument`] when `target` exists and may not be replaced (anything that is not
-    /// a bundle never is), [`Error::Io`].
+    /// Errors: [`Error::InvalidArgument`] when `target` exists and may not be replaced (anything that
+    /// is not a bundle never is), [`Error::Io`].
     pub fn create(target: &Path, replace: bool) -> Result<Writer> {
         check_target(target, replace)?;
         let parent = parent_of(target);

@@ -145,8 +145,8 @@ fn compare(model: &Path, output: &Path, text: Option<&Path>) -> Result<()> {
     std::fs::remove_dir_all(&whole).with_context(|| whole.display().to_string())?;
     let (megabytes_before, before, after) = scored?;
     print(&format!(
-        "weights {megabytes:.1} MB instead of {megabytes_before:.1}, perplexity {:.4} instead of {:.4} \
-         ({:+.2} %) over {} tokens\n",
+        "weights {megabytes:.1} MB instead of {megabytes_before:.1}, perplexity {:.4} instead of \
+         {:.4} ({:+.2} %) over {} tokens\n",
         after.value(),
         before.value(),
         100.0 * (after.value() / before.value() - 1.0),
@@ -243,8 +243,8 @@ fn left_out(tokens: &[String]) -> Option<String> {
 /// Why a vocabulary that is longer than the model's output cannot be cut.
 fn ordinary_without_row(token: &str, id: usize, rows: usize) -> anyhow::Error {
     anyhow!(
-        "token {id} ({token:?}) is part of ordinary text, but the model's output has only {rows} rows: \
-         tokenizer and weights are not from the same model"
+        "token {id} ({token:?}) is part of ordinary text, but the model's output has only {rows} \
+         rows: tokenizer and weights are not from the same model"
     )
 }
 
