@@ -72,8 +72,8 @@ impl Program {
 /// Writes to stdout. Unlike `print!` it does not panic where nobody reads it.
 pub fn print(text: &str) -> Result<()> {
     let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    Ok(out.flush()?)
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    written.context("cannot write the output")
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

@@ -16,7 +16,7 @@ mod tokenizer;
 mod weights;
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -118,7 +118,12 @@ pub fn run(arguments: &ArgMatches) -> Result<()> {
     interrupt::catch()?;
     pack(model, output, options).with_context(|| format!("cannot pack {}", model.display()))?;
     if options.bits == Bits::Four {
-        compare(model, output, text.map(PathBuf::as_path))?;
+        compare(model, output, text.map(PathBuf::as_path))
+            .with_context(|| format!("{} is packed, but not compared", output.display()))?;
+    }
+    if std::io::stderr().is_terminal() {
+        let output = output.display();
+        eprintln!("{output} is ready; try it with `hybrid run {output} --prompt \"Hello\"`");
     }
     Ok(())
 }

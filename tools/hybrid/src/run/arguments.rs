@@ -105,7 +105,10 @@ pub fn command() -> Command {
         .group(ArgGroup::new("by").args(["threshold", "share", "guarantee"]))
         .arg(real("confidence", "Confidence of --guarantee; 0: on average").default_value("0.95"))
         .arg(choice("score", SCORES, "What scores the candidates").default_value("auto"))
-        .arg(choice("hold", HOLDS, "Move the threshold while generating, to hold --hold-limit"))
+        .arg(
+            choice("hold", HOLDS, "Move the threshold while generating, to hold --hold-limit")
+                .requires("hold-limit"),
+        )
         .arg(double("hold-limit", "The share, or the amount per hour").requires("hold"))
         .arg(double("price-prompt-token", "Price of a token sent").default_value("0"))
         .arg(double("price-token", "Price of a token received").default_value("0"))
@@ -310,9 +313,12 @@ mod tests {
         assert_eq!(held(line).unwrap(), Some(Hold::PerHour { limit: 2.0, unit: money }));
         let share = held("--hold share --hold-limit 0.5").unwrap();
         assert_eq!(share, Some(Hold::Share(0.5)));
-        assert!(held("--hold share").is_err(), "no limit");
         let bad = ["run b", "run b --prompt x --chat y", "run b --prompt x --mode no"];
-        for line in bad.into_iter().chain(["run b --prompt x --system s", "run --prompt x"]) {
+        for line in bad.into_iter().chain([
+            "run b --prompt x --system s",
+            "run --prompt x",
+            "run b --prompt x --hold share",
+        ]) {
             assert!(parse(line).is_err(), "{line}");
         }
     }

@@ -48,13 +48,13 @@ pub fn run(arguments: &ArgMatches) -> Result<()> {
     prompt(&mut session, arguments)?;
     let max_tokens = get::<u32>(arguments, "max-tokens")?;
     let stop = output::generate(&mut session, max_tokens as usize)?;
-    if let Some(file) = corrections {
-        replace(file, &session.save_corrections())?;
-    }
     let (stats, usage) = (session.stats(), session.usage());
     say(&output::summary(&stats, &usage, has_cloud, stop));
     if !io::stderr().is_terminal() {
         say(&output::figures(&stats, &usage));
+    }
+    if let Some(file) = corrections {
+        replace(file, &session.save_corrections()).context("cannot save the corrections")?;
     }
     match stop {
         Stop::Interrupt => Err(Error::Cancelled.into()),

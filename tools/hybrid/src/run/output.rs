@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal, Write};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use hybrid::Error;
 use hybrid::session::{End, Session, Source, Stats, Step, Usage};
 
@@ -27,8 +27,9 @@ pub fn generate(session: &mut Session, max_tokens: usize) -> Result<Stop> {
         written = write_step(&mut out, step, coloured);
         written.is_ok()
     });
-    written?;
-    writeln!(out, "{}", session.flush())?;
+    written
+        .and_then(|()| writeln!(out, "{}", session.flush()))
+        .context("cannot write the output")?;
     match ended {
         Ok(End::None) => Ok(Stop::MaxTokens(max_tokens)),
         Ok(_) => Ok(Stop::End),
