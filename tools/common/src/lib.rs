@@ -8,7 +8,6 @@ pub mod cloud;
 pub mod files;
 pub mod heads;
 pub mod interrupt;
-pub mod mbpp;
 pub mod progress;
 pub mod prompts;
 pub mod records;
