@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::hash::{HashingWriter, blake3_of};
 use super::temporary::{TemporaryDir, lock, parent_of, sibling};
-use super::{FileEntry, FileRole, MANIFEST_NAME, Manifest, RewardInfo, read_manifest};
+use super::{FileEntry, FileRole, MANIFEST_NAME, Manifest, RewardInfo, source::Source};
 use crate::error::{Error, Result};
 
 /// Writes a new bundle next to its destination and renames it into place at the end. Dropped before
@@ -106,7 +106,7 @@ impl Complete {
 ///
 /// Errors: as [`super::Bundle::open`], and [`Error::Bundle`] when `info` is not valid; the bundle is then unchanged.
 pub fn set_reward(dir: &Path, onnx: &[u8], info: RewardInfo) -> Result<()> {
-    let mut manifest = read_manifest(dir)?;
+    let mut manifest = Source::Dir(dir.to_owned()).manifest()?;
     let old = manifest.files.get(&FileRole::Reward).map(|entry| entry.name.clone());
     // A second head gets another name: until the manifest is replaced, the first one must stay whole.
     let standard = FileRole::Reward.file_name();

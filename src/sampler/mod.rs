@@ -6,8 +6,11 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 use crate::error::{Error, Result};
 use crate::slm::kernels::logits::argmax;
 
+mod bias;
 mod stats;
-pub use stats::{LogitStats, logit_stats, top_tokens};
+
+pub use bias::LogitBias;
+pub use stats::{LogitStats, log_probabilities, logit_stats, top_tokens};
 
 /// How a candidate is drawn. The default is greedy: the largest logit, and the lowest id among
 /// equal ones.
@@ -64,6 +67,7 @@ impl Sampling {
 const NEGLIGIBLE: f32 = -30.0;
 
 /// Draws candidates. One per session.
+#[derive(Clone)]
 pub struct Sampler {
     sampling: Sampling,
     rng: ChaCha8Rng,
@@ -139,7 +143,9 @@ impl Sampler {
 
     fn draw(&mut self, logits: &[f32]) -> Result<u32> {
         let (best, max) = argmax(logits).ok_or_else(|| {
-            Error::Model("no token can follow: every logit is -inf or NaN".into())
+            Error::Model(
+                "no token can follow: every logit is -inf or NaN; a logit bias may do that".into(),
+            )
         })?;
         let best = best as u32;
         if self.sampling.temperature == 0.0 {

@@ -9,7 +9,6 @@ use crate::bundle::RewardInfo;
 use crate::error::Result;
 use crate::reward::{ScoreKind, Scorer};
 use crate::sealed::Fingerprint;
-use crate::slm::SlmState;
 use crate::tokens::{ChatTemplate, Tokens};
 
 /// A [`Model`] as a session needs it; tests put scripts in its place. Shared by sessions.
@@ -20,8 +19,6 @@ pub(super) trait Base: Send + Sync {
     fn chat_template(&self) -> Option<&ChatTemplate>;
     /// The calibration of the reward head, where there is one.
     fn reward(&self) -> Option<&RewardInfo>;
-    /// See [`crate::slm::Slm::spawn`].
-    fn spawn(&self, context: usize) -> Result<Box<dyn SlmState>>;
     /// See [`ScoreKind::of`].
     fn score_kind(&self, kind: ScoreKind) -> Result<ScoreKind>;
     /// See [`Scorer::open`].
@@ -45,10 +42,6 @@ impl Base for Model {
 
     fn reward(&self) -> Option<&RewardInfo> {
         self.bundle.manifest().reward.as_ref()
-    }
-
-    fn spawn(&self, context: usize) -> Result<Box<dyn SlmState>> {
-        self.slm.spawn(context)
     }
 
     fn score_kind(&self, kind: ScoreKind) -> Result<ScoreKind> {

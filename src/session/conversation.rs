@@ -49,10 +49,20 @@ impl Session {
         }
         let start = Instant::now();
         let ids = self.tokens.encode_prompt(text, self.conversation.context.is_empty())?;
-        self.append(&ids)?;
-        self.stats.prompt_tokens += ids.len() as u64;
-        self.stats.prompt_time += start.elapsed();
-        Ok(())
+        self.append(&ids, start)
+    }
+
+    /// Appends tokens to the context as they are. Nothing is put in front of the first one, no `bos`
+    /// either. Otherwise as [`Session::prompt`].
+    ///
+    /// Errors, each leaving the session as it was: [`Error::InvalidArgument`] for no ids and for one
+    /// that is no token, [`Error::ContextFull`], [`Error::Cancelled`].
+    pub fn prompt_ids(&mut self, ids: &[u32]) -> Result<()> {
+        if ids.is_empty() {
+            return Err(Error::InvalidArgument("the prompt is empty".into()));
+        }
+        self.tokens.check(ids)?;
+        self.append(ids, Instant::now())
     }
 
     /// Appends messages, rendered by the bundle's chat template up to where the assistant's answer
@@ -68,7 +78,7 @@ impl Session {
             Error::Unsupported("chat: this bundle has no chat template; use a raw prompt".into())
         })?;
         let reply = self.reply();
-        let text = self.conversation.turns.render(template, &reply, messages)?;
+        let text = self.conversation.turns.render(template, &reply, messages, self.thinking)?;
         self.prompt(&text)?;
         self.conversation.turns.push(&reply, messages, self.conversation.context.len());
         Ok(())
@@ -85,7 +95,8 @@ impl Session {
         }
     }
 
-    fn append(&mut self, ids: &[u32]) -> Result<()> {
+    /// `start`: when the work on this prompt began.
+    fn append(&mut self, ids: &[u32], start: Instant) -> Result<()> {
         self.cancel.check()?;
         self.check_room(ids.len())?;
         let before = self.conversation.context.len();
@@ -96,6 +107,8 @@ impl Session {
         }
         self.begin_afresh();
         self.conversation.text.clear();
+        self.stats.prompt_tokens += ids.len() as u64;
+        self.stats.prompt_time += start.elapsed();
         Ok(())
     }
 
@@ -167,6 +180,12 @@ impl Session {
 
     pub fn is_empty(&self) -> bool {
         self.conversation.context.is_empty()
+    }
+
+    /// The text of the whole context, prompt and generated, with the texts of control tokens. U+FFFD
+    /// stands for bytes that are no character.
+    pub fn text(&self) -> String {
+        to_text(self.conversation.context.bytes())
     }
 
     /// Every token of the context, prompt and generated.

@@ -62,6 +62,10 @@ pub struct Session {
     options: SessionOptions,
     cloud: Option<Arc<dyn Consult>>,
     rules: Rules,
+    /// See [`Session::set_top_logprobs`].
+    top_logprobs: usize,
+    /// See [`Session::set_thinking`].
+    thinking: Option<bool>,
     cancel: Cancel,
     clock: Clock,
     conversation: Conversation,
@@ -128,6 +132,8 @@ impl Session {
             tokens: base.tokens().clone(),
             cloud,
             rules,
+            top_logprobs: 0,
+            thinking: None,
             cancel: Cancel::new(),
             clock: base.clock(),
             conversation: Conversation::new(&options.stop_strings),
@@ -137,6 +143,35 @@ impl Session {
             usage: Usage::default(),
             base,
             options,
+        })
+    }
+
+    /// Another session that goes on from here: with the same model, cloud client, settings,
+    /// conversation and corrections, and the same draws to come. Statistics, with them the budgets,
+    /// and the clock of a held budget begin anew, its threshold goes on. Has a cancel flag of its own.
+    /// The two share nothing that changes, so each may go to a thread of its own.
+    ///
+    /// Errors: [`Error::Unsupported`] for an SLM's state of the caller's that cannot be copied.
+    pub fn fork(&self) -> Result<Session> {
+        let score = match self.proposer.has_score() {
+            true => Some(self.base.open_score(self.rules.score(), self.options.seed)?),
+            false => None,
+        };
+        Ok(Session {
+            base: self.base.clone(),
+            tokens: self.tokens.clone(),
+            options: self.options.clone(),
+            cloud: self.cloud.clone(),
+            rules: self.rules.afresh(),
+            top_logprobs: self.top_logprobs,
+            thinking: self.thinking,
+            cancel: Cancel::new(),
+            clock: self.base.clock(),
+            conversation: self.conversation.clone(),
+            proposer: self.proposer.fork(score)?,
+            corrections: self.corrections.clone(),
+            stats: Stats::default(),
+            usage: Usage::default(),
         })
     }
 

@@ -7,7 +7,7 @@ use super::draft::Drafter;
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::reward::{Features, Scorer};
-use crate::sampler::{Sampler, Sampling, logit_stats, top_tokens};
+use crate::sampler::{LogitBias, Sampler, Sampling, log_probabilities, logit_stats, top_tokens};
 use crate::slm::{Output, Rows, SlmState};
 
 /// A score as the session needs it; tests put a script in its place.
@@ -55,6 +55,9 @@ pub(super) struct Proposer {
     ahead: VecDeque<u32>,
     /// The rows of the context's last token, once the SLM has consumed it, and of each token of `ahead`.
     rows: VecDeque<Output>,
+    bias: LogitBias,
+    /// With a bias: the logits that the candidate was drawn from.
+    biased: Vec<f32>,
     candidate: Option<u32>,
     /// How far the generators were before the candidate was drawn.
     before: Position,
@@ -103,6 +106,8 @@ impl Proposer {
             scorer: None,
             ahead: VecDeque::new(),
             rows: VecDeque::new(),
+            bias: LogitBias::default(),
+            biased: Vec::new(),
             candidate: None,
             before: Position::default(),
             score: None,
@@ -127,6 +132,11 @@ impl Proposer {
         Ok(())
     }
 
+    pub fn set_bias(&mut self, bias: LogitBias) {
+        self.forget_candidate();
+        self.bias = bias;
+    }
+
     pub fn has_score(&self) -> bool {
         self.scorer.is_some()
     }
@@ -134,6 +144,42 @@ impl Proposer {
     pub fn set_score(&mut self, scorer: Option<Box<dyn Score>>) {
         self.forget_candidate();
         self.scorer = scorer;
+    }
+
+    /// A copy without the candidate, which it draws alike. `score`: as this one's, newly opened.
+    ///
+    /// Errors: those of [`SlmState::fork`].
+    pub fn fork(&self, mut score: Option<Box<dyn Score>>) -> Result<Proposer> {
+        let position = self.position();
+        let mut sampler = self.sampler.clone();
+        sampler.set_position(position.sampler);
+        if let Some(score) = &mut score {
+            score.set_position(position.score);
+        }
+        Ok(Proposer {
+            slm: self.slm.fork()?,
+            sampler,
+            scorer: score,
+            ahead: self.ahead.clone(),
+            rows: self.rows.clone(),
+            bias: self.bias.clone(),
+            biased: Vec::new(),
+            candidate: None,
+            before: position,
+            score: None,
+            rescue: Rescue::NotTried,
+            drafter: self.drafter.clone(),
+            times: Times::default(),
+        })
+    }
+
+    /// How far the generators are with all that was handed out.
+    fn position(&self) -> Position {
+        if self.candidate.is_some() {
+            return self.before;
+        }
+        let score = self.scorer.as_ref().map_or(0, |scorer| scorer.position());
+        Position { sampler: self.sampler.position(), score }
     }
 
     /// The time spent since the last call.
@@ -172,10 +218,10 @@ impl Proposer {
         if self.rescue != Rescue::NotTried {
             return Ok(());
         }
-        let row = self.rows.front().ok_or_else(no_row)?;
+        let logits = self.logits()?;
         let is_possible =
-            |&id: &u32| row.logits.get(id as usize).is_some_and(|&l| l > f32::NEG_INFINITY);
-        let likeliest = top_tokens(&row.logits).into_iter().filter(is_possible);
+            |&id: &u32| logits.get(id as usize).is_some_and(|&l| l > f32::NEG_INFINITY);
+        let likeliest = top_tokens(logits).into_iter().filter(is_possible);
         let others: Vec<u32> = likeliest.filter(|&id| Some(id) != self.candidate).collect();
         let mut best = None;
         for &id in others.iter().take(alternatives) {
@@ -229,10 +275,33 @@ impl Proposer {
             _ => Vec::new(),
         };
         self.consume(context, if draft.is_empty() { following } else { &draft }, cancel)?;
+        self.before = self.position();
         let row = self.rows.front().ok_or_else(no_row)?;
-        let score = self.scorer.as_ref().map_or(0, |scorer| scorer.position());
-        self.before = Position { sampler: self.sampler.position(), score };
-        Ok(*self.candidate.insert(self.sampler.sample(&row.logits, context)?))
+        let logits = match self.bias.is_empty() {
+            true => &row.logits,
+            false => {
+                self.bias.apply(&row.logits, &mut self.biased);
+                &self.biased
+            }
+        };
+        Ok(*self.candidate.insert(self.sampler.sample(logits, context)?))
+    }
+
+    /// What the candidate was drawn from.
+    fn logits(&self) -> Result<&[f32]> {
+        match self.bias.is_empty() {
+            true => self.rows.front().map(|row| row.logits.as_slice()).ok_or_else(no_row),
+            false => Ok(&self.biased),
+        }
+    }
+
+    /// The log-probabilities of `token` and of the `top` most likely ones, as the SLM gave them:
+    /// before bias, penalty and temperature. Nothing where no candidate was proposed.
+    pub fn log_probabilities(&self, token: u32, top: usize) -> Vec<(u32, f32)> {
+        match (self.candidate, self.rows.front()) {
+            (Some(_), Some(row)) if top > 0 => log_probabilities(&row.logits, token, top),
+            _ => Vec::new(),
+        }
     }
 
     fn find_score(
@@ -259,12 +328,13 @@ impl Proposer {
             return Err(no_row());
         };
         let after = self.rows.get(1).filter(|_| scorer.needs_after());
+        let logits = if self.bias.is_empty() { &row.logits } else { &self.biased };
         let start = Instant::now();
         let score = scorer.score(&Features {
             hidden: &row.hidden,
             hidden_after: after.map(|after| after.hidden.as_slice()),
-            stats: &logit_stats(&row.logits, token),
-            logits: &row.logits,
+            stats: &logit_stats(logits, token),
+            logits,
             candidate: token,
         });
         self.times.score += start.elapsed();
@@ -353,7 +423,7 @@ impl Proposer {
 
     /// How far the sampler's generator is with all that was handed out.
     pub fn drawn(&self) -> u64 {
-        if self.candidate.is_some() { self.before.sampler } else { self.sampler.position() }
+        self.position().sampler
     }
 
     /// How many tokens of a context of `len` are in the cache and can be kept outside: all but the last at most.

@@ -6,14 +6,15 @@
 
 use std::sync::Arc;
 
+use super::Session;
 use super::rules::{Rules, Settings};
-use super::settings::{ConsultOptions, CorrectionOptions, Gate};
-use super::{Session, base::Base};
+use super::settings::{ConsultOptions, CorrectionOptions, Gate, in_range};
 use crate::cancel::Cancel;
 use crate::consult::Consult;
 use crate::error::Result;
 use crate::policy::Budget;
-use crate::sampler::Sampling;
+use crate::sampler::{LogitBias, Sampling};
+use crate::slm::kernels::logits::TOP;
 
 impl Session {
     /// The flag that stops a running call of this session.
@@ -87,6 +88,33 @@ impl Session {
         Ok(())
     }
 
+    /// Adds to the logits of some tokens, in place of what was added before; minus infinity: never. The
+    /// SLM's candidates and scores follow the sums. The cloud LLM knows nothing of it. Of two entries
+    /// of a token the last one counts; none turns it off.
+    ///
+    /// Errors: [`crate::Error::InvalidArgument`] for an id that is no token, plus infinity and NaN.
+    pub fn set_logit_bias(&mut self, entries: &[(u32, f32)]) -> Result<()> {
+        let bias = LogitBias::new(entries, self.tokens.info().usable)?;
+        self.proposer.set_bias(bias);
+        Ok(())
+    }
+
+    /// How many of the most likely tokens each [`super::Step::logprobs`] has besides its own, 0 (no
+    /// log-probabilities at all) to 8. Costs one pass over the logits a token.
+    ///
+    /// Errors: [`crate::Error::InvalidArgument`] for more.
+    pub fn set_top_logprobs(&mut self, top: u32) -> Result<()> {
+        in_range("top_logprobs", top, 0, TOP as u32)?;
+        self.top_logprobs = top as usize;
+        Ok(())
+    }
+
+    /// The variable `enable_thinking` of the chat template, from the next chat on. `None`: it is not
+    /// defined, so the template's default. Templates without the variable ignore it.
+    pub fn set_thinking(&mut self, thinking: Option<bool>) {
+        self.thinking = thinking;
+    }
+
     fn set_rules(&mut self, settings: Settings) -> Result<()> {
         let score = self.base.score_kind(settings.gate.score)?;
         let rules = self.rules.with(settings, score, self.base.reward())?;
@@ -98,10 +126,9 @@ impl Session {
 
     /// Opens the score that `rules` need, where it is not open.
     fn open_score(&mut self, rules: &Rules) -> Result<()> {
-        let base: &dyn Base = &*self.base;
         let is_open = self.proposer.has_score() && self.rules.score() == rules.score();
         if rules.compares_scores() && !is_open {
-            self.proposer.set_score(Some(base.open_score(rules.score(), self.options.seed)?));
+            self.proposer.set_score(Some(self.base.open_score(rules.score(), self.options.seed)?));
         } else if self.rules.score() != rules.score() {
             self.proposer.set_score(None);
         }

@@ -64,6 +64,10 @@ pub struct Step {
     pub local_time: Duration,
     pub cloud_time: Duration,
     pub end: End,
+    /// Natural log-probabilities by the SLM, at temperature 1 and before any bias or filter: of
+    /// `token`, then of the most likely ones, falling. See [`Session::set_top_logprobs`]. Empty where
+    /// that is off, and for further tokens of a burst without hand-back: the SLM looked at none.
+    pub logprobs: Vec<(u32, f32)>,
 }
 
 /// What acting on a plan brought.
@@ -181,6 +185,7 @@ impl Session {
 
     fn record(&mut self, proposal: Proposal, outcome: Outcome) -> Result<Step> {
         let token = outcome.token;
+        let logprobs = self.proposer.log_probabilities(token, self.top_logprobs);
         self.proposer.accept(token)?;
         self.conversation.context.extend(&[token], &self.tokens);
         self.conversation.burst.pop_front();
@@ -211,6 +216,7 @@ impl Session {
             local_time: times.local,
             cloud_time: cost.elapsed,
             end: self.conversation.end,
+            logprobs,
         };
         self.stats.count(&step);
         self.control(|controller, now| controller.wrote(now, writer(step.source)));

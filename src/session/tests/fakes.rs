@@ -45,6 +45,7 @@ pub fn spelling(prompt: usize, text: &'static str) -> Next {
     })
 }
 
+#[derive(Clone)]
 struct FakeSlm {
     next: Next,
     ids: Vec<u32>,
@@ -96,6 +97,10 @@ impl SlmState for FakeSlm {
         }
         self.ids.truncate(self.ids.len() - n);
         Ok(())
+    }
+
+    fn fork(&self) -> Result<Box<dyn SlmState>> {
+        Ok(Box::new(self.clone()))
     }
 
     /// Its cache is the tokens themselves.
@@ -204,17 +209,13 @@ pub fn always(answer: std::result::Result<Answer, Failure>) -> Script {
     Arc::new(move |_| answer.clone())
 }
 
-/// What a session is made on, and the handles that its scripts leave.
-#[derive(Clone)]
+/// Makes sessions' scores and clocks.
 struct FakeBase {
     model: Fingerprint,
-    next: Next,
-    capacity: usize,
     after: bool,
     score: Arc<dyn Fn(&Features) -> f32 + Send + Sync>,
     tokens: Arc<Tokens>,
     template: Option<Arc<ChatTemplate>>,
-    log: Arc<Mutex<Vec<i64>>>,
     millis: Arc<AtomicU64>,
     clock_set: Arc<AtomicBool>,
 }
@@ -234,11 +235,6 @@ impl Base for FakeBase {
 
     fn reward(&self) -> Option<&RewardInfo> {
         None
-    }
-
-    fn spawn(&self, context: usize) -> Result<Box<dyn SlmState>> {
-        let (next, log) = (self.next.clone(), self.log.clone());
-        Ok(Box::new(FakeSlm { next, ids: Vec::new(), capacity: context, log }))
     }
 
     /// There is a head, but [`ScoreKind::Sampled`] cannot be opened.
@@ -316,29 +312,29 @@ impl Bench {
         let tokens = Arc::new(example::byte_level());
         FakeBase {
             model: self.model,
-            next: self.next.clone(),
-            capacity: self.capacity,
             after: self.after,
             score: self.score.clone(),
             template: self.template.map(|t| Arc::new(ChatTemplate::new(t, &tokens).unwrap())),
             tokens,
-            log: self.log.clone(),
             millis: self.millis.clone(),
             clock_set: self.clock_set.clone(),
         }
     }
 
+    fn slm(&self) -> FakeSlm {
+        let (next, log) = (self.next.clone(), self.log.clone());
+        FakeSlm { next, ids: Vec::new(), capacity: self.capacity, log }
+    }
+
     /// The SLM's logits after `ids`.
     pub fn row(&self, ids: &[u32]) -> Vec<f32> {
-        let (next, log) = (self.next.clone(), self.log.clone());
-        FakeSlm { next, ids: ids.to_vec(), capacity: self.capacity, log }.logits()
+        FakeSlm { ids: ids.to_vec(), ..self.slm() }.logits()
     }
 
     pub fn session(&self) -> Session {
-        let base = self.base();
-        let slm = base.spawn(base.capacity).unwrap();
+        let (base, slm) = (Arc::new(self.base()), Box::new(self.slm()));
         let cloud = self.cloud.clone().map(|cloud| cloud as Arc<dyn Consult>);
-        let mut session = Session::on(Arc::new(base), slm, cloud, self.options.clone()).unwrap();
+        let mut session = Session::on(base, slm, cloud, self.options.clone()).unwrap();
         session.set_sampling(self.sampling).unwrap();
         session.set_gate(self.gate).unwrap();
         session.set_consult(self.consult).unwrap();

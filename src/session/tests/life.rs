@@ -200,6 +200,55 @@ fn rewinding() {
     }
 }
 
+#[test]
+fn a_prompt_of_ids_is_taken_as_it_is() {
+    let bench = Bench::new(endless());
+    let mut session = bench.session();
+    assert!(matches!(session.prompt_ids(&[]), Err(Error::InvalidArgument(_))));
+    let error = session.prompt_ids(&[USER, PADDING]).unwrap_err().to_string();
+    assert!(error.contains(&format!("token {PADDING}")), "{error}");
+    assert!(session.is_empty());
+    session.prompt_ids(&[byte(b'>')]).unwrap();
+    assert_eq!(session.stats().prompt_tokens, 1);
+    let mut other = bench.prompted();
+    let told =
+        |session: &mut Session| steps(session, 9).iter().map(|s| s.token).collect::<Vec<_>>();
+    assert_eq!(told(&mut session), told(&mut other));
+}
+
+#[test]
+fn the_whole_text() {
+    let mut session = Bench::new(spelling(2, "né")).session();
+    assert_eq!(session.text(), "");
+    session.prompt("<|user|>>").unwrap();
+    let texts = ["n", "n\u{FFFD}", "né"].map(|text| {
+        session.step().unwrap();
+        assert_eq!(session.text(), format!("<|user|>>{text}"));
+    });
+    assert_eq!(texts.len(), 3);
+    session.rewind(2).unwrap();
+    assert_eq!(session.text(), "<|user|>>n");
+}
+
+/// A turn with thinking off goes on with thinking on; roles are the template's.
+#[test]
+fn thinking_and_roles_are_the_templates() {
+    let mut bench = Bench::new(endless());
+    bench.template = Some(
+        "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}{% if add_generation_prompt %}\
+         {% if enable_thinking is defined and not enable_thinking %}<no>{% else %}<yes>{% endif %}\
+         {% endif %}",
+    );
+    let tool = |content: &str| Message { role: "tool".into(), content: content.into() };
+    let mut session = bench.session();
+    session.set_thinking(Some(false));
+    session.chat(&[tool("a")]).unwrap();
+    assert_eq!(session.text(), "[tool]a<no>");
+    session.set_thinking(None);
+    session.chat(&[tool("b")]).unwrap();
+    assert_eq!(session.text(), "[tool]a<no>[tool]b<yes>");
+}
+
 const CHATML: &str = "{% for m in messages %}<|user|>{{ m.role }}:{{ m.content }}<|end|>\n{% endfor %}\
                       {% if add_generation_prompt %}<|user|>assistant:{% endif %}";
 

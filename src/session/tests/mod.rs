@@ -15,6 +15,8 @@ use crate::tokens::example::*;
 mod fakes;
 mod life;
 mod property;
+mod setters;
+mod sharing;
 mod state;
 use fakes::*;
 

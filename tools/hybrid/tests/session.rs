@@ -9,11 +9,14 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use hybrid::bundle::Blob;
 use hybrid::cloud::{Cloud, CloudOptions};
 use hybrid::policy::{Mode, Reason};
 use hybrid::reward::{ScoreKind, Threshold};
 use hybrid::sampler::Sampling;
-use hybrid::session::{ConsultOptions, End, Gate, Session, SessionOptions, Source};
+use hybrid::session::{
+    ConsultOptions, End, Gate, Model, ModelOptions, Session, SessionOptions, Source,
+};
 use hybrid::tokens::{MAX_TEXT_BYTES, Message};
 use hybrid::{Cancel, Error};
 
@@ -164,6 +167,72 @@ fn a_saved_session_goes_on_where_it_was() {
         let error = other.restore(&state).unwrap_err().to_string();
         assert!(error.contains("another model"), "{error}");
     }
+}
+
+/// Down to the probabilities and to scores that are drawn, and each on a thread of its own.
+#[test]
+fn a_fork_goes_on_where_its_session_was() {
+    let model = open(SMOLLM2);
+    for (temperature, score) in [(0.0, ScoreKind::Auto), (0.9, ScoreKind::Random)] {
+        let mut session = local(&model, SessionOptions { seed: 1, ..Default::default() });
+        session.set_sampling(Sampling { temperature, ..Sampling::default() }).unwrap();
+        session.set_gate(Gate { score, ..Gate::default() }).unwrap();
+        session.prompt(&STORY.repeat(12)).unwrap();
+        steps(&mut session, 10);
+        session.peek().unwrap();
+        let fork = session.fork().unwrap();
+        let rest = |mut session: Session| {
+            let steps = steps(&mut session, 20);
+            steps.iter().map(|step| (step.token, step.score.to_bits())).collect::<Vec<_>>()
+        };
+        thread::scope(|scope| {
+            let other = scope.spawn(|| rest(fork));
+            assert_eq!(rest(session), other.join().unwrap());
+        });
+    }
+}
+
+#[test]
+fn a_model_in_memory_writes_the_same() {
+    let dir = models::bundle(SMOLLM2);
+    let file = |entry: std::io::Result<std::fs::DirEntry>| {
+        let entry = entry.unwrap();
+        let map = hybrid::bundle::map(&std::fs::File::open(entry.path()).unwrap()).unwrap();
+        (entry.file_name().into_string().unwrap(), Blob::new(map))
+    };
+    let files = std::fs::read_dir(dir).unwrap().map(file).collect();
+    let (mut last, mut calls) = ((0, 0), 0);
+    let in_memory = Model::from_memory(files, ModelOptions::default(), &mut |done, total| {
+        (last, calls) = ((done, total), calls + 1);
+        true
+    });
+    assert!(last.0 == last.1 && calls > 10, "{last:?}, {calls} calls");
+    let [ours, theirs] = [Arc::new(in_memory.unwrap()), open(SMOLLM2)].map(|model| {
+        let mut session = local(&model, SessionOptions::default());
+        session.prompt(STORY).unwrap();
+        ids(&steps(&mut session, 12))
+    });
+    assert_eq!(ours, theirs);
+}
+
+/// As the SLM's own prompt and text, and back.
+#[test]
+fn a_model_tokenises() {
+    let model = open(SMOLLM2);
+    let text = "<|im_start|>naïve";
+    let (as_prompt, as_text) =
+        (model.tokenize(text, true).unwrap(), model.tokenize(text, false).unwrap());
+    let mut session = local(&model, SessionOptions::default());
+    session.prompt(text).unwrap();
+    assert_eq!(session.ids(), as_prompt);
+    assert!(as_text.len() > as_prompt.len(), "the control token is text");
+    assert_eq!(model.count_tokens(text, true).unwrap(), as_prompt.len());
+    assert_eq!(model.count_tokens(text, false).unwrap(), as_text.len());
+    assert_eq!(model.detokenize(&as_text, false).unwrap(), text.as_bytes());
+    assert_eq!(model.detokenize(&as_prompt, true).unwrap(), text.as_bytes());
+    assert_eq!(model.detokenize(&as_prompt, false).unwrap(), "naïve".as_bytes());
+    let error = model.detokenize(&[u32::MAX], true).unwrap_err();
+    assert!(matches!(error, Error::InvalidArgument(_)), "{error}");
 }
 
 #[test]

@@ -75,8 +75,10 @@ fn score(session: &Session) -> String {
 
 fn open(dir: &Path, threads: usize) -> Result<Model> {
     let bar = Bytes::new("checking", 0);
-    let bundle =
-        Bundle::open_with_progress(dir, Verify::All, &mut |done, total| bar.set(done, total))?;
+    let bundle = Bundle::open_with_progress(dir, Verify::All, &mut |done, total| {
+        bar.set(done, total);
+        true
+    })?;
     drop(bar);
     Ok(Model::from_bundle(bundle, threads)?)
 }

@@ -195,6 +195,7 @@ mod tests {
             local_time: Duration::ZERO,
             cloud_time: Duration::ZERO,
             end: End::None,
+            logprobs: Vec::new(),
         };
         let rows = [
             (Source::Local, true, "x"),
