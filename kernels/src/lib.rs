@@ -4,7 +4,6 @@
 //! they work on is checked when it is made ([`Matrix`], [`Activations`], [`KvCache`], [`Rope`]) or
 //! called; inside, sizes fit.
 #![allow(unsafe_code)]
-#![deny(unsafe_op_in_unsafe_fn)]
 // Loops over register blocks index several arrays by the same row or lane.
 #![allow(clippy::needless_range_loop)]
 

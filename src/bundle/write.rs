@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::hash::{HashingWriter, blake3_of};
 use super::temporary::{TemporaryDir, lock, parent_of, sibling};
-use super::{FileEntry, FileRole, MANIFEST_NAME, Manifest, RewardInfo, read_manifest};
+use super::{FileEntry, FileRole, MANIFEST_NAME, Manifest, RewardInfo, source::Source};
 use crate::error::{Error, Result};
 
 /// Writes a new bundle next to its destination and renames it into place at the end. Dropped before
@@ -20,11 +20,11 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Starts a bundle that will be at `target`. `replace`: a bundle already there is replaced at the end.
-    /// What a killed process left of an earlier try is removed.
+    /// Starts a bundle that will be at `target`. `replace`: a bundle already there is replaced at the
+    /// end. What a killed process left of an earlier try is removed.
     ///
-    /// Errors: [`Error::InvalidArgument`] when `target` exists and may not be replaced (anything that is not
-    /// a bundle never is), [`Error::Io`].
+    /// Errors: [`Error::InvalidArgument`] when `target` exists and may not be replaced (anything that
+    /// is not a bundle never is), [`Error::Io`].
     pub fn create(target: &Path, replace: bool) -> Result<Writer> {
         check_target(target, replace)?;
         let parent = parent_of(target);
@@ -106,7 +106,7 @@ impl Complete {
 ///
 /// Errors: as [`super::Bundle::open`], and [`Error::Bundle`] when `info` is not valid; the bundle is then unchanged.
 pub fn set_reward(dir: &Path, onnx: &[u8], info: RewardInfo) -> Result<()> {
-    let mut manifest = read_manifest(dir)?;
+    let mut manifest = Source::Dir(dir.to_owned()).manifest()?;
     let old = manifest.files.get(&FileRole::Reward).map(|entry| entry.name.clone());
     // A second head gets another name: until the manifest is replaced, the first one must stay whole.
     let standard = FileRole::Reward.file_name();

@@ -133,8 +133,19 @@ impl Cloud {
         Ok(equal)
     }
 
+    /// Another bearer token, or none, for requests from now on; closes the breaker, which a wrong
+    /// token opens.
+    ///
+    /// # Errors
+    /// [`Error::Cloud`] for a token that a header cannot carry; the old one stays.
+    pub fn set_token(&self, token: Option<&str>) -> Result<()> {
+        self.http.set_token(token)?;
+        self.breaker.reset();
+        Ok(())
+    }
+
     /// Whether failed consults keep sessions from asking.
-    pub fn breaker(&self) -> BreakerReport {
+    pub fn breaker_report(&self) -> BreakerReport {
         self.breaker.report()
     }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::bundle::{Bundle, Verify};
+use crate::bundle::{Blob, Bundle, Progress, Verify};
 use crate::error::Result;
 use crate::slm::Slm;
 use crate::slm::kernels::Kernels;
@@ -32,7 +32,28 @@ impl Model {
     /// Opens the bundle in `dir`; the errors are those of [`Bundle::open`] and
     /// [`Model::from_bundle`].
     pub fn open(dir: &Path, options: ModelOptions) -> Result<Model> {
-        let bundle = Bundle::open(dir, options.verify)?;
+        Model::open_with(dir, options, &mut |_, _| true)
+    }
+
+    /// As [`Model::open`], and [`crate::Error::Cancelled`]. `progress` follows the hashing, which
+    /// takes the most time, and ends before the graph is loaded.
+    pub fn open_with(dir: &Path, options: ModelOptions, progress: &mut Progress) -> Result<Model> {
+        let bundle = Bundle::open_with_progress(dir, options.verify, progress)?;
+        Model::with(bundle, options)
+    }
+
+    /// Opens a bundle in memory; the errors are those of [`Bundle::from_memory`] and
+    /// [`Model::from_bundle`].
+    pub fn from_memory(
+        files: Vec<(String, Blob)>,
+        options: ModelOptions,
+        progress: &mut Progress,
+    ) -> Result<Model> {
+        let bundle = Bundle::from_memory(files, options.verify, progress)?;
+        Model::with(bundle, options)
+    }
+
+    fn with(bundle: Bundle, options: ModelOptions) -> Result<Model> {
         let mut model = Model::from_bundle(bundle, options.threads)?;
         if let Some(kernels) = options.kernels {
             model.slm.set_kernels(kernels);

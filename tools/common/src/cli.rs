@@ -26,8 +26,8 @@ pub struct Program {
 }
 
 impl Program {
-    /// The whole of `main`. Exit status: 0 done, 1 failed (the reason is on stderr), 2 wrong usage, 130
-    /// and 143 stopped by Ctrl-C and SIGTERM, 141 nobody reads the output any more.
+    /// The whole of `main`. Exit status: 0 done, 1 failed (the reason is on stderr), 2 wrong usage,
+    /// 130 and 143 stopped by Ctrl-C and SIGTERM, 141 nobody reads the output any more.
     pub fn main(&self) -> ExitCode {
         env_logger::Builder::from_default_env().init();
         let Err(error) = self.run(std::env::args_os().skip(1)) else { return ExitCode::SUCCESS };
@@ -72,8 +72,8 @@ impl Program {
 /// Writes to stdout. Unlike `print!` it does not panic where nobody reads it.
 pub fn print(text: &str) -> Result<()> {
     let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    Ok(out.flush()?)
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    written.context("cannot write the output")
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
@@ -81,7 +81,8 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
     io.into_iter().any(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
-/// An error and its causes in one line. Some errors repeat their cause in their own text; it is said once.
+/// An error and its causes in one line. Some errors repeat their cause in their own text; it is said
+/// once.
 fn reason(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain().map(ToString::to_string) {

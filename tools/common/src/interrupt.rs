@@ -1,5 +1,5 @@
-//! Ctrl-C and SIGTERM. The first one asks the running work to stop in good order, a second one ends the
-//! process at once.
+//! Ctrl-C and SIGTERM. The first one asks the running work to stop in good order, a second one ends
+//! the process at once.
 
 use std::io::{self, Read};
 use std::sync::LazyLock;
@@ -13,7 +13,8 @@ static CANCEL: LazyLock<Cancel> = LazyLock::new(Cancel::new);
 /// The first signal that came; 0: none.
 static CAUGHT: AtomicI32 = AtomicI32::new(0);
 
-/// From now on signals are caught. Whoever calls this must look at [`cancel`] or call [`check`] often.
+/// From now on signals are caught. Whoever calls this must pass on [`cancel`] or call [`check`]
+/// often.
 pub fn catch() -> io::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     std::thread::spawn(move || {

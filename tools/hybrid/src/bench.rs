@@ -42,7 +42,8 @@ pub fn run(arguments: &ArgMatches) -> Result<()> {
     let limit = slm.context_limit();
     ensure!(
         context <= limit,
-        "--prompt-tokens and --tokens need a context of {context} tokens, the model has {limit}; take fewer"
+        "--prompt-tokens and --tokens need a context of {context} tokens, but the model has \
+         {limit}; take fewer"
     );
     let mut state = slm.spawn(context)?;
     // What the ids are does not change the work; what they are not is all equal.

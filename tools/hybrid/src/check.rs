@@ -1,7 +1,7 @@
 //! `hybrid check`: verifies a bundle and says what it is.
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use clap::{Arg, ArgMatches, Command, value_parser};
@@ -26,9 +26,11 @@ pub fn command() -> Command {
 pub fn run(arguments: &ArgMatches) -> Result<()> {
     let dir: &PathBuf = arguments.get_one("BUNDLE").expect("required by clap");
     let bar = Bytes::new("checking", 0);
-    let bundle =
-        Bundle::open_with_progress(dir, Verify::All, &mut |done, total| bar.set(done, total))?;
-    check_sha256(&bundle, &bar)?;
+    let bundle = Bundle::open_with_progress(dir, Verify::All, &mut |done, total| {
+        bar.set(done, total);
+        true
+    })?;
+    check_sha256(dir, &bundle, &bar)?;
     drop(bar);
     let facts = describe(bundle.manifest());
     let trying = Spinner::new("trying out");
@@ -41,20 +43,21 @@ pub fn run(arguments: &ArgMatches) -> Result<()> {
     print(&(facts + &notes + &line("ok", "all hashes are right, and the model runs")))
 }
 
-/// Opening has checked the BLAKE3 of every file. The SHA-256 is for other tools: it has to be right, too.
-fn check_sha256(bundle: &Bundle, bar: &Bytes) -> Result<()> {
+/// Opening has checked the BLAKE3 of every file. The SHA-256 is for other tools and must be right too.
+fn check_sha256(dir: &Path, bundle: &Bundle, bar: &Bytes) -> Result<()> {
     let files = &bundle.manifest().files;
     let total = files.values().map(|file| file.bytes).sum();
     let mut done = 0;
     for entry in files.values() {
-        let mut file = File::open(bundle.dir().join(&entry.name))?;
+        let mut file = File::open(dir.join(&entry.name))?;
         let found = sha256_reader(&mut file, &mut |n| {
             done += n;
             bar.set(done, total);
         })?;
         ensure!(
             found == entry.sha256,
-            "{} has SHA-256 {found} where the manifest says {}, though its BLAKE3 is right: pack the model again",
+            "{} has SHA-256 {found} where the manifest says {}, though its BLAKE3 is right: \
+             pack the model again",
             entry.name,
             entry.sha256
         );

@@ -62,7 +62,8 @@ pub fn score(
     ids.truncate(tokens.unwrap_or(usize::MAX));
     ensure!(
         ids.len() >= window,
-        "{name} has only {} tokens to score, a window has {window}; use a longer text or smaller windows",
+        "{name} has only {} tokens to score, but a window has {window}; use a longer text or \
+         smaller windows",
         ids.len()
     );
     let bar = Steps::new("scoring", (ids.len() - ids.len() % window) as u64);

@@ -9,11 +9,14 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use hybrid::bundle::Blob;
 use hybrid::cloud::{Cloud, CloudOptions};
 use hybrid::policy::{Mode, Reason};
 use hybrid::reward::{ScoreKind, Threshold};
 use hybrid::sampler::Sampling;
-use hybrid::session::{ConsultOptions, End, Gate, Session, SessionOptions, Source};
+use hybrid::session::{
+    ConsultOptions, End, Gate, Model, ModelOptions, Session, SessionOptions, Source,
+};
 use hybrid::tokens::{MAX_TEXT_BYTES, Message};
 use hybrid::{Cancel, Error};
 
@@ -187,6 +190,29 @@ fn a_fork_goes_on_where_its_session_was() {
             assert_eq!(rest(session), other.join().unwrap());
         });
     }
+}
+
+#[test]
+fn a_model_in_memory_writes_the_same() {
+    let dir = models::bundle(SMOLLM2);
+    let file = |entry: std::io::Result<std::fs::DirEntry>| {
+        let entry = entry.unwrap();
+        let map = hybrid::bundle::map(&std::fs::File::open(entry.path()).unwrap()).unwrap();
+        (entry.file_name().into_string().unwrap(), Blob::new(map))
+    };
+    let files = std::fs::read_dir(dir).unwrap().map(file).collect();
+    let (mut last, mut calls) = ((0, 0), 0);
+    let in_memory = Model::from_memory(files, ModelOptions::default(), &mut |done, total| {
+        (last, calls) = ((done, total), calls + 1);
+        true
+    });
+    assert!(last.0 == last.1 && calls > 10, "{last:?}, {calls} calls");
+    let [ours, theirs] = [Arc::new(in_memory.unwrap()), open(SMOLLM2)].map(|model| {
+        let mut session = local(&model, SessionOptions::default());
+        session.prompt(STORY).unwrap();
+        ids(&steps(&mut session, 12))
+    });
+    assert_eq!(ours, theirs);
 }
 
 /// As the SLM's own prompt and text, and back.

@@ -16,7 +16,7 @@ mod tokenizer;
 mod weights;
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -118,7 +118,12 @@ pub fn run(arguments: &ArgMatches) -> Result<()> {
     interrupt::catch()?;
     pack(model, output, options).with_context(|| format!("cannot pack {}", model.display()))?;
     if options.bits == Bits::Four {
-        compare(model, output, text.map(PathBuf::as_path))?;
+        compare(model, output, text.map(PathBuf::as_path))
+            .with_context(|| format!("{} is packed, but not compared", output.display()))?;
+    }
+    if std::io::stderr().is_terminal() {
+        let output = output.display();
+        eprintln!("{output} is ready; try it with `hybrid run {output} --prompt \"Hello\"`");
     }
     Ok(())
 }
@@ -145,8 +150,8 @@ fn compare(model: &Path, output: &Path, text: Option<&Path>) -> Result<()> {
     std::fs::remove_dir_all(&whole).with_context(|| whole.display().to_string())?;
     let (megabytes_before, before, after) = scored?;
     print(&format!(
-        "weights {megabytes:.1} MB instead of {megabytes_before:.1}, perplexity {:.4} instead of {:.4} \
-         ({:+.2} %) over {} tokens\n",
+        "weights {megabytes:.1} MB instead of {megabytes_before:.1}, perplexity {:.4} instead of \
+         {:.4} ({:+.2} %) over {} tokens\n",
         after.value(),
         before.value(),
         100.0 * (after.value() / before.value() - 1.0),
@@ -243,8 +248,8 @@ fn left_out(tokens: &[String]) -> Option<String> {
 /// Why a vocabulary that is longer than the model's output cannot be cut.
 fn ordinary_without_row(token: &str, id: usize, rows: usize) -> anyhow::Error {
     anyhow!(
-        "token {id} ({token:?}) is part of ordinary text, but the model's output has only {rows} rows: \
-         tokenizer and weights are not from the same model"
+        "token {id} ({token:?}) is part of ordinary text, but the model's output has only {rows} \
+         rows: tokenizer and weights are not from the same model"
     )
 }
 
