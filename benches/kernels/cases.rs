@@ -62,7 +62,7 @@ fn weights(format: Format) -> Aligned<u8> {
             }
             false => buffer.values = floats(WIDTH),
         }
-        Ok(())
+        Ok::<_, hybrid_kernels::Error>(())
     };
     let mut bytes = Vec::new();
     pack_matrix(format, WIDTH, WIDTH, &mut fill, &mut bytes).unwrap();

@@ -275,10 +275,10 @@ fn a_full_cache_and_wrong_sizes_change_nothing() {
         kernels.attention(rope, qkv, &mut cache, scratch, &mut out, &Pool::default())
     };
     let full = attempt(&[0.0; 64], &case.rope);
-    assert!(matches!(full, Err(Error::ContextFull { used: 5, needed: 1, limit: 5 })));
+    assert!(matches!(full, Err(Error::Full { used: 5, needed: 1, limit: 5 })));
     assert!(attempt(&[0.0; 65], &case.rope).is_err());
     assert!(attempt(&[0.0; 64], &Rope::new(32, 1e4, None).unwrap()).is_err());
-    assert!(matches!(cache.read(6, &[]), Err(Error::ContextFull { needed: 6, .. })));
+    assert!(matches!(cache.read(6, &[]), Err(Error::Full { needed: 6, .. })));
     assert!(cache.read(2, &vec![0; KvCache::bytes(shape, 2) + 1]).is_err());
     assert_eq!(cache.len(), 5);
     assert!(KvCache::new(shape, 0).is_err());

@@ -147,10 +147,10 @@ impl KvCache {
 
     /// Takes `len` positions from the bytes of [`KvCache::write`] in place of what there is.
     ///
-    /// Errors, with nothing changed: [`Error::ContextFull`]; [`Error::InvalidArgument`] for another number of bytes.
+    /// Errors, with nothing changed: [`Error::Full`]; [`Error::InvalidArgument`] for another number of bytes.
     pub fn read(&mut self, len: usize, bytes: &[u8]) -> Result<()> {
         if len > self.capacity {
-            return Err(Error::ContextFull { used: 0, needed: len, limit: self.capacity });
+            return Err(Error::Full { used: 0, needed: len, limit: self.capacity });
         }
         if bytes.len() != KvCache::bytes(self.shape, len) {
             return Err(Error::InvalidArgument("a KV cache of another size".into()));
@@ -187,9 +187,7 @@ impl KvCache {
     pub(super) fn check_room(&self, count: usize) -> Result<()> {
         match count <= self.capacity - self.len {
             true => Ok(()),
-            false => {
-                Err(Error::ContextFull { used: self.len, needed: count, limit: self.capacity })
-            }
+            false => Err(Error::Full { used: self.len, needed: count, limit: self.capacity }),
         }
     }
 

@@ -4,13 +4,11 @@
 //! they work on is checked when it is made ([`Matrix`], [`Activations`], [`KvCache`], [`Rope`]) or
 //! called; inside, sizes fit.
 #![allow(unsafe_code)]
-#![deny(unsafe_op_in_unsafe_fn)]
 // Loops over register blocks index several arrays by the same row or lane.
 #![allow(clippy::needless_range_loop)]
 
 use std::ops::Range;
 
-use crate::error::{Error, Result};
 use activations::PANEL_ROWS;
 use output::Output;
 use parts::Parts;
@@ -98,7 +96,7 @@ mod attention;
 mod attention_tests;
 mod code;
 mod elementwise;
-pub mod error;
+mod error;
 mod float;
 pub mod format;
 mod kv_cache;
@@ -121,6 +119,7 @@ mod x86_64;
 
 pub use activations::Activations;
 pub use attention::AttentionScratch;
+pub use error::{Error, Result};
 pub use format::Format;
 pub use kv_cache::{AttentionShape, KvCache};
 pub use matrix::Matrix;

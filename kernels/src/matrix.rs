@@ -19,14 +19,14 @@ impl<'a> Matrix<'a> {
     pub fn new(format: Format, rows: usize, cols: usize, bytes: &'a [u8]) -> Result<Self> {
         let expected = format.packed_bytes(rows, cols)?;
         if bytes.len() != expected {
-            return Err(Error::Bundle(format!(
+            return Err(Error::Weights(format!(
                 "a {rows} x {cols} matrix in format {} has {} bytes instead of {expected}",
                 format.name(),
                 bytes.len()
             )));
         }
         if !(bytes.as_ptr() as usize).is_multiple_of(ALIGN) {
-            return Err(Error::Bundle("a weight matrix is not 64-byte aligned".into()));
+            return Err(Error::Weights("a weight matrix is not 64-byte aligned".into()));
         }
         Ok(Matrix { format, rows, cols, bytes })
     }

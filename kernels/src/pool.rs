@@ -62,7 +62,7 @@ impl Pool {
 
     /// `threads`: how many compute, the caller's included; 0 and 1 start none.
     ///
-    /// Errors: those of [`Pool::check`]; [`Error::Model`] when the system refuses a thread.
+    /// Errors: those of [`Pool::check`]; [`Error::Thread`] when the system refuses a thread.
     pub fn new(threads: usize) -> Result<Pool> {
         Self::check(threads)?;
         let mut pool = Pool::with_shares(threads.max(1));
@@ -75,7 +75,7 @@ impl Pool {
                 .stack_size(STACK_BYTES)
                 .spawn(move || shared.work(number));
             pool.workers.push(started.map_err(|error| {
-                Error::Model(format!("thread {number} of {threads} cannot be started: {error}"))
+                Error::Thread(format!("thread {number} of {threads} cannot be started: {error}"))
             })?);
         }
         Ok(pool)

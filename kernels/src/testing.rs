@@ -58,7 +58,7 @@ pub fn pack(format: Format, rows: &[RowBuffer]) -> Aligned<u8> {
     let mut out = Vec::new();
     let mut source = |r: usize, buffer: &mut RowBuffer| {
         *buffer = rows[r].clone();
-        Ok(())
+        Ok::<_, crate::Error>(())
     };
     pack_matrix(format, rows.len(), cols(rows), &mut source, &mut out).unwrap();
     Aligned::from_slice(&out)

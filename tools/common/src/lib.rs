@@ -7,7 +7,6 @@ pub mod cli;
 pub mod cloud;
 pub mod files;
 pub mod heads;
-pub mod mbpp;
 pub mod progress;
 pub mod prompts;
 pub mod records;

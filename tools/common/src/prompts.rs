@@ -6,8 +6,6 @@ use anyhow::{Context, Result, bail, ensure};
 use hybrid::tokens::{ChatTemplate, Message};
 use serde::{Deserialize, Serialize};
 
-use super::mbpp;
-
 /// A rendered prompt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prompt {
@@ -127,11 +125,7 @@ fn parse(line: &str, template: Option<&ChatTemplate>, others: Split) -> Result<P
 }
 
 /// The prompt for `messages`, with the answer begun by `prefill`.
-pub fn render(
-    template: Option<&ChatTemplate>,
-    messages: &[Message],
-    prefill: &str,
-) -> Result<String> {
+fn render(template: Option<&ChatTemplate>, messages: &[Message], prefill: &str) -> Result<String> {
     let Some(template) = template else {
         bail!("the bundle has no chat template, so its model answers no prompts");
     };
@@ -147,22 +141,6 @@ fn split_of(id: &str, others: Split) -> Split {
 pub fn number_of(id: &str) -> u32 {
     let hash = hybrid::bundle::sha256(id.as_bytes());
     u32::from_str_radix(hash.get(..8).unwrap_or_default(), 16).unwrap_or_default()
-}
-
-/// The prompts of both files, as far as they are given: MBPP's, with a `system` message where there is one, and one
-/// of [`read`].
-pub fn of_files(
-    mbpp: Option<&Path>,
-    file: Option<&Path>,
-    system: Option<&str>,
-    template: Option<&ChatTemplate>,
-    others: Split,
-) -> Result<Vec<Prompt>> {
-    let mut all = mbpp.map_or_else(|| Ok(Vec::new()), |path| mbpp::read(path, system, template))?;
-    if let Some(path) = file {
-        all.extend(read(path, template, others)?);
-    }
-    Ok(all)
 }
 
 /// The prompts of these splits, at most `limit` of them (all when `None`), in turns from every split so

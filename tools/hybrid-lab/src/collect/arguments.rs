@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use clap::{Arg, ArgGroup, ArgMatches, Command, builder::PossibleValuesParser, value_parser};
+use clap::{Arg, ArgMatches, Command, builder::PossibleValuesParser, value_parser};
 use hybrid::cloud::CloudOptions;
 use hybrid::sampler::SamplerOptions;
 
@@ -21,10 +21,7 @@ pub fn command() -> Command {
                 .value_parser(value_parser!(PathBuf)),
         )
         .arg(path("out", "DIR", "Folder of the records; those that are there are kept").required(true))
-        .arg(path("prompts", "FILE", "Prompts, one JSON object a line (docs/reward-head.md)"))
-        .arg(path("data", "FILE", "MBPP's mbpp.jsonl, or heads/problems.jsonl, made into prompts"))
-        .group(ArgGroup::new("source").args(["prompts", "data"]).multiple(true).required(true))
-        .arg(text("system", "TEXT", "A system message before the prompts of --data").requires("data"))
+        .arg(path("prompts", "FILE", "Prompts, one JSON object a line (docs/reward-head.md)").required(true))
         .args(cloud_arguments())
         .arg(path(
             "teacher",
@@ -92,9 +89,7 @@ impl Writer {
 pub struct Options {
     pub bundle: PathBuf,
     pub out: PathBuf,
-    pub prompts: Option<PathBuf>,
-    pub data: Option<PathBuf>,
-    pub system: Option<String>,
+    pub prompts: PathBuf,
     pub cloud: Option<CloudOptions>,
     pub cloud_model: String,
     pub teacher: Option<PathBuf>,
@@ -120,9 +115,7 @@ impl Options {
         Ok(Options {
             bundle: path("BUNDLE").expect("required by clap"),
             out: path("out").expect("required by clap"),
-            prompts: path("prompts"),
-            data: path("data"),
-            system: text("system"),
+            prompts: path("prompts").expect("required by clap"),
             cloud: cloud(arguments)?,
             cloud_model: text("cloud-model").expect("required by clap"),
             teacher: path("teacher"),

@@ -108,16 +108,10 @@ fn check_text(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// The prompts of all files.
+/// The prompts of the file.
 fn read_prompts(options: &Options, model: &Model) -> Result<Vec<Prompt>> {
     let template = model.chat_template.as_deref();
-    let prompts = prompts::of_files(
-        options.data.as_deref(),
-        options.prompts.as_deref(),
-        options.system.as_deref(),
-        template,
-        Split::Train,
-    )?;
+    let prompts = prompts::read(&options.prompts, template, Split::Train)?;
     prompts::select(prompts, &options.splits, options.limit)
 }
 

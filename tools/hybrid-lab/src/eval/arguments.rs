@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use anyhow::{Context, Result, ensure};
-use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command, value_parser};
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use hybrid::reward::ScoreKind;
 
 use hybrid_common::answers::case::Extras;
@@ -31,9 +31,7 @@ pub fn command() -> Command {
                 .required(true)
                 .value_parser(value_parser!(PathBuf)),
         )
-        .arg(path("prompts", "FILE", "Prompts, one JSON object a line (docs/reward-head.md)"))
-        .arg(path("data", "FILE", "MBPP's mbpp.jsonl, made into prompts"))
-        .group(ArgGroup::new("source").args(["prompts", "data"]).multiple(true).required(true))
+        .arg(path("prompts", "FILE", "Prompts, one JSON object a line (docs/reward-head.md)").required(true))
         .arg(number("sample", "Measure at most so many prompts; a larger sample has the smaller one's"))
         .arg(number("calibrate", "Set thresholds on at most so many prompts"))
         .args(llm_arguments())
@@ -78,8 +76,7 @@ pub fn command() -> Command {
 /// The checked command line.
 pub struct Options {
     pub bundle: PathBuf,
-    pub prompts: Option<PathBuf>,
-    pub data: Option<PathBuf>,
+    pub prompts: PathBuf,
     pub sample: Option<usize>,
     pub calibrate: Option<usize>,
     pub llm: LlmOptions,
@@ -127,8 +124,7 @@ impl Options {
         let thresholds: Vec<f32> = list(arguments, "thresholds")?;
         Ok(Options {
             bundle: path("BUNDLE").expect("required by clap"),
-            prompts: path("prompts"),
-            data: path("data"),
+            prompts: path("prompts").expect("required by clap"),
             sample: number("sample"),
             calibrate: number("calibrate"),
             llm: LlmOptions::parse(arguments)?,
@@ -185,7 +181,7 @@ mod tests {
     #[test]
     fn lists() {
         let options =
-            parse("eval b --data d --cloud-model m --cache c --gates margin,head --bursts 1,4 --shares .1,1")
+            parse("eval b --prompts d --cloud-model m --cache c --gates margin,head --bursts 1,4 --shares .1,1")
                 .unwrap();
         let names: Vec<&str> = options.gates.iter().map(|gate| gate.name).collect();
         assert_eq!((names, options.bursts), (vec!["margin", "head"], vec![1, 4]));
@@ -197,7 +193,7 @@ mod tests {
             ("--gates best", "no score `best`; there are auto, head"),
             ("--shares 0.1 --thresholds 0.5", "cannot be used with"),
         ] {
-            let error = parse(&format!("eval b --data d --cloud-model m {bad}")).err().unwrap();
+            let error = parse(&format!("eval b --prompts d --cloud-model m {bad}")).err().unwrap();
             assert!(format!("{error:#}").contains(text), "{error:#}");
         }
     }

@@ -78,13 +78,7 @@ struct Prompts {
 
 fn prompts(options: &Options, model: &Model) -> Result<Prompts> {
     let template = model.chat_template.as_deref();
-    let mut all = prompts::of_files(
-        options.data.as_deref(),
-        options.prompts.as_deref(),
-        None,
-        template,
-        Split::Test,
-    )?;
+    let mut all = prompts::read(&options.prompts, template, Split::Test)?;
     // In an order that knows nothing of the prompts, so that the first ones are a fair sample.
     all.sort_by_cached_key(|prompt| number_of(&prompt.id));
     let (mut validation, mut test) = (Vec::new(), Vec::new());

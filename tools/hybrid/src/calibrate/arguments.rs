@@ -3,9 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
-use clap::{
-    Arg, ArgAction, ArgGroup, ArgMatches, Command, builder::PossibleValuesParser, value_parser,
-};
+use clap::{Arg, ArgAction, ArgMatches, Command, builder::PossibleValuesParser, value_parser};
 
 use hybrid_common::answers::llm::{LlmOptions, llm_arguments};
 use hybrid_common::arguments::{path, text};
@@ -26,15 +24,14 @@ pub fn command() -> Command {
                 .required(true)
                 .value_parser(value_parser!(PathBuf)),
         )
-        .arg(path("prompts", "FILE", "Prompts, one JSON object a line (docs/reward-head.md)"))
-        .arg(path("data", "FILE", "MBPP's mbpp.jsonl, made into prompts"))
+        .arg(
+            path("prompts", "FILE", "Prompts, one JSON object a line (docs/reward-head.md)")
+                .required_unless_present("records"),
+        )
         .arg(
             path("records", "DIR", "A folder that `hybrid-lab collect` wrote, in the place of prompts; may be repeated")
                 .action(ArgAction::Append)
-                .conflicts_with_all(["prompts", "data", "sessions"]),
-        )
-        .group(
-            ArgGroup::new("source").args(["prompts", "data", "records"]).multiple(true).required(true),
+                .conflicts_with_all(["prompts", "sessions"]),
         )
         .arg(
             text("splits", "NAMES", "Use the prompts of these splits, separated by commas")
@@ -60,9 +57,8 @@ pub fn command() -> Command {
 /// The checked command line.
 pub struct Options {
     pub bundle: PathBuf,
+    /// `None`: records are the source.
     pub prompts: Option<PathBuf>,
-    pub data: Option<PathBuf>,
-    /// Empty: prompts are the source.
     pub records: Vec<PathBuf>,
     pub splits: Vec<Split>,
     pub limit: usize,
@@ -81,7 +77,6 @@ impl Options {
         Ok(Options {
             bundle: path("BUNDLE").expect("required by clap"),
             prompts: path("prompts"),
-            data: path("data"),
             records: arguments.get_many("records").into_iter().flatten().cloned().collect(),
             splits: splits.filter_map(|name| Split::of_name(name)).collect(),
             limit: arguments.get_one("limit").copied().unwrap_or(usize::MAX),

@@ -6,6 +6,7 @@ mod scaling;
 mod scored;
 mod unseen;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
@@ -32,8 +33,8 @@ pub fn run(arguments: &ArgMatches) -> Result<()> {
     let info = info.context("the bundle has no reward head to calibrate; train or install one")?;
     let onnx = model.bundle.read(FileRole::Reward)?;
 
-    let (scored, cloud_model, unseen) = if options.records.is_empty() {
-        let prompts = read_prompts(&options, &model)?;
+    let (scored, cloud_model, unseen) = if let Some(file) = &options.prompts {
+        let prompts = read_prompts(file, &options, &model)?;
         let bench = options.llm.bench(model.clone())?;
         let scored = Scored::of_prompts(&bench, &prompts)?;
         let mut unseen = Unseen::of(&scored, &info)?;
@@ -66,15 +67,9 @@ pub fn run(arguments: &ArgMatches) -> Result<()> {
 }
 
 /// The prompts in an order that knows nothing of them, so that the first ones are a fair sample.
-fn read_prompts(options: &Options, model: &Model) -> Result<Vec<Prompt>> {
+fn read_prompts(file: &Path, options: &Options, model: &Model) -> Result<Vec<Prompt>> {
     let template = model.chat_template.as_deref();
-    let mut all = prompts::of_files(
-        options.data.as_deref(),
-        options.prompts.as_deref(),
-        None,
-        template,
-        Split::Test,
-    )?;
+    let mut all = prompts::read(file, template, Split::Test)?;
     all.retain(|prompt| options.splits.contains(&prompt.split));
     all.sort_by_cached_key(|prompt| number_of(&prompt.id));
     all.truncate(options.limit);
