@@ -37,8 +37,8 @@ class Llama:
         parameters.n_batch = parameters.n_ubatch = batch
         parameters.n_threads = parameters.n_threads_batch = threads
         model_parameters = llama_cpp.llama_model_default_params()
-        # Weights as they are in the file: the repacked ones round otherwise on every kind of CPU, and
-        # those for AMX crash on some virtual machines.
+        # Weights as they are in the file: the repacked ones round otherwise on every kind of CPU,
+        # and those for AMX crash on some virtual machines.
         model_parameters.use_extra_bufts = False
         self.model = llama_cpp.llama_model_load_from_file(path.encode(), model_parameters)
         if not self.model:

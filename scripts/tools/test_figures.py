@@ -9,7 +9,6 @@ from pathlib import Path
 
 import figures
 import outcomes
-import picture
 import quality
 import quality_page
 import quality_tables
@@ -307,22 +306,6 @@ HEADS = {
     path.stem: path.read_text().splitlines()[0].split(",")
     for path in (DOCS / "quality").glob("*.csv")
 }
-
-
-class Page(unittest.TestCase):
-    def test_the_picture_is_made_of_the_recording(self):
-        recorded = (DOCS / "demo.ansi").read_text(encoding="utf-8")
-        self.assertEqual(picture.recording(recorded), recorded)
-        self.assertEqual((DOCS / "demo.svg").read_text(encoding="utf-8"), picture.svg(recorded))
-        text, _ = picture.body(recorded)
-        self.assertEqual(sum(len(line) > 0 for line in picture.spans(text)), 20)
-
-    def test_the_page_is_made_of_the_committed_figures(self):
-        page, charts = quality_page.made(DOCS / "quality")
-        again = "docs/quality.md is stale: python3 scripts/tools/quality_page.py docs"
-        self.assertEqual((DOCS / "quality.md").read_text(), page, again)
-        for name, text in charts.items():
-            self.assertEqual((DOCS / "quality" / f"{name}.svg").read_text(), text, again)
 
 
 if __name__ == "__main__":
