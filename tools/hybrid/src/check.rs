@@ -32,7 +32,8 @@ pub fn run(arguments: &ArgMatches) -> Result<()> {
     Ok(())
 }
 
-/// Opening has checked the BLAKE3 of every file. The SHA-256 is for other tools: it has to be right, too.
+/// Opening has checked the BLAKE3 of every file. The SHA-256 is for other tools: it has to be
+/// right, too.
 fn check_sha256(bundle: &Bundle, bar: &Bytes) -> Result<()> {
     let files = &bundle.manifest().files;
     let total = files.values().map(|file| file.bytes).sum();
@@ -45,7 +46,8 @@ fn check_sha256(bundle: &Bundle, bar: &Bytes) -> Result<()> {
         })?;
         ensure!(
             found == entry.sha256,
-            "{} has SHA-256 {found} where the manifest says {}, though its BLAKE3 is right: pack the model again",
+            "{} has SHA-256 {found} where the manifest says {}, though its BLAKE3 is right: pack \
+             the model again",
             entry.name,
             entry.sha256
         );

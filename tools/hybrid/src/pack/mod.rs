@@ -108,8 +108,8 @@ fn compare(model: &Path, output: &Path, text: Option<&Path>) -> Result<()> {
     std::fs::remove_dir_all(&whole).with_context(|| whole.display().to_string())?;
     let (megabytes_before, before, after) = scored?;
     println!(
-        "weights {megabytes:.1} MB instead of {megabytes_before:.1}, perplexity {:.4} instead of {:.4} \
-         ({:+.2} %) over {} tokens",
+        "weights {megabytes:.1} MB instead of {megabytes_before:.1}, perplexity {:.4} instead of \
+         {:.4} ({:+.2} %) over {} tokens",
         after.value(),
         before.value(),
         100.0 * (after.value() / before.value() - 1.0),
