@@ -31,7 +31,8 @@ pub enum Error {
     Template(String),
     /// The tokens do not fit into the session's context; nothing was consumed.
     #[error(
-        "context full: {used} used + {needed} needed > {limit}; rewind, or open the session with a larger context"
+        "context full: {used} used + {needed} needed > {limit}; rewind, or open the session with \
+         a larger context"
     )]
     ContextFull { used: usize, needed: usize, limit: usize },
     /// The caller cancelled; the session is as it was before the call.

@@ -5,7 +5,10 @@
 //! are its three parts; [`bundle`] is what they are loaded from; `ffi` is the C boundary.
 
 // Tests may.
-#![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used, clippy::expect_used))]
+#![cfg_attr(
+    not(test),
+    warn(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used, clippy::expect_used)
+)]
 
 pub mod breaker;
 pub mod bundle;

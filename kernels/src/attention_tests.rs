@@ -198,8 +198,8 @@ fn long_contexts_cross_chunks_and_digits() {
     check_attention(&Case::new(shape, 64, 600, 3), &[200, 1, 1, 70, 1, 236, 5]);
 }
 
-/// Over a context of several spans, which threads share when there are few tokens; nor does it matter how
-/// many tokens are fed at once.
+/// Over a context of several spans, which threads share when there are few tokens; nor does it
+/// matter how many tokens are fed at once.
 #[test]
 fn threads_and_pieces_do_not_change_a_bit() {
     let shape = AttentionShape::new(3, 1, 32).unwrap();

@@ -64,7 +64,8 @@ impl<'a> Matrix<'a> {
         &self.bytes[tile * bytes..(tile + 1) * bytes]
     }
 
-    /// Writes row `row` as `cols` floats. Fails when there is no such row or `out` is not `cols` long.
+    /// Writes row `row` as `cols` floats. Fails when there is no such row or `out` is not `cols`
+    /// long.
     pub fn dequantise_row(&self, row: usize, out: &mut [f32]) -> Result<()> {
         if row >= self.rows || out.len() != self.cols {
             return Err(Error::InvalidArgument(format!(

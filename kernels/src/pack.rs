@@ -40,7 +40,8 @@ impl RowBuffer {
         let found = [self.values.len(), self.codes.len(), self.scales.len(), self.mins.len()];
         if found != expected {
             return Err(Error::InvalidArgument(format!(
-                "a row in format {} needs {expected:?} values, codes, scales and mins, not {found:?}",
+                "a row in format {} needs {expected:?} values, codes, scales and mins, not \
+                 {found:?}",
                 format.name()
             )));
         }

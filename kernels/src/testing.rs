@@ -1,4 +1,5 @@
-//! What the kernels' tests share: random matrices, their exact values, and reading a packed row back.
+//! What the kernels' tests share: random matrices, their exact values, and reading a packed row
+//! back.
 
 use half::f16;
 use proptest::prelude::*;

@@ -59,7 +59,8 @@ pub fn cache(arguments: &ArgMatches) -> Result<PathBuf> {
     Ok(cache.context("HOME is not set: give --cache")?.join("libhybrid/train"))
 }
 
-/// The client of the cloud LLM, which exchanges token ids if its vocabulary is the SLM's, else text.
+/// The client of the cloud LLM, which exchanges token ids if its vocabulary is the SLM's, else
+/// text.
 pub fn connect(cloud: &Option<CloudOptions>, model: &Model) -> Result<Option<Cloud>> {
     let Some(cloud) = cloud else { return Ok(None) };
     let cloud = Cloud::new(cloud.clone())?;
@@ -67,7 +68,9 @@ pub fn connect(cloud: &Option<CloudOptions>, model: &Model) -> Result<Option<Clo
     Ok(Some(cloud))
 }
 
-/// What is said where [`connect`] found another vocabulary, or a teacher has one, and tokens must be compared by
-/// their ids.
-pub const ANOTHER_VOCABULARY: &str = "the cloud LLM's vocabulary is not the SLM's, and here tokens are compared by \
-    their ids; `hybrid-lab collect` works with any vocabulary, and `hybrid-lab train` and `hybrid calibrate --records` with what it collects";
+/// What is said where [`connect`] found another vocabulary, or a teacher has one, and tokens must
+/// be compared by their ids.
+pub const ANOTHER_VOCABULARY: &str = "the cloud LLM's vocabulary is not the SLM's, and here \
+                                      tokens are compared by their ids; `hybrid-lab collect` \
+                                      works with any vocabulary, and `hybrid-lab train` and \
+                                      `hybrid calibrate --records` with what it collects";

@@ -99,8 +99,8 @@ struct Turn {
     content: String,
 }
 
-/// Reads a file of prompts, one JSON object a line, as docs/reward-head.md describes it. Of the lines that
-/// name no split every fifth validates; `others` is what the rest is for.
+/// Reads a file of prompts, one JSON object a line, as docs/reward-head.md describes it. Of the
+/// lines that name no split every fifth validates; `others` is what the rest is for.
 pub fn read(path: &Path, template: Option<&ChatTemplate>, others: Split) -> Result<Vec<Prompt>> {
     let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
@@ -143,8 +143,8 @@ pub fn number_of(id: &str) -> u32 {
     u32::from_str_radix(hash.get(..8).unwrap_or_default(), 16).unwrap_or_default()
 }
 
-/// The prompts of these splits, at most `limit` of them (all when `None`), in turns from every split so
-/// that a part is balanced as the whole is.
+/// The prompts of these splits, at most `limit` of them (all when `None`), in turns from every
+/// split so that a part is balanced as the whole is.
 pub fn select(prompts: Vec<Prompt>, splits: &[Split], limit: Option<usize>) -> Result<Vec<Prompt>> {
     let mut all: Vec<(f64, Prompt)> = Vec::new();
     for &split in splits {

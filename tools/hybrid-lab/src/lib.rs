@@ -1,5 +1,6 @@
-//! The laboratory `hybrid-lab`, as a library for its own tests and those of the host tool: `collect`
-//! notes what SLM and cloud LLM say, `train` fits a reward head to it, `eval` measures one.
+//! The laboratory `hybrid-lab`, as a library for its own tests and those of the host tool:
+//! `collect` notes what SLM and cloud LLM say, `train` fits a reward head to it, `eval` measures
+//! one.
 
 use hybrid_common::cli::{Program, Subcommand};
 

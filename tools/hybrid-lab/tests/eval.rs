@@ -1,5 +1,5 @@
-//! `hybrid-lab eval` as a person runs it: against a TLS server of our own whose LLM agrees with the SLM exactly
-//! where the SLM is sure, and with a bundle in the server's place.
+//! `hybrid-lab eval` as a person runs it: against a TLS server of our own whose LLM agrees with the
+//! SLM exactly where the SLM is sure, and with a bundle in the server's place.
 
 use std::fs;
 use std::path::Path;
@@ -22,8 +22,8 @@ use cloud_llm::{limit, pack, server, spawn, text};
 fn prompts(splits: &[&str]) -> String {
     let line = |(i, split): (usize, &&str)| {
         let content = format!("tell me {i} {}", "abcdefgh".chars().cycle().nth(i * 3).unwrap());
-        json!({ "id": format!("p{i}"), "split": split, "messages": [{ "role": "user", "content": content }] })
-            .to_string()
+        let messages = [json!({ "role": "user", "content": content })];
+        json!({ "id": format!("p{i}"), "split": split, "messages": messages }).to_string()
     };
     splits.iter().enumerate().map(line).collect::<Vec<_>>().join("\n")
 }
@@ -99,7 +99,8 @@ fn gates_are_measured_over_tls_and_remembered() {
     let known = sum(&out, "max-probability", 1);
     assert!(known["consults"].as_u64() < gate["consults"].as_u64(), "{known} {gate}");
 
-    // All of it is remembered: the same again without the cloud, and no gate asks for what another got.
+    // All of it is remembered: the same again without the cloud, and no gate asks for what another
+    // got.
     let asked = server.requests().len();
     assert_eq!(run(&at).0, Some(0));
     assert_eq!(fs::read(&out).unwrap(), first);

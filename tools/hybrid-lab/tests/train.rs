@@ -1,5 +1,5 @@
-//! `hybrid-lab collect`, `hybrid-lab train` and `hybrid reward` as a person runs them, against a TLS server of our own whose LLM
-//! agrees with the SLM exactly where the SLM is sure.
+//! `hybrid-lab collect`, `hybrid-lab train` and `hybrid reward` as a person runs them, against a
+//! TLS server of our own whose LLM agrees with the SLM exactly where the SLM is sure.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -244,7 +244,8 @@ fn forget_chosen(dir: &Path) {
     }
 }
 
-/// Where the LLM chose another token, its row is of that token: the state after it and its own probability.
+/// Where the LLM chose another token, its row is of that token: the state after it and its own
+/// probability.
 fn chosen_are_of_the_other_token(record: &SafeTensors, path: &str) {
     let ids = |name| {
         let words = record.tensor(name).unwrap().data().as_chunks::<4>().0.to_vec();

@@ -2,8 +2,9 @@
 //!
 //!     compare_bundles BUNDLE OTHER PROMPTS.json [TOKENS]
 //!
-//! PROMPTS.json is a list of texts. Both get the first bundle's tokens; the best token must be the same
-//! at every step, or the first bundle's lead over its second at most `TIE`. Exit status 1: they differ.
+//! PROMPTS.json is a list of texts. Both get the first bundle's tokens; the best token must be the
+//! same at every step, or the first bundle's lead over its second at most `TIE`. Exit status 1:
+//! they differ.
 
 use std::path::Path;
 use std::process::ExitCode;

@@ -1,5 +1,5 @@
-//! `hybrid calibrate` as a person runs it, against a TLS server of our own whose LLM agrees with the SLM exactly where the
-//! SLM is sure.
+//! `hybrid calibrate` as a person runs it, against a TLS server of our own whose LLM agrees with
+//! the SLM exactly where the SLM is sure.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -29,8 +29,8 @@ fn prompts(count: usize, name: &str) -> String {
     let line = |i: usize| {
         let split = if i.is_multiple_of(2) { "train" } else { "validation" };
         let content = format!("{name} {i} {}", "abcdefgh".chars().cycle().nth(i * 3).unwrap());
-        json!({ "id": format!("{name}{i}"), "split": split, "messages": [{ "role": "user", "content": content }] })
-            .to_string()
+        let messages = [json!({ "role": "user", "content": content })];
+        json!({ "id": format!("{name}{i}"), "split": split, "messages": messages }).to_string()
     };
     (0..count).map(line).collect::<Vec<_>>().join("\n")
 }
@@ -77,8 +77,8 @@ impl Stage {
         let stage = Stage { temp, bundle, server };
         stage.collect("train", "training");
         let records = stage.temp.child("training");
-        // The LLM's rule is so plain that its disagreements, a fifth of the tokens, all score next to 0:
-        // a threshold must lie above them.
+        // The LLM's rule is so plain that its disagreements, a fifth of the tokens, all score next
+        // to 0: a threshold must lie above them.
         let train = ["train", text(&stage.bundle), "--records", text(&records)];
         let train = [&train[..], &["--heads", "linear", "--share", "0.5"]].concat();
         assert_eq!(lab(&train), (Some(0), String::new()));

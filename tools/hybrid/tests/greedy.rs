@@ -1,5 +1,5 @@
-//! Greedy text of a session is llama.cpp's, on F32 weights: what the SLM's kernels, the sampler and the
-//! session's feeding make together.
+//! Greedy text of a session is llama.cpp's, on F32 weights: what the SLM's kernels, the sampler and
+//! the session's feeding make together.
 //!
 //! The tie rule: a text may part from llama.cpp's only where the logit of llama.cpp's token led the
 //! second one by no more than llama.cpp's own noise (the same tokens in one batch or one by one).

@@ -98,8 +98,9 @@ fn greedy_text_does_not_depend_on_the_way() {
 /// Down to the probabilities: a draft's rows are those of tokens that came one by one.
 #[test]
 fn a_draft_changes_nothing() {
-    const REWRITE: &str = "<|im_start|>user\nRepeat this list of words.\none two three four five six seven eight \
-         nine ten eleven twelve one two three four five six<|im_end|>\n<|im_start|>assistant\none two three";
+    const REWRITE: &str = "<|im_start|>user\nRepeat this list of words.\none two three four five \
+                           six seven eight nine ten eleven twelve one two three four five \
+                           six<|im_end|>\n<|im_start|>assistant\none two three";
     let model = open(SMOLLM2);
     let told = |prompt: &str, temperature, draft| {
         let options = SessionOptions { draft, seed: 3, ..SessionOptions::default() };
@@ -137,7 +138,8 @@ fn seeds_repeat_a_text() {
     assert_ne!(draw(1), draw(2));
 }
 
-/// Down to the probabilities, also of a text that is drawn; into a session that holds something else.
+/// Down to the probabilities, also of a text that is drawn; into a session that holds something
+/// else.
 #[test]
 fn a_saved_session_goes_on_where_it_was() {
     let model = open(SMOLLM2);

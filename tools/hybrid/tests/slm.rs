@@ -159,8 +159,8 @@ fn threads_do_not_change_a_bit() {
     }
 }
 
-/// The length of the difference, as a share of the length of `b`; logits of tokens that are no tokens are
-/// minus infinity in both.
+/// The length of the difference, as a share of the length of `b`; logits of tokens that are no
+/// tokens are minus infinity in both.
 fn distance(a: &[f32], b: &[f32]) -> f32 {
     let pairs = || a.iter().zip(b).filter(|(a, b)| a.is_finite() || b.is_finite());
     let difference: f32 = pairs().map(|(a, b)| (a - b).powi(2)).sum();

@@ -28,8 +28,8 @@ const CORRECTIONS: u32 = 1024;
 
 /// Longest answer.
 const MAX_TOKENS: usize = 256;
-/// Tokens of the cloud LLM's own answer that a server is asked for at a time: few enough that little is written
-/// past the stop.
+/// Tokens of the cloud LLM's own answer that a server is asked for at a time: few enough that
+/// little is written past the stop.
 const ANSWER_BURST: u32 = 8;
 
 /// What the sessions of all prompts share.
@@ -169,8 +169,9 @@ impl Bench {
 }
 
 impl Case<'_> {
-    /// The cloud LLM's own text. A server is asked for some tokens at a time; on this machine it checks the SLM's
-    /// text, as far as that is right, which is quicker than to write one token after the other.
+    /// The cloud LLM's own text. A server is asked for some tokens at a time; on this machine it
+    /// checks the SLM's text, as far as that is right, which is quicker than to write one token
+    /// after the other.
     fn write_answer(&self) -> Result<String> {
         let alone = Setting::alone(Mode::CloudFirst);
         let tokens = &self.bench.model.tokens;

@@ -1,4 +1,5 @@
-//! The cloud LLM of `hybrid-lab eval` and `hybrid calibrate`: a server, or a bundle on this machine.
+//! The cloud LLM of `hybrid-lab eval` and `hybrid calibrate`: a server, or a bundle on this
+//! machine.
 
 use std::path::PathBuf;
 use std::sync::Arc;

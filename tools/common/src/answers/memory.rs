@@ -1,5 +1,5 @@
-//! What was found out about one prompt, kept on disk: a line of JSON for every fact, so that a run that is
-//! interrupted loses nothing.
+//! What was found out about one prompt, kept on disk: a line of JSON for every fact, so that a run
+//! that is interrupted loses nothing.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -27,7 +27,8 @@ struct Line {
 }
 
 impl Memory {
-    /// Opens the file or begins one. Lines that cannot be read are left out: the last one may be cut.
+    /// Opens the file or begins one. Lines that cannot be read are left out: the last one may be
+    /// cut.
     pub fn open(path: &Path) -> Result<Memory> {
         let open = || -> std::io::Result<Inner> {
             // Appending: two processes may add to one file.

@@ -1,4 +1,5 @@
-//! A stand-in for the cloud LLM that asks nothing twice, and [`Teacher`], a cloud LLM on this machine.
+//! A stand-in for the cloud LLM that asks nothing twice, and [`Teacher`], a cloud LLM on this
+//! machine.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,8 +14,8 @@ use serde::{Deserialize, Serialize};
 use super::memory::Memory;
 use crate::records::reader::Reader;
 
-/// A cloud LLM whose every token is remembered by its context. Costs are those of a server that bills
-/// every context whole; bytes and time are not known.
+/// A cloud LLM whose every token is remembered by its context. Costs are those of a server that
+/// bills every context whole; bytes and time are not known.
 pub struct KnownCloud {
     /// `None`: whatever is asked must be known.
     pub cloud: Option<Arc<dyn Consult>>,
@@ -30,8 +31,8 @@ struct Next {
 }
 
 impl KnownCloud {
-    /// Remembers `ids` as what follows `context`. An end is what follows the last of them, as it would be if they
-    /// were asked for one by one.
+    /// Remembers `ids` as what follows `context`. An end is what follows the last of them, as it
+    /// would be if they were asked for one by one.
     pub fn learn(&self, context: &[u32], ids: &[u32], end: bool) -> Result<()> {
         let mut context = context.to_vec();
         for &id in ids {
@@ -126,8 +127,8 @@ impl Teacher {
         Ok(Teacher { tokens: model.tokens.clone(), inner })
     }
 
-    /// Its text after `prompt` until it is `done` or ends, and whether it ends. It is the same whatever the `guess`,
-    /// and sooner there where that is right.
+    /// Its text after `prompt` until it is `done` or ends, and whether it ends. It is the same
+    /// whatever the `guess`, and sooner there where that is right.
     pub fn write(
         &self,
         prompt: &[u32],

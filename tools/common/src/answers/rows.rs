@@ -1,4 +1,5 @@
-//! The SLM's rows, computed once per context: sessions of one prompt share most of their contexts, whatever gates them.
+//! The SLM's rows, computed once per context: sessions of one prompt share most of their contexts,
+//! whatever gates them.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,7 +13,8 @@ use crate::records::reader::Reader;
 /// Rows kept at a time take no more than this.
 const MAX_ROW_BYTES: usize = 1 << 30;
 
-/// So many tokens that a context may go on with are read with it: more cost too much where it does not.
+/// So many tokens that a context may go on with are read with it: more cost too much where it does
+/// not.
 const AHEAD: usize = 6;
 /// So many tokens must be equal before a known text says how a context may go on.
 const ALIKE: usize = 3;
@@ -38,8 +40,8 @@ impl SlmRows {
         self.texts.clear();
     }
 
-    /// A text that later ones may repeat in part. It saves time and changes no row: a token's row is the same in a
-    /// batch and alone.
+    /// A text that later ones may repeat in part. It saves time and changes no row: a token's row
+    /// is the same in a batch and alone.
     pub fn note(&mut self, text: &[u32]) {
         if !self.texts.iter().any(|known| known == text) {
             self.texts.push(text.to_vec());

@@ -59,8 +59,8 @@ struct Errors {
     kept: usize,
     /// Share of a prompt's tokens that are kept disagreements, mean over prompts.
     risk: f64,
-    /// The variance of the share of kept disagreements among all tokens, when prompts are drawn, over
-    /// that when tokens are drawn (Kish).
+    /// The variance of the share of kept disagreements among all tokens, when prompts are drawn,
+    /// over that when tokens are drawn (Kish).
     design_effect: f64,
 }
 

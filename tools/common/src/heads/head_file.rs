@@ -101,7 +101,8 @@ impl HeadFile {
         let slm = &self.about.slm;
         ensure!(
             any_source || found.source_sha256 == slm.source_sha256,
-            "the head was trained for {} ({}), the bundle is {} ({}); --any-source installs it anyway",
+            "the head was trained for {} ({}), the bundle is {} ({}); --any-source installs it \
+             anyway",
             slm.name,
             slm.source,
             found.name,

@@ -3,8 +3,8 @@
 use super::dataset::Dataset;
 use super::onnx::{Graph, inputs};
 
-/// `bias + Σ weight · (feature - centre)`, the log-odds of agreement. The centres keep the sum small, so
-/// that f32 is enough where the head runs.
+/// `bias + Σ weight · (feature - centre)`, the log-odds of agreement. The centres keep the sum
+/// small, so that f32 is enough where the head runs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Linear {
     pub bias: f64,
@@ -32,8 +32,8 @@ impl Linear {
         }
     }
 
-    /// `sigmoid(Σ (input - centre) · weight + bias)`. Only inputs, and of sparse heads only columns, that have a weight are
-    /// read.
+    /// `sigmoid(Σ (input - centre) · weight + bias)`. Only inputs, and of sparse heads only
+    /// columns, that have a weight are read.
     pub fn write(&self, hidden_size: usize) -> Vec<u8> {
         let mut graph = Graph::default();
         let mut sum = graph.constant("bias", [1, 1], [self.bias as f32]);

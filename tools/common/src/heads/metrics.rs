@@ -66,8 +66,8 @@ pub fn calibration_error(scores: &[f64], agrees: &[f64]) -> f64 {
     errors.sum::<f64>() / order.len().max(1) as f64
 }
 
-/// The middle 95 % of a figure over resampled prompts. Prompts are resampled, not rows, because the rows
-/// of one prompt are alike.
+/// The middle 95 % of a figure over resampled prompts. Prompts are resampled, not rows, because the
+/// rows of one prompt are alike.
 pub fn interval(data: &Dataset, seed: u64, figure: impl Fn(&[usize]) -> f64) -> (f64, f64) {
     let mut uniform = Uniform::new(seed);
     let rows: Vec<usize> = (0..data.rows()).collect();

@@ -1,5 +1,6 @@
-//! A reward head's data and figures: records as a table, linear heads, their scale, their files. Read
-//! top-down: `dataset`, `tables`, `platt`, `linear`, `onnx`, `metrics`, `calibration`, `head_file`.
+//! A reward head's data and figures: records as a table, linear heads, their scale, their files.
+//! Read top-down: `dataset`, `tables`, `platt`, `linear`, `onnx`, `metrics`, `calibration`,
+//! `head_file`.
 
 pub mod calibration;
 pub mod dataset;

@@ -6,7 +6,8 @@ const ITERATIONS: u64 = 300;
 /// Keeps the scale finite where the classes are perfectly apart.
 const PENALTY: f64 = 1e-6;
 
-/// By what log-odds must be multiplied, and what must be added, to fit `agrees` best. The scale is over 0.
+/// By what log-odds must be multiplied, and what must be added, to fit `agrees` best. The scale is
+/// over 0.
 ///
 /// Newton's method: a line search by slopes gets stuck where a fit is all but perfect.
 pub fn platt(log_odds: &[f64], agrees: &[f64]) -> Result<(f64, f64)> {
@@ -36,7 +37,8 @@ pub fn platt(log_odds: &[f64], agrees: &[f64]) -> Result<(f64, f64)> {
     Ok((point[0], point[1]))
 }
 
-/// Labels as probabilities that never are 0 or 1, as Platt has them: so many rows cannot tell a rarer error from none.
+/// Labels as probabilities that never are 0 or 1, as Platt has them: so many rows cannot tell a
+/// rarer error from none.
 fn smoothed(agrees: &[f64]) -> Vec<f64> {
     let ones = agrees.iter().sum::<f64>();
     let zeros = agrees.len() as f64 - ones;
@@ -77,7 +79,8 @@ pub fn softplus(z: f64) -> f64 {
     z.max(0.0) + (-z.abs()).exp().ln_1p()
 }
 
-/// The loss of log-odds that are scaled to fit these labels; infinite where they rank no better than chance.
+/// The loss of log-odds that are scaled to fit these labels; infinite where they rank no better
+/// than chance.
 pub fn loss_when_scaled(log_odds: &[f64], agrees: &[f64]) -> f64 {
     let scaled = |(scale, shift)| log_odds.iter().map(|z| scale * z + shift).collect::<Vec<_>>();
     platt(log_odds, agrees).map_or(f64::INFINITY, |by| loss(&scaled(by), agrees))
@@ -87,7 +90,8 @@ pub fn loss_when_scaled(log_odds: &[f64], agrees: &[f64]) -> f64 {
 pub fn ensure_both(agrees: &[f64]) -> Result<()> {
     ensure!(
         agrees.contains(&0.0) && agrees.contains(&1.0),
-        "the SLM and the cloud LLM always agree or never: there is nothing to learn from these prompts"
+        "the SLM and the cloud LLM always agree or never: there is nothing to learn from these \
+         prompts"
     );
     Ok(())
 }

@@ -23,7 +23,8 @@ pub fn dataset(rows: usize, hidden_size: usize, seed: u64) -> Dataset {
     labelled(rows, hidden_size, seed, |features| truth.log_odds(features))
 }
 
-/// The same with log-odds that no sum of columns has: two of them pull one way or the other together.
+/// The same with log-odds that no sum of columns has: two of them pull one way or the other
+/// together.
 pub fn bent(rows: usize, hidden_size: usize, seed: u64) -> Dataset {
     labelled(rows, hidden_size, seed, |features| {
         let [a, b] = [0, 1].map(|column| f64::from(features[statistics::COUNT + column]));

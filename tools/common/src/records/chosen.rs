@@ -1,5 +1,5 @@
-//! What the SLM knows of the cloud LLM's choice where it proposes another token: the other half of a pair, for heads that
-//! are fitted to rank.
+//! What the SLM knows of the cloud LLM's choice where it proposes another token: the other half of
+//! a pair, for heads that are fitted to rank.
 
 use anyhow::Result;
 use hybrid::reward::statistics;
@@ -58,8 +58,8 @@ impl Chosen {
     }
 }
 
-/// The statistics of a token that is among the most likely ones: all but its own probability are the
-/// candidate's.
+/// The statistics of a token that is among the most likely ones: all but its own probability are
+/// the candidate's.
 fn among_top(features: &Features, at: usize, token: u32) -> Option<LogitStats> {
     let rank = features.top[at * TOP..][..TOP].iter().position(|&id| id == token)?;
     let (row, _) =

@@ -56,8 +56,8 @@ impl Reader {
         self.feed(&text[keep..], Rows::Last)
     }
 
-    /// Reads `path` after `prompt`. `visit` gets logits and hidden state from which each token of the path
-    /// follows, and those after the last one.
+    /// Reads `path` after `prompt`. `visit` gets logits and hidden state from which each token of
+    /// the path follows, and those after the last one.
     pub fn along(
         &mut self,
         prompt: &[u32],
@@ -94,8 +94,8 @@ impl Reader {
         Ok(text.split_off(prompt.len()))
     }
 
-    /// The greedy answer to `prompt`, the one that [`Reader::write`] gives. `guess` is what it may be: its
-    /// tokens are read many at a time, which is quicker than one by one.
+    /// The greedy answer to `prompt`, the one that [`Reader::write`] gives. `guess` is what it may
+    /// be: its tokens are read many at a time, which is quicker than one by one.
     pub fn write_greedily(
         &mut self,
         prompt: &[u32],
@@ -122,7 +122,8 @@ impl Reader {
         Ok(text.split_off(prompt.len()))
     }
 
-    /// Logits and hidden states after `text`, which must have a token, and after each token of `more`.
+    /// Logits and hidden states after `text`, which must have a token, and after each token of
+    /// `more`.
     pub fn after_each(&mut self, text: &[u32], more: &[u32]) -> Result<Output> {
         let same = self.fed.iter().zip(text).take_while(|(a, b)| a == b).count();
         // The last token is always fed: its row is wanted, those of the tokens before it are not.
@@ -143,8 +144,8 @@ impl Reader {
     }
 }
 
-/// What is left of a guess whose first token should have been `token`: what follows the next such token, or
-/// all but the first.
+/// What is left of a guess whose first token should have been `token`: what follows the next such
+/// token, or all but the first.
 fn rest(guess: &[u32], token: u32) -> &[u32] {
     let at = guess.iter().take(SKIP).position(|&id| id == token).unwrap_or(0);
     guess.get(at + 1..).unwrap_or_default()

@@ -1,4 +1,5 @@
-//! A path with its features and labels as a safetensors file. docs/reward-head.md lists the tensors.
+//! A path with its features and labels as a safetensors file. docs/reward-head.md lists the
+//! tensors.
 
 use std::borrow::Cow;
 use std::collections::HashMap;

@@ -1,5 +1,5 @@
-//! Where the LLM has another vocabulary than the SLM: its answer as text, the SLM's tokens for it, and where the SLM would
-//! have said the same.
+//! Where the LLM has another vocabulary than the SLM: its answer as text, the SLM's tokens for it,
+//! and where the SLM would have said the same.
 
 use anyhow::{Context, Result};
 use hybrid::tokens::Tokens;
@@ -44,8 +44,8 @@ impl Text {
         path.iter().zip(candidates).map(row).collect()
     }
 
-    /// `left`: the end of the text that is not written yet. Of a candidate that is longer only so much can be
-    /// compared, unless the LLM ended there.
+    /// `left`: the end of the text that is not written yet. Of a candidate that is longer only so
+    /// much can be compared, unless the LLM ended there.
     fn goes_on(&self, left: &[u8], candidate: u32, tokens: &Tokens) -> bool {
         if tokens.is_stop(candidate) {
             return self.end && left.is_empty();

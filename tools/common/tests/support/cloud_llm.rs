@@ -1,5 +1,5 @@
-//! An LLM for the tests of the tool, behind a TLS server of our own: it agrees with the SLM exactly where the SLM is
-//! sure.
+//! An LLM for the tests of the tool, behind a TLS server of our own: it agrees with the SLM exactly
+//! where the SLM is sure.
 
 #![allow(dead_code)] // Each test binary uses a part of it.
 
@@ -26,8 +26,8 @@ pub fn spawn(program: &str, arguments: &[&str]) -> (Option<i32>, String, String)
     (output.status.code(), text(output.stdout), text(output.stderr))
 }
 
-/// Runs another program than the test's own in this process. The status that it would exit with, and
-/// why.
+/// Runs another program than the test's own in this process. The status that it would exit with,
+/// and why.
 pub fn call(program: &Program, arguments: &[&str]) -> (Option<i32>, String) {
     match program.run(arguments) {
         Ok(()) => (Some(0), String::new()),
@@ -94,7 +94,8 @@ pub fn limit(model: &Model) -> f32 {
     all[10]
 }
 
-/// llama.cpp's server as far as a client needs it. Its LLM ends a text when `length` tokens, the prompt's among them, are there.
+/// llama.cpp's server as far as a client needs it. Its LLM ends a text when `length` tokens, the
+/// prompt's among them, are there.
 pub fn server(model: Arc<Model>, length: usize) -> Server {
     let limit = limit(&model);
     Server::start(&Identity::good(), move |request: &Recorded| {

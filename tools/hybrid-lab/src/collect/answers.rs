@@ -79,8 +79,8 @@ struct KeptText {
 }
 
 impl Answers<'_> {
-    /// The greedy answer to a prompt, at least one token: the kept one, the cloud's, or that of the LLM on this machine.
-    /// It begins with `begun`.
+    /// The greedy answer to a prompt, at least one token: the kept one, the cloud's, or that of the
+    /// LLM on this machine. It begins with `begun`.
     pub fn get(
         &self,
         name: &str,
@@ -118,8 +118,8 @@ impl Answers<'_> {
         Ok(kept.ids)
     }
 
-    /// The same where the LLM's vocabulary is not the SLM's: the kept text, or the cloud's. `None` without
-    /// either. `prompt` is what is sent.
+    /// The same where the LLM's vocabulary is not the SLM's: the kept text, or the cloud's. `None`
+    /// without either. `prompt` is what is sent.
     pub fn text(&self, name: &str, prompt: &str, ending: &Ending) -> Result<Option<Text>> {
         let path = self.dir.join(self.file(prompt.as_bytes()));
         let kept: Option<KeptText> = load(&path)?;

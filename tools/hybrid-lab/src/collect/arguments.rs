@@ -13,15 +13,24 @@ use hybrid_common::prompts::Split;
 
 pub fn command() -> Command {
     Command::new("collect")
-        .about("Read answers with the SLM and note what it says and what the cloud LLM would have said")
+        .about(
+            "Read answers with the SLM and note what it says and what the cloud LLM would have \
+             said",
+        )
         .arg(
             Arg::new("BUNDLE")
                 .help("The bundle's directory")
                 .required(true)
                 .value_parser(value_parser!(PathBuf)),
         )
-        .arg(path("out", "DIR", "Folder of the records; those that are there are kept").required(true))
-        .arg(path("prompts", "FILE", "Prompts, one JSON object a line (docs/reward-head.md)").required(true))
+        .arg(
+            path("out", "DIR", "Folder of the records; those that are there are kept")
+                .required(true),
+        )
+        .arg(
+            path("prompts", "FILE", "Prompts, one JSON object a line (docs/reward-head.md)")
+                .required(true),
+        )
         .args(cloud_arguments())
         .arg(path(
             "teacher",
@@ -34,9 +43,13 @@ pub fn command() -> Command {
             "Folder of the cloud LLM's answers [default: libhybrid/train in the user's cache]",
         ))
         .arg(
-            text("path", "WHO", "Whose answers are read: the LLM's, the SLM's own, or those in the prompts")
-                .value_parser(PossibleValuesParser::new(["llm", "slm", "answer"]))
-                .default_value("llm"),
+            text(
+                "path",
+                "WHO",
+                "Whose answers are read: the LLM's, the SLM's own, or those in the prompts",
+            )
+            .value_parser(PossibleValuesParser::new(["llm", "slm", "answer"]))
+            .default_value("llm"),
         )
         .arg(
             text("temperature", "F", "Of the SLM's own answers; 0: greedy")

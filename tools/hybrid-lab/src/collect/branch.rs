@@ -1,5 +1,6 @@
-//! What the cloud LLM writes behind a token of the SLM's instead of its own. Where the outcome stays the same, the
-//! disagreement was neutral, and not worth a consult; R2R (arXiv:2505.21600) tells these from divergent ones.
+//! What the cloud LLM writes behind a token of the SLM's instead of its own. Where the outcome
+//! stays the same, the disagreement was neutral, and not worth a consult; R2R (arXiv:2505.21600)
+//! tells these from divergent ones.
 
 use hybrid::bundle::sha256;
 use hybrid::tokens::Tokens;
@@ -21,7 +22,8 @@ pub struct Branch<'a> {
 }
 
 impl<'a> Branch<'a> {
-    /// `ids`: the LLM's answer that begins with the record's first `at` tokens and the SLM's candidate.
+    /// `ids`: the LLM's answer that begins with the record's first `at` tokens and the SLM's
+    /// candidate.
     pub fn new(
         prompt: &'a Prompt,
         record: &Record,
@@ -45,7 +47,8 @@ impl<'a> Branch<'a> {
     }
 }
 
-/// One of the positions at which the two models disagree, if there is any: drawn, but for a prompt always the same.
+/// One of the positions at which the two models disagree, if there is any: drawn, but for a prompt
+/// always the same.
 pub fn place(prompt: &str, candidates: &[u32], choices: &[u32]) -> Option<usize> {
     let apart: Vec<usize> =
         (0..choices.len()).filter(|&at| candidates[at] != choices[at]).collect();

@@ -1,6 +1,6 @@
-//! `hybrid-lab collect`: reads answers with the SLM and notes, for every token, what the SLM says (the
-//! features of a reward head) and what the cloud LLM would have said (its labels). Read top-down:
-//! `answers`, `branch`.
+//! `hybrid-lab collect`: reads answers with the SLM and notes, for every token, what the SLM says
+//! (the features of a reward head) and what the cloud LLM would have said (its labels). Read
+//! top-down: `answers`, `branch`.
 
 mod answers;
 pub mod arguments;
@@ -95,11 +95,13 @@ pub fn run(arguments: &ArgMatches) -> Result<()> {
 fn check_text(options: &Options) -> Result<()> {
     ensure!(
         matches!(options.writer, Writer::Llm),
-        "the LLM's vocabulary is not the SLM's, so that it is known only along the LLM's own answers what it says: use --path llm"
+        "the LLM's vocabulary is not the SLM's, so that it is known only along the LLM's own \
+         answers what it says: use --path llm"
     );
     ensure!(
         options.branches.is_none(),
-        "the LLM's vocabulary is not the SLM's, so that it cannot go on behind an SLM's token: leave out --branches"
+        "the LLM's vocabulary is not the SLM's, so that it cannot go on behind an SLM's token: \
+         leave out --branches"
     );
     ensure!(
         options.cloud.is_none() || options.teacher.is_none(),
@@ -178,7 +180,8 @@ impl<'a> Collector<'a> {
         Ok((ids, Ending { tokens: &self.model.tokens, stop: prompt.stop, room }))
     }
 
-    /// What the LLM writes behind the SLM's token at one of the record's disagreements, if it has any.
+    /// What the LLM writes behind the SLM's token at one of the record's disagreements, if it has
+    /// any.
     fn branch<'p>(&mut self, prompt: &'p Prompt, record: &Record) -> Result<Option<Branch<'p>>> {
         let candidates = &record.features.candidates;
         let Some(at) = branch::place(&prompt.id, candidates, &record.labels.choices) else {
@@ -218,7 +221,8 @@ impl<'a> Collector<'a> {
         self.options.out.join(format!("{}.safetensors", sha256(name.to_string().as_bytes())))
     }
 
-    /// The LLM's answer where its vocabulary is another, to the bytes that a session sends for `ids`.
+    /// The LLM's answer where its vocabulary is another, to the bytes that a session sends for
+    /// `ids`.
     fn text(&mut self, prompt: &Prompt, ids: &[u32], ending: &Ending) -> Result<Option<Text>> {
         if !matches!(self.options.writer, Writer::Llm) {
             return Ok(None);
@@ -254,7 +258,8 @@ impl<'a> Collector<'a> {
         })
     }
 
-    /// Along its own answer an LLM in the cloud has told its choices; other paths need one that reads.
+    /// Along its own answer an LLM in the cloud has told its choices; other paths need one that
+    /// reads.
     fn labels(&mut self, ids: &[u32], path: &[u32], features: &Features) -> Result<Labels> {
         match (&mut self.llm, self.options.writer) {
             (Some(llm), _) => Labels::read(llm, ids, path, features, &self.model.tokens),

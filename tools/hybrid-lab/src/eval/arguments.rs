@@ -21,9 +21,9 @@ pub fn command() -> Command {
     Command::new("eval")
         .about("Measure how near bundle and cloud come to the cloud LLM alone, on your prompts")
         .after_help(
-            "Prompts whose split is `validation` set the thresholds, those of `test` are measured; of \
-             prompts without a split every fifth sets thresholds. Answers are kept, so that a further \
-             gate or an interrupted run asks only for what is new.",
+            "Prompts whose split is `validation` set the thresholds, those of `test` are \
+             measured; of prompts without a split every fifth sets thresholds. Answers are kept, \
+             so that a further gate or an interrupted run asks only for what is new.",
         )
         .arg(
             Arg::new("BUNDLE")
@@ -31,8 +31,14 @@ pub fn command() -> Command {
                 .required(true)
                 .value_parser(value_parser!(PathBuf)),
         )
-        .arg(path("prompts", "FILE", "Prompts, one JSON object a line (docs/reward-head.md)").required(true))
-        .arg(number("sample", "Measure at most so many prompts; a larger sample has the smaller one's"))
+        .arg(
+            path("prompts", "FILE", "Prompts, one JSON object a line (docs/reward-head.md)")
+                .required(true),
+        )
+        .arg(number(
+            "sample",
+            "Measure at most so many prompts; a larger sample has the smaller one's",
+        ))
         .arg(number("calibrate", "Set thresholds on at most so many prompts"))
         .args(llm_arguments())
         .arg(path("out", "FILE", "Write every figure and every text here, one JSON object a line"))
@@ -42,8 +48,13 @@ pub fn command() -> Command {
                 .default_value("head,max-probability,margin,entropy,random"),
         )
         .arg(
-            text("shares", "LIST", "Shares of cloud tokens to set thresholds for; '' leaves each model alone and the oracle")
-                .default_value("0.05,0.1,0.2,0.3"),
+            text(
+                "shares",
+                "LIST",
+                "Shares of cloud tokens to set thresholds for; '' leaves each model alone and the \
+                 oracle",
+            )
+            .default_value("0.05,0.1,0.2,0.3"),
         )
         .arg(text("thresholds", "LIST", "Use these instead").conflicts_with("shares"))
         .arg(text("bursts", "LIST", "Tokens taken from one consult at most").default_value("1"))
@@ -56,7 +67,10 @@ pub fn command() -> Command {
         .arg(
             Arg::new("live")
                 .long("live")
-                .help("Remember no session: compute and ask everything, and measure bytes and seconds")
+                .help(
+                    "Remember no session: compute and ask everything, and measure bytes and \
+                     seconds",
+                )
                 .action(ArgAction::SetTrue),
         )
         .next_help_heading("What sessions do besides asking")
@@ -67,7 +81,11 @@ pub fn command() -> Command {
                 .action(ArgAction::SetTrue),
         )
         .arg(count("rescue", "K", "Try so many other tokens of the SLM before a consult, 0 to 7"))
-        .arg(count("corrections", "IDS", "Answer places with the same IDS last ids as one before from a cache"))
+        .arg(count(
+            "corrections",
+            "IDS",
+            "Answer places with the same IDS last ids as one before from a cache",
+        ))
         .next_help_heading("Prices, per million tokens")
         .arg(price("price-prompt", "Of prompt tokens").default_value("0"))
         .arg(price("price-token", "Of the cloud LLM's tokens").default_value("0"))
@@ -180,9 +198,11 @@ mod tests {
 
     #[test]
     fn lists() {
-        let options =
-            parse("eval b --prompts d --cloud-model m --cache c --gates margin,head --bursts 1,4 --shares .1,1")
-                .unwrap();
+        let options = parse(
+            "eval b --prompts d --cloud-model m --cache c --gates margin,head --bursts 1,4 \
+             --shares .1,1",
+        )
+        .unwrap();
         let names: Vec<&str> = options.gates.iter().map(|gate| gate.name).collect();
         assert_eq!((names, options.bursts), (vec!["margin", "head"], vec![1, 4]));
         assert!(matches!(options.points, Points::Shares(shares) if shares == [0.1, 1.0]));

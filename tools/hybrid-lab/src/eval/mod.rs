@@ -1,4 +1,5 @@
-//! `hybrid-lab eval`: how near a bundle and its cloud come to the cloud LLM alone, on the user's prompts.
+//! `hybrid-lab eval`: how near a bundle and its cloud come to the cloud LLM alone, on the user's
+//! prompts.
 //!
 //! Two pictures. *Along the LLM's text*: how well each gate's score tells where the SLM would have
 //! written another token. *Sessions*: what is written and used when the gate decides, at thresholds

@@ -1,13 +1,16 @@
-//! The thresholds of U-HLM (arXiv:2412.12687): a line is fitted to how often the cloud LLM rejects a candidate, over the
-//! SLM's uncertainty, and read off where the risk of keeping one is as high as is wanted.
+//! The thresholds of U-HLM (arXiv:2412.12687): a line is fitted to how often the cloud LLM rejects
+//! a candidate, over the SLM's uncertainty, and read off where the risk of keeping one is as high
+//! as is wanted.
 
-/// Two thresholds on the score, which is one less the uncertainty u, by name; none where rejection does not rise with u.
-/// `agrees` is 1 where the cloud LLM would have kept the candidate, 0 elsewhere.
+/// Two thresholds on the score, which is one less the uncertainty u, by name; none where rejection
+/// does not rise with u. `agrees` is 1 where the cloud LLM would have kept the candidate, 0
+/// elsewhere.
 ///
 /// With the line β = a u + b, a candidate is kept up to the uncertainty
 /// - `risk-averse`: −b / a, where no rejection is expected;
-/// - `risk-prone`: (Δ − b) / a, where Δ is how often the cloud LLM finds the candidate less likely than the SLM does.
-///   Decoding greedily the SLM finds it certain, so that this is every disagreement.
+/// - `risk-prone`: (Δ − b) / a, where Δ is how often the cloud LLM finds the candidate less likely
+///   than the SLM does. Decoding greedily the SLM finds it certain, so that this is every
+///   disagreement.
 pub fn thresholds(scores: &[f64], agrees: &[f64]) -> Vec<(&'static str, f32)> {
     let n = scores.len().max(1) as f64;
     let mean = |values: &mut dyn Iterator<Item = f64>| values.sum::<f64>() / n;
@@ -30,7 +33,8 @@ mod tests {
 
     #[test]
     fn thresholds_are_read_off_the_line() {
-        // Ten candidates at each uncertainty, of which so many are rejected: β = u / 2 - 0.1 from 0.2 on.
+        // Ten candidates at each uncertainty, of which so many are rejected: β = u / 2 - 0.1 from
+        // 0.2 on.
         let (mut scores, mut agrees) = (Vec::new(), Vec::new());
         for (u, rejected) in [(0.2, 0), (0.4, 1), (0.6, 2), (0.8, 3)] {
             for i in 0..10 {

@@ -1,4 +1,5 @@
-//! Fits a network: AdamW on shuffled batches, a running mean of the weights, and the validation prompts say when to stop.
+//! Fits a network: AdamW on shuffled batches, a running mean of the weights, and the validation
+//! prompts say when to stop.
 
 use anyhow::Result;
 use hybrid::reward::builtin::Uniform;

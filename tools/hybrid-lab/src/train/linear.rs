@@ -19,8 +19,8 @@ use hybrid_common::heads::platt::ensure_both;
 pub const STATISTICS_PENALTY: f64 = 0.01;
 const ITERATIONS: u64 = 300;
 const MEMORY: usize = 10;
-/// Rows that one thread takes at a time: their features stay in its cache. Sums are taken in this order
-/// however many threads there are.
+/// Rows that one thread takes at a time: their features stay in its cache. Sums are taken in this
+/// order however many threads there are.
 const CHUNK: usize = 128;
 /// With fewer features than this, all rows together, one thread is enough.
 const PARALLEL: usize = 1 << 22;

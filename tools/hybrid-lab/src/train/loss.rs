@@ -13,8 +13,8 @@ pub enum Loss {
     Agree,
     /// Cross-entropy with the probability that the cloud LLM gives it.
     Soft,
-    /// The cloud LLM's token above the candidate in the same place (Bradley-Terry). Every prompt's pairs
-    /// weigh the same together, so that long answers say no more than short ones.
+    /// The cloud LLM's token above the candidate in the same place (Bradley-Terry). Every prompt's
+    /// pairs weigh the same together, so that long answers say no more than short ones.
     Pairs,
     /// `Agree` and `Pairs`, as much of each.
     Both,

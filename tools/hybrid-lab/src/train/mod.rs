@@ -1,6 +1,6 @@
-//! `hybrid-lab train`: fits a reward head to what `hybrid-lab collect` noted and puts it into the bundle. Read
-//! top-down: `standardised`, `loss`; `linear`, `sparse`, `net` and `descent`, `stack`; `kinds`, `select`;
-//! `onnx`, `comparison`, `report`.
+//! `hybrid-lab train`: fits a reward head to what `hybrid-lab collect` noted and puts it into the
+//! bundle. Read top-down: `standardised`, `loss`; `linear`, `sparse`, `net` and `descent`, `stack`;
+//! `kinds`, `select`; `onnx`, `comparison`, `report`.
 
 mod arguments;
 mod comparison;
@@ -71,7 +71,8 @@ pub fn run(arguments: &ArgMatches) -> Result<()> {
     Ok(())
 }
 
-/// What heads like `best` are worth when they are fitted to an eighth, a quarter and half of the prompts.
+/// What heads like `best` are worth when they are fitted to an eighth, a quarter and half of the
+/// prompts.
 fn learning_curve(
     best: &Candidate,
     train: &Dataset,

@@ -1,5 +1,5 @@
-//! Small networks: what they compute, and how the result changes with every parameter. The rest of training is in
-//! `descent`.
+//! Small networks: what they compute, and how the result changes with every parameter. The rest of
+//! training is in `descent`.
 
 use half::f16;
 use hybrid::reward::builtin::Uniform;
@@ -18,7 +18,8 @@ pub struct Shape {
 
 /// What it adds to a line. With standardised features x:
 ///
-/// h = relu(x·W + b), for each block h += relu(h·A + a)·B + b', and at last h·v + c, besides what the line makes of x.
+/// h = relu(x·W + b), for each block h += relu(h·A + a)·B + b', and at last h·v + c, besides what
+/// the line makes of x.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Net {
     pub shape: Shape,
@@ -77,8 +78,8 @@ impl Net {
         self.parameters.last_chunk().expect("made by `new`").each_ref()
     }
 
-    /// The scores of standardised rows. `keep` switches units of the hidden layers off in training: `[rows, units]`
-    /// of 0 or of one over the share that is kept.
+    /// The scores of standardised rows. `keep` switches units of the hidden layers off in training:
+    /// `[rows, units]` of 0 or of one over the share that is kept.
     pub fn forward(&self, x: ArrayView2<f32>, keep: Option<&Array2<f32>>) -> Trace {
         let p = &self.parameters;
         let mut h = x.dot(&p[0]) + &p[1];
@@ -153,7 +154,8 @@ impl Net {
         self.forward(x, None).scores.into_iter().map(f64::from).collect()
     }
 
-    /// The same with the log-odds scaled, and moved by so much and by so much times the standardised statistics.
+    /// The same with the log-odds scaled, and moved by so much and by so much times the
+    /// standardised statistics.
     pub fn then(&self, scale: f64, shift: f64, of_stats: &[f64; statistics::COUNT]) -> Net {
         let mut net = self.clone();
         let last = net.parameters.last_chunk_mut::<2>().expect("made by `new`");

@@ -1,4 +1,5 @@
-//! Fits heads of all kinds and losses asked for. The loss on the validation prompts chooses among them.
+//! Fits heads of all kinds and losses asked for. The loss on the validation prompts chooses among
+//! them.
 
 use anyhow::{Result, ensure};
 use rayon::prelude::*;
@@ -13,7 +14,8 @@ use hybrid_common::progress::Steps;
 pub struct Choice {
     pub kinds: Vec<Kind>,
     pub losses: Vec<Loss>,
-    /// Whether the state after the candidate is read; `None`: what helps a linear head is used for all.
+    /// Whether the state after the candidate is read; `None`: what helps a linear head is used for
+    /// all.
     pub after: Option<bool>,
     /// Also the best of them with the statistics beside it.
     pub stack: bool,

@@ -1,5 +1,6 @@
-//! A head of a few kilobytes: a weighted L1 penalty chooses columns, then the weights of these are fitted anew. The
-//! penalty is smaller for the statistics, as we know that they tell much (after LLM-Lasso, which asks an LLM).
+//! A head of a few kilobytes: a weighted L1 penalty chooses columns, then the weights of these are
+//! fitted anew. The penalty is smaller for the statistics, as we know that they tell much (after
+//! LLM-Lasso, which asks an LLM).
 
 use anyhow::Result;
 use hybrid::reward::statistics;
@@ -71,8 +72,8 @@ fn refit(data: &Standardised, line: &Line, columns: &[usize]) -> Result<Fitted> 
     Ok(Fitted { bias: few.bias, weights })
 }
 
-/// FISTA: gradient steps with momentum, each followed by the step of L1, which sets small weights to 0. The
-/// momentum begins anew when it leads uphill.
+/// FISTA: gradient steps with momentum, each followed by the step of L1, which sets small weights
+/// to 0. The momentum begins anew when it leads uphill.
 fn descend(objective: &Objective, start: Vec<f64>, penalty: &[f64]) -> Vec<f64> {
     let cost = |smooth: f64, point: &[f64]| {
         smooth + penalty.iter().zip(&point[1..]).map(|(l1, w)| l1 * w.abs()).sum::<f64>()

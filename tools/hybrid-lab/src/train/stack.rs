@@ -1,4 +1,5 @@
-//! A fitted head with the statistics beside it: logistic regression of its output and them, on the validation prompts.
+//! A fitted head with the statistics beside it: logistic regression of its output and them, on the
+//! validation prompts.
 
 use anyhow::Result;
 use hybrid::reward::statistics;
@@ -21,7 +22,8 @@ struct Stack {
     of_stats: [f64; statistics::COUNT],
 }
 
-/// The head with the statistics beside it, and its loss where every prompt is judged by what was fitted to others.
+/// The head with the statistics beside it, and its loss where every prompt is judged by what was
+/// fitted to others.
 pub fn fit(head: &Head, scaling: &Scaling, validation: &Dataset) -> Result<(Head, f64)> {
     let features = features(head, scaling, validation);
     let rows: Vec<usize> = (0..validation.rows()).collect();

@@ -14,9 +14,10 @@ pub fn command() -> Command {
     Command::new("calibrate")
         .about("Set what the scores of a bundle's head mean by your own prompts")
         .after_help(
-            "Every second prompt is held out at first: thresholds from one half are tried on the other, so \
-             that you see what a share asked for comes to. Then all prompts make the bundle's new table. \
-             Prompts that the head was trained on would flatter it: they are left out.",
+            "Every second prompt is held out at first: thresholds from one half are tried on the \
+             other, so that you see what a share asked for comes to. Then all prompts make the \
+             bundle's new table. Prompts that the head was trained on would flatter it: they are \
+             left out.",
         )
         .arg(
             Arg::new("BUNDLE")
@@ -29,9 +30,14 @@ pub fn command() -> Command {
                 .required_unless_present("records"),
         )
         .arg(
-            path("records", "DIR", "A folder that `hybrid-lab collect` wrote, in the place of prompts; may be repeated")
-                .action(ArgAction::Append)
-                .conflicts_with_all(["prompts", "sessions"]),
+            path(
+                "records",
+                "DIR",
+                "A folder that `hybrid-lab collect` wrote, in the place of prompts; may be \
+                 repeated",
+            )
+            .action(ArgAction::Append)
+            .conflicts_with_all(["prompts", "sessions"]),
         )
         .arg(
             text("splits", "NAMES", "Use the prompts of these splits, separated by commas")
@@ -39,16 +45,16 @@ pub fn command() -> Command {
                 .value_parser(PossibleValuesParser::new(Split::NAMES))
                 .default_value("validation,test"),
         )
-        .arg(
-            text("limit", "N", "At most so many prompts")
-                .value_parser(value_parser!(usize)),
-        )
+        .arg(text("limit", "N", "At most so many prompts").value_parser(value_parser!(usize)))
         .arg(
             text("share", "F", "Share of cloud tokens that the default threshold is for")
                 .value_parser(value_parser!(f64))
                 .default_value("0.2"),
         )
-        .arg(flag("sessions", "Also run the sessions of the prompts held out, which asks the cloud for more"))
+        .arg(flag(
+            "sessions",
+            "Also run the sessions of the prompts held out, which asks the cloud for more",
+        ))
         .arg(flag("dry-run", "Leave the bundle as it is"))
         .args(llm_arguments())
         .mut_arg("cloud-model", |model| model.required(false).required_unless_present("records"))

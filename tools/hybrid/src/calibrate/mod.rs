@@ -1,5 +1,5 @@
-//! `hybrid calibrate`: what a head's scores mean on the user's own prompts. `scored` gathers the scores, `scaling` makes
-//! probabilities of them again, `unseen` tries that on prompts held out.
+//! `hybrid calibrate`: what a head's scores mean on the user's own prompts. `scored` gathers the
+//! scores, `scaling` makes probabilities of them again, `unseen` tries that on prompts held out.
 
 mod arguments;
 mod scaling;
@@ -95,7 +95,8 @@ fn read_records(options: &Options, model: &Model, onnx: &[u8]) -> Result<(Scored
 fn enough(prompts: usize) -> Result<()> {
     ensure!(
         prompts >= 4,
-        "there are {prompts} prompts of these splits: 4 at least, and better a hundred, make a calibration"
+        "there are {prompts} prompts of these splits: 4 at least, and better a hundred, make a \
+         calibration"
     );
     Ok(())
 }

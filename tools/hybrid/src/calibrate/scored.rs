@@ -97,8 +97,9 @@ impl Scored {
         under as f64 / self.scores.len().max(1) as f64
     }
 
-    /// How far a share that is asked for and the one obtained are apart, in 95 of 100 cases, when the
-    /// threshold is from so many prompts and as many others are asked. Prompts are what is drawn.
+    /// How far a share that is asked for and the one obtained are apart, in 95 of 100 cases, when
+    /// the threshold is from so many prompts and as many others are asked. Prompts are what is
+    /// drawn.
     pub fn distance(&self, share: f64) -> f64 {
         let limit = f64::from(threshold(&self.scores, share));
         let share = self.share_under(limit);

@@ -24,7 +24,8 @@ pub struct Unseen {
     distance: f64,
 }
 
-/// Thresholds of one half, on the scale of the head as it is, and the shares that they bring on the other.
+/// Thresholds of one half, on the scale of the head as it is, and the shares that they bring on the
+/// other.
 struct Fold {
     thresholds: [f32; 6],
     along_answers: [f64; 6],
@@ -91,7 +92,8 @@ impl fmt::Display for Unseen {
         }
         writeln!(
             f,
-            "asked for 20 %, as many prompts again obtain a share within {:.1} points, in 95 of 100 cases",
+            "asked for 20 %, as many prompts again obtain a share within {:.1} points, in 95 of \
+             100 cases",
             100.0 * self.distance
         )?;
         let [before, after] = self.errors;

@@ -1,5 +1,5 @@
-//! Model families as GGUF names them, and how their tensors become a [`Plan`]. A family with the same
-//! structure is one more line of [`FAMILIES`].
+//! Model families as GGUF names them, and how their tensors become a [`Plan`]. A family with the
+//! same structure is one more line of [`FAMILIES`].
 
 use std::collections::BTreeSet;
 
@@ -157,7 +157,8 @@ impl Reader<'_> {
         Ok(Linear { matrices: vec![embedding.clone()], bias: None })
     }
 
-    /// Matrices of `cols` columns with (name, rows, order), and their biases where the file has any.
+    /// Matrices of `cols` columns with (name, rows, order), and their biases where the file has
+    /// any.
     fn linear(
         &mut self,
         parts: &[(String, Option<usize>, RowOrder)],

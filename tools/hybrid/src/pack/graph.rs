@@ -77,7 +77,8 @@ impl Builder {
         self.attention(plan, index);
         let (mut attended, mut residual) = (name("attended"), name("residual"));
         if index + 1 == plan.layers.len() {
-            // Of a row that nobody wants only the keys and values matter, and they are stored by now.
+            // Of a row that nobody wants only the keys and values matter, and they are stored by
+            // now.
             attended = self.select_rows(attended);
             residual = self.select_rows(residual);
         }
@@ -97,8 +98,8 @@ impl Builder {
         self.linear(&name("down_proj"), &layer.down, &name("activated"), &name("down"));
     }
 
-    /// The norm in front of layer `index` (or of the output): adds what the layer before it ends with to
-    /// the residual.
+    /// The norm in front of layer `index` (or of the output): adds what the layer before it ends
+    /// with to the residual.
     fn norm(&mut self, plan: &Plan, name: &str, gamma: &[f32], index: usize, output: &str) {
         let gamma_name = format!("{name}.gamma");
         self.initializer(&gamma_name, gamma);

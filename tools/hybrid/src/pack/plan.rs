@@ -1,5 +1,5 @@
-//! What a decoder-only transformer is made of, whatever file it came from: a model family fills this in,
-//! `graph` writes it as ONNX and `weights` writes its matrices.
+//! What a decoder-only transformer is made of, whatever file it came from: a model family fills
+//! this in, `graph` writes it as ONNX and `weights` writes its matrices.
 
 use super::gguf::Tensor;
 
@@ -16,7 +16,8 @@ pub struct Plan {
     pub rope: Rope,
 }
 
-/// Attention and feed-forward network, each behind a norm and a residual sum. Layers may differ in shape.
+/// Attention and feed-forward network, each behind a norm and a residual sum. Layers may differ in
+/// shape.
 #[derive(Debug)]
 pub struct Layer {
     pub attention_norm: Vec<f32>,
@@ -49,8 +50,8 @@ pub struct Matrix {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RowOrder {
     AsIs,
-    /// The source rotates the neighbours 2i and 2i + 1 of the first `rope_dim` rows of each head; our
-    /// attention rotates i and i + rope_dim / 2.
+    /// The source rotates the neighbours 2i and 2i + 1 of the first `rope_dim` rows of each head;
+    /// our attention rotates i and i + rope_dim / 2.
     Deinterleave {
         head_dim: usize,
         rope_dim: usize,

@@ -69,8 +69,8 @@ fn fits_blocks(matrix: &Matrix) -> bool {
     matrix.tensor.cols.is_multiple_of(BLOCK)
 }
 
-/// Makes the output matrix the embedding's where the file has it twice, each time with other bits: the
-/// finer one stands for both.
+/// Makes the output matrix the embedding's where the file has it twice, each time with other bits:
+/// the finer one stands for both.
 pub fn tie(plan: &mut Plan, file: &[u8]) -> Result<()> {
     let [output] = plan.output.matrices.as_slice() else { return Ok(()) };
     let bits = |matrix: &Matrix| matrix.tensor.kind.format().code_bits();
@@ -129,8 +129,8 @@ struct Block {
     codes: [u8; BLOCK],
 }
 
-/// With about the least squared error. Tried are steps from the whole range's sixteenth down to where both
-/// ends are cut off; each is replaced by the line that fits the codes it gives best.
+/// With about the least squared error. Tried are steps from the whole range's sixteenth down to
+/// where both ends are cut off; each is replaced by the line that fits the codes it gives best.
 fn quantise(values: &[f32; BLOCK]) -> Block {
     const TRIED: std::ops::RangeInclusive<i32> = -4..=20;
     let low = values.iter().copied().fold(f32::INFINITY, f32::min);

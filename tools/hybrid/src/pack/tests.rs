@@ -106,8 +106,8 @@ fn weights_are_the_files_weights_in_our_order() {
             let model = Model { kind, ..Model::new(architecture) };
             let file = model.file();
             let packed = pack_file(&file).unwrap();
-            // With F32 weights the packed ones are exactly the file's, so that is the reference; for other
-            // types the same rows must be found under the same permutation.
+            // With F32 weights the packed ones are exactly the file's, so that is the reference;
+            // for other types the same rows must be found under the same permutation.
             let bytes = file.bytes();
             let gguf = gguf::Gguf::parse(&bytes).unwrap();
             for name in ["attn_q", "attn_k", "attn_v", "attn_output", "ffn_down"] {

@@ -1,4 +1,5 @@
-//! Bundles of real models, packed by the tool that is tested. `scripts/models` fetches what is missing.
+//! Bundles of real models, packed by the tool that is tested. `scripts/models` fetches what is
+//! missing.
 
 #![allow(dead_code)] // Each test binary uses a part of it.
 
@@ -14,7 +15,8 @@ use hybrid::session::{Model, ModelOptions, Session, SessionOptions, Step};
 
 pub const HYBRID: &str = env!("CARGO_BIN_EXE_hybrid");
 
-/// The bundle of a model that `scripts/models` knows by `name`. Packed again when the tool is newer.
+/// The bundle of a model that `scripts/models` knows by `name`. Packed again when the tool is
+/// newer.
 pub fn bundle(name: &str) -> PathBuf {
     let bundles = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bundles");
     fs::create_dir_all(&bundles).unwrap();

@@ -1,5 +1,6 @@
-//! ggml's blocks, taken apart into codes, scales and minimums. Codes are kept exactly. Scales are kept
-//! exactly too, but for the K types: their super-block's scale times the block's is rounded to f16.
+//! ggml's blocks, taken apart into codes, scales and minimums. Codes are kept exactly. Scales are
+//! kept exactly too, but for the K types: their super-block's scale times the block's is rounded to
+//! f16.
 
 use anyhow::{Context, Result, bail};
 use half::f16;
@@ -111,8 +112,9 @@ fn q8_0(block: &[u8], out: &mut RowBuffer) -> Option<()> {
     Some(())
 }
 
-/// Eight blocks of 32: scale and minimum of the super-block, 12 bytes with 6-bit scales and minimums of the
-/// blocks, then per two blocks 32 bytes: the first block in the low, the second in the high nibbles.
+/// Eight blocks of 32: scale and minimum of the super-block, 12 bytes with 6-bit scales and
+/// minimums of the blocks, then per two blocks 32 bytes: the first block in the low, the second in
+/// the high nibbles.
 fn q4_k(block: &[u8], out: &mut RowBuffer) -> Option<()> {
     let (d, d_min) = (half(block, 0)?.to_f32(), half(block, 2)?.to_f32());
     let packed: &[u8; 12] = block.get(4..16)?.try_into().ok()?;
@@ -127,8 +129,8 @@ fn q4_k(block: &[u8], out: &mut RowBuffer) -> Option<()> {
     Some(())
 }
 
-/// Scale and minimum of block `j`: the first four lie in six bits each, the others are split up: four bits
-/// in the last bytes, two in the top of the first ones.
+/// Scale and minimum of block `j`: the first four lie in six bits each, the others are split up:
+/// four bits in the last bytes, two in the top of the first ones.
 fn six_bit_pair(packed: &[u8; 12], j: usize) -> Option<(u8, u8)> {
     let byte = |at: usize| packed.get(at).copied();
     if j < 4 {
@@ -138,9 +140,9 @@ fn six_bit_pair(packed: &[u8; 12], j: usize) -> Option<(u8, u8)> {
     Some((low & 15 | byte(j - 4)? >> 6 << 4, low >> 4 | byte(j)? >> 6 << 4))
 }
 
-/// 16 blocks of 16: 128 bytes of low nibbles, 64 of top bit pairs, 16 signed scales, the super-block's
-/// scale. Each half has 128 values: 64 bytes of nibbles (low nibbles first), and byte `l` of 32 bytes of
-/// bit pairs belongs to the values `l`, `l + 32`, `l + 64` and `l + 96`.
+/// 16 blocks of 16: 128 bytes of low nibbles, 64 of top bit pairs, 16 signed scales, the
+/// super-block's scale. Each half has 128 values: 64 bytes of nibbles (low nibbles first), and byte
+/// `l` of 32 bytes of bit pairs belongs to the values `l`, `l + 32`, `l + 64` and `l + 96`.
 fn q6_k(block: &[u8], out: &mut RowBuffer) -> Option<()> {
     let d = half(block, 208)?.to_f32();
     let (low, high) = (block.get(..128)?, block.get(128..192)?);

@@ -1,7 +1,7 @@
 //! A bounded reader of GGUF files, versions 2 and 3.
 //!
-//! The file is untrusted: every count, length and offset is checked against the bytes there are before
-//! anything is allocated or sliced, and nothing panics.
+//! The file is untrusted: every count, length and offset is checked against the bytes there are
+//! before anything is allocated or sliced, and nothing panics.
 
 mod blocks;
 mod cursor;

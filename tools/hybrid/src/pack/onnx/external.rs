@@ -1,5 +1,5 @@
-//! External data: the values of tensors that lie in files beside the graph. A bundle has one such file, so
-//! all are copied into it and the graph is made to say where they are now.
+//! External data: the values of tensors that lie in files beside the graph. A bundle has one such
+//! file, so all are copied into it and the graph is made to say where they are now.
 
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -71,7 +71,8 @@ fn take<'a>(
     match list.iter().position(|value| value.name == name) {
         Some(at) => Ok(list.swap_remove(at)),
         None => bail!(
-            "there is no {what} {name}; export the model with its key-value cache (inputs {INPUTS}; outputs {OUTPUTS})"
+            "there is no {what} {name}; export the model with its key-value cache (inputs \
+             {INPUTS}; outputs {OUTPUTS})"
         ),
     }
 }

@@ -1,6 +1,6 @@
-//! A directory with a plain ONNX export of a causal language model as the source of a bundle: `model.onnx`
-//! with the cache as inputs and outputs, `tokenizer.json`, `config.json`, as optimum writes them. The graph
-//! is kept as it is; tract's own operators run it.
+//! A directory with a plain ONNX export of a causal language model as the source of a bundle:
+//! `model.onnx` with the cache as inputs and outputs, `tokenizer.json`, `config.json`, as optimum
+//! writes them. The graph is kept as it is; tract's own operators run it.
 
 mod config;
 mod external;

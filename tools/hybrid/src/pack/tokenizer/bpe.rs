@@ -50,8 +50,8 @@ pub(super) fn parts(metadata: &Metadata, vocabulary: &Vocabulary) -> Result<Part
     })
 }
 
-/// Pairs in order of rank. The file writes them with a space between, which a token cannot contain but as
-/// its first character.
+/// Pairs in order of rank. The file writes them with a space between, which a token cannot contain
+/// but as its first character.
 fn merges(metadata: &Metadata, ids: &serde_json::Map<String, Value>) -> Result<Vec<Value>> {
     let key = "tokenizer.ggml.merges";
     let merges = required(key, metadata.texts(key))?;

@@ -5,8 +5,9 @@ use anyhow::Result;
 use super::super::gguf::Metadata;
 use super::{Kind, Vocabulary};
 
-/// Texts of tokens that end a text or a turn in the models of today. A token with such a text is a control
-/// token, also where a file calls it a normal one: llama.cpp sees it so, and ids must be the same.
+/// Texts of tokens that end a text or a turn in the models of today. A token with such a text is a
+/// control token, also where a file calls it a normal one: llama.cpp sees it so, and ids must be
+/// the same.
 const NAMES: &[&str] = &[
     "</s>",
     "<EOT>",
@@ -27,8 +28,8 @@ const NAMES: &[&str] = &[
     "<｜end▁of▁sentence｜>",
 ];
 
-/// Texts of control tokens that end a file where code models fill in the middle: whatever follows them is
-/// another file. Never made control tokens by their name alone.
+/// Texts of control tokens that end a file where code models fill in the middle: whatever follows
+/// them is another file. Never made control tokens by their name alone.
 const FILE_ENDS: &[&str] =
     &["<|fim_pad|>", "<|repo_name|>", "<|file_sep|>", "<fim_pad>", "<reponame>"];
 

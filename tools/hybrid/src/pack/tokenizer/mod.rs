@@ -139,7 +139,8 @@ impl<'a> Vocabulary<'a> {
         (0..).zip(tokens).map(|(id, (token, kind))| (id, token.as_str(), *kind))
     }
 
-    /// Those that are looked for in the text first. `special` ones can be switched off when encoding.
+    /// Those that are looked for in the text first. `special` ones can be switched off when
+    /// encoding.
     fn added_tokens(&self) -> Vec<Value> {
         self.iter()
             .filter(|(_, _, kind)| kind.is_special() || *kind == Kind::UserDefined)

@@ -13,12 +13,13 @@ pub struct Pre {
     pub add_bos: bool,
 }
 
-/// English contractions, then words, numbers and runs of other characters, each with at most one space in
-/// front; white space before a word keeps its last character for the word.
+/// English contractions, then words, numbers and runs of other characters, each with at most one
+/// space in front; white space before a word keeps its last character for the word.
 const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 
-/// As [`GPT2`], but: contractions in either case, a word may take any one character in front, line ends
-/// stay with the punctuation before them and close a run of white space. `$digits` is how numbers are cut.
+/// As [`GPT2`], but: contractions in either case, a word may take any one character in front, line
+/// ends stay with the punctuation before them and close a run of white space. `$digits` is how
+/// numbers are cut.
 macro_rules! line_aware {
     ($digits:literal) => {
         concat!(

@@ -1,6 +1,6 @@
-//! SentencePiece BPE (`tokenizer.ggml.model` = `llama`). SentencePiece joins the two neighbours whose union
-//! has the best score; BPE joins those whose merge has the lowest rank. They do the same when the merges are
-//! all ways to cut each token in two tokens, ranked by the token's score.
+//! SentencePiece BPE (`tokenizer.ggml.model` = `llama`). SentencePiece joins the two neighbours
+//! whose union has the best score; BPE joins those whose merge has the lowest rank. They do the
+//! same when the merges are all ways to cut each token in two tokens, ranked by the token's score.
 
 use std::collections::HashSet;
 
@@ -17,11 +17,11 @@ pub(super) fn parts(metadata: &Metadata, vocabulary: &Vocabulary) -> Result<Part
     let ids = vocabulary.ids();
     if let Some(byte) = (0..=255u8).find(|byte| !ids.contains_key(&format!("<0x{byte:02X}>"))) {
         bail!(
-            "there is no token <0x{byte:02X}>, and a vocabulary without tokens for all bytes is not supported"
+            "there is no token <0x{byte:02X}>, and a vocabulary without tokens for all bytes is \
+             not supported"
         );
     }
     let unknown = vocabulary.iter().find(|(_, _, kind)| *kind == Kind::Unknown);
-    let replace = |from: &str, to: &str| json!({"type": "Replace", "pattern": {"String": from}, "content": to});
     let mut normalizers = vec![replace(" ", SPACE)];
     let mut decoders =
         vec![replace(SPACE, " "), json!({"type": "ByteFallback"}), json!({"type": "Fuse"})];
@@ -49,8 +49,12 @@ pub(super) fn parts(metadata: &Metadata, vocabulary: &Vocabulary) -> Result<Part
     })
 }
 
-/// All pairs of tokens whose union is a token, best score first. Control and byte tokens are never found in
-/// plain text.
+fn replace(from: &str, to: &str) -> Value {
+    json!({"type": "Replace", "pattern": {"String": from}, "content": to})
+}
+
+/// All pairs of tokens whose union is a token, best score first. Control and byte tokens are never
+/// found in plain text.
 fn merges<'a>(metadata: &Metadata, vocabulary: &'a Vocabulary) -> Result<Vec<[&'a str; 2]>> {
     let key = "tokenizer.ggml.scores";
     let scores = required(key, metadata.floats(key))?;
