@@ -123,6 +123,14 @@ class Figures(unittest.TestCase):
                 (DOCS / f"quality/{name}.svg").read_text(encoding="utf-8"), text, again
             )
 
+    def test_the_readme_has_rows_of_the_page(self):
+        page = (DOCS / "quality.md").read_text(encoding="utf-8")
+        readme = (docs.ROOT / "README.md").read_text(encoding="utf-8")
+        rows = [line for line in readme.splitlines() if line.startswith("|") and " of 150 " in line]
+        self.assertEqual(len(rows), 4)
+        for row in rows:
+            self.assertIn(row + "\n", page)
+
 
 if __name__ == "__main__":
     unittest.main()
