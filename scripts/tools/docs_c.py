@@ -11,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 BLOCK = re.compile(r"(?ms)^```c(?: (\S+))?\n(.*?)^```$")
-FLAGS = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-Wno-unused", "-fsyntax-only", "-x", "c"]
+FLAGS = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-Wno-unused", "-fsyntax-only"]
+FLAGS += ["-fno-diagnostics-show-caret", "-x", "c"]
 FRAGMENT = """#include <stdio.h>
 #include <string.h>
 #include "hybrid.h"
@@ -19,7 +20,7 @@ void fragment(hybrid_model *model, hybrid_cloud *cloud, hybrid_session *session,
               hybrid_status status);
 void fragment(hybrid_model *model, hybrid_cloud *cloud, hybrid_session *session, int cloud_tokens,
               hybrid_status status) {
-#line 1
+#line %d "%s"
 %s}
 """
 
@@ -42,14 +43,17 @@ def faults(root: Path, documents: list) -> list:
 
 def compile_block(job: tuple) -> str:
     root, place, code = job
-    source = code if "#include" in code else FRAGMENT % code
+    document, line = place.rsplit(":", 1)
+    if "#include" in code:
+        source = f'#line {line} "{document}"\n{code}'
+    else:
+        source = FRAGMENT % (int(line), document, code)
     with tempfile.NamedTemporaryFile("w", suffix=".c", encoding="utf-8") as file:
         file.write(source)
         file.flush()
         command = ["gcc", *FLAGS, f"-I{root / 'include'}", file.name]
         made = subprocess.run(command, capture_output=True, text=True)
-    message = made.stderr.replace(file.name, "line")
-    return f"{place}: this C block does not compile\n{message}" if made.returncode else ""
+    return f"{place}: this C block does not compile\n{made.stderr}" if made.returncode else ""
 
 
 def write(root: Path, documents: list) -> list:
