@@ -2,6 +2,7 @@
 
 A block that includes a header is a whole file. Any other is a fragment: it is put into a function
 in which the usual variables are there. "```c examples-c/NAME.c" shows that file, line by line.
+Names of the C API in the text must be in the header, too.
 """
 
 import re
@@ -13,6 +14,9 @@ from pathlib import Path
 BLOCK = re.compile(r"(?ms)^```c(?: (\S+))?\n(.*?)^```$")
 FLAGS = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-Wno-unused", "-fsyntax-only"]
 FLAGS += ["-fno-diagnostics-show-caret", "-x", "c"]
+NAME = re.compile(r"`(hybrid_\w+|HYBRID_\w+)")
+# Variables of the environment, which scripts and tools read.
+VARIABLES = ("HYBRID_DATA", "HYBRID_CLOUD_", "HYBRID_MODELS_URL")
 FRAGMENT = """#include <stdio.h>
 #include <string.h>
 #include "hybrid.h"
@@ -33,12 +37,25 @@ def blocks(text: str) -> list:
 def faults(root: Path, documents: list) -> list:
     found, jobs = [], []
     for document in documents:
+        found += unknown_names(root, document)
         for number, shown, code in blocks((root / document).read_text(encoding="utf-8")):
             if shown and (root / shown).read_text(encoding="utf-8") != code:
                 found.append(f"{document}:{number}: {shown} differs: scripts/docs --write")
             jobs.append((root, f"{document}:{number}", code))
     with ThreadPoolExecutor() as pool:
         return found + [fault for fault in pool.map(compile_block, jobs) if fault]
+
+
+def unknown_names(root: Path, document: str) -> list:
+    header = (root / "include/hybrid.h").read_text(encoding="utf-8")
+    known = set(re.findall(r"\w+", header))
+    text = (root / document).read_text(encoding="utf-8")
+    return [
+        f"{document}:{number}: {name} is not in include/hybrid.h"
+        for number, line in enumerate(text.splitlines(), 1)
+        for name in NAME.findall(line)
+        if name not in known and not name.startswith(VARIABLES)
+    ]
 
 
 def compile_block(job: tuple) -> str:
