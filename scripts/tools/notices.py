@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Writes the licences and notices of all crates in an archive, as one text. Fails on a crate without any.
+"""Writes the licences and notices of all crates in an archive, as one text. Fails on a crate
+without any.
 
-    notices.py TARGET OUT.txt [CARGO_FEATURE_FLAG...]
+notices.py TARGET OUT.txt [CARGO_FEATURE_FLAG...]
 """
 
 import re
@@ -10,7 +11,9 @@ from pathlib import Path
 
 from archive_crates import Crate, load
 
-LICENCE_FILE = re.compile(r"(licen[cs]e|copying|copyright|notice|unlicense|authors|patents)", re.IGNORECASE)
+LICENCE_FILE = re.compile(
+    r"(licen[cs]e|copying|copyright|notice|unlicense|authors|patents)", re.IGNORECASE
+)
 SOURCE_FILE = {".rs", ".py", ".c", ".h"}
 RULE = "=" * 100
 
