@@ -245,7 +245,8 @@ build_archive() {
   (
     cd "$ROOT"
     [[ $profile != dist* ]] || shipped_flags "$triple" "$profile"
-    "${cargo[@]}" rustc --profile "$profile" --package libhybrid --lib --crate-type staticlib "${features[@]}"
+    "${cargo[@]}" rustc --profile "$profile" --package libhybrid --lib --crate-type staticlib \
+      "${features[@]}"
   ) >&2
   folder=$folder/$profile
   ARCHIVE=$folder/sealed-$variant/libhybrid.a
