@@ -119,7 +119,7 @@ def recovered(low: float, high: float, made: float) -> float:
 
 
 def gap(slm: Way, llm: Way, gated: list, share: float, weights: list) -> float:
-    """The share of the way from the SLM's pass rate to the cloud LLM's, at a share of cloud tokens."""
+    """The share of the way from the SLM's pass rate to the cloud LLM's, at a cloud share."""
     low, high = slm.rate(weights), llm.rate(weights)
     points = [(0.0, low), *((way.share(weights), way.rate(weights)) for way in gated), (1.0, high)]
     return recovered(low, high, at_share(points, share))
