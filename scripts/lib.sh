@@ -189,6 +189,7 @@ package_time() { printf '%s\n' "${SOURCE_DATE_EPOCH:-$(git -C "$ROOT" log -1 --f
 # need_venv NAME: the Python environment $CACHE/NAME with what scripts/tools/NAME.txt pins.
 need_venv() {
   local dir=$CACHE/$1 pins=$ROOT/scripts/tools/$1.txt
+  [ -f "$pins" ] || die "there is no environment '$1': $pins is missing"
   cmp -s "$pins" "$dir/installed.txt" && return
   need python3=python3
   python3 -c 'import ensurepip, venv' 2>/dev/null || apt_install python3-venv
@@ -245,7 +246,8 @@ build_archive() {
   (
     cd "$ROOT"
     [[ $profile != dist* ]] || shipped_flags "$triple" "$profile"
-    "${cargo[@]}" rustc --profile "$profile" --package libhybrid --lib --crate-type staticlib "${features[@]}"
+    "${cargo[@]}" rustc --profile "$profile" --package libhybrid --lib --crate-type staticlib \
+      "${features[@]}"
   ) >&2
   folder=$folder/$profile
   ARCHIVE=$folder/sealed-$variant/libhybrid.a

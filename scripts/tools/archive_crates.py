@@ -1,5 +1,5 @@
-"""The crates that are linked into an archive, for licences and SBOM: what cargo says, without build tools,
-procedural macros and crates of other targets or features.
+"""The crates that are linked into an archive, for licences and SBOM: what cargo says, without
+build tools, procedural macros and crates of other targets or features.
 """
 
 import json
@@ -56,14 +56,24 @@ def load(target: str, features: list[str]) -> list[Crate]:
         if crate := crates.get(node["id"]):
             crate.needs = [crates[d["pkg"]] for d in node["deps"] if is_linked(d, crates)]
     ours = crates[metadata["resolve"]["root"]]
-    others = sorted((c for c in crates.values() if c is not ours), key=lambda c: (c.name, c.version))
+    others = sorted(
+        (c for c in crates.values() if c is not ours), key=lambda c: (c.name, c.version)
+    )
     return [ours, *others]
 
 
 def linked_crates(target: str, options: list[str]) -> set[tuple[str, str]]:
     """cargo tree, unlike cargo metadata, keeps the features of build tools and of tests apart."""
     edges = "--edges=normal,no-proc-macro"
-    lines = cargo("tree", "--package=libhybrid", edges, "--prefix=none", "--format={p}", f"--target={target}", *options)
+    lines = cargo(
+        "tree",
+        "--package=libhybrid",
+        edges,
+        "--prefix=none",
+        "--format={p}",
+        f"--target={target}",
+        *options,
+    )
     words = (line.split() for line in lines.splitlines() if line)
     return {(name, version.removeprefix("v")) for name, version, *_ in words}
 

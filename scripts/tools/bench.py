@@ -82,7 +82,9 @@ class Bench:
         return Worker(self.target / "bench/llama_worker", gguf, context, threads)
 
     def keep(self, part, model, threads, size, unit, values, **more):
-        """Takes the place of an earlier measurement of the same. `values`: lists of one value per round."""
+        """Takes the place of an earlier measurement of the same. `values`: lists of one value per
+        round.
+        """
         row = {"part": part, "model": model, "threads": threads, "size": size, "unit": unit}
         row |= values | more | {"at": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())}
         self.results["rows"][f"{part}/{model}/{threads}/{size}"] = row
@@ -99,8 +101,9 @@ class Bench:
         return self.speeds({who: (worker, command) for who, worker in workers.items()}, tokens)
 
     def speeds(self, commands: dict, tokens: int) -> dict:
-        """Tokens per second in every round, of a worker and its command each. Every other round in the other order,
-        so that none always has the warmer machine."""
+        """Tokens per second in every round, of a worker and its command each. Every other round
+        in the other order, so that none always has the warmer machine.
+        """
         speeds = {who: [] for who in commands}
         for number in range(self.rounds):
             order = list(commands.items())
@@ -121,17 +124,29 @@ class Bench:
         program = self.target / "release/examples/read_bandwidth"
         for threads in THREADS:
             measure = lambda: float(subprocess.check_output([program, str(threads)]))
-            self.keep("bandwidth", "", threads, "", "GB/s", {"machine": [measure() for _ in range(self.rounds)]})
+            self.keep(
+                "bandwidth",
+                "",
+                threads,
+                "",
+                "GB/s",
+                {"machine": [measure() for _ in range(self.rounds)]},
+            )
 
     def memory(self):
         """A process of its own each time: opening with warm files, a full context, peak memory."""
         for name, (bundle, gguf) in self.models.items():
-            opened, peaks = {"ours": [], "unhashed": [], "llama.cpp": []}, {"ours": [], "llama.cpp": []}
+            opened, peaks = (
+                {"ours": [], "unhashed": [], "llama.cpp": []},
+                {"ours": [], "llama.cpp": []},
+            )
             for _ in range(self.rounds):
                 with self.ours(bundle, MEMORY_CONTEXT, 1, "unhashed") as worker:
                     opened["unhashed"].append(round(worker.open_seconds, 4))
-                for who, start in (("ours", lambda: self.ours(bundle, MEMORY_CONTEXT, 1)),
-                                   ("llama.cpp", lambda: self.theirs(gguf, MEMORY_CONTEXT, 1))):
+                for who, start in (
+                    ("ours", lambda: self.ours(bundle, MEMORY_CONTEXT, 1)),
+                    ("llama.cpp", lambda: self.theirs(gguf, MEMORY_CONTEXT, 1)),
+                ):
                     with start() as worker:
                         opened[who].append(round(worker.open_seconds, 4))
                         worker.ask("decode", MEMORY_CONTEXT - 2, 2)
@@ -144,10 +159,15 @@ class Bench:
         for threads in THREADS:
             for name, (bundle, gguf) in self.models.items():
                 context = CONTEXTS[-1] + DECODED
-                with self.ours(bundle, context, threads) as ours, self.theirs(gguf, context, threads) as theirs:
+                with (
+                    self.ours(bundle, context, threads) as ours,
+                    self.theirs(gguf, context, threads) as theirs,
+                ):
                     for context in CONTEXTS:
                         command = ["decode", context, DECODED]
-                        speeds = self.in_turns({"ours": ours, "llama.cpp": theirs}, command, DECODED)
+                        speeds = self.in_turns(
+                            {"ours": ours, "llama.cpp": theirs}, command, DECODED
+                        )
                         sizes = model_bytes(Path(bundle), context)
                         self.keep("decode", name, threads, context, "tok/s", speeds, **sizes)
 
@@ -155,7 +175,10 @@ class Bench:
         for threads in THREADS:
             for name, (bundle, gguf) in self.models.items():
                 context = PROMPTS[-1]
-                with self.ours(bundle, context, threads) as ours, self.theirs(gguf, context, threads) as theirs:
+                with (
+                    self.ours(bundle, context, threads) as ours,
+                    self.theirs(gguf, context, threads) as theirs,
+                ):
                     workers = {"ours": ours, "llama.cpp": theirs}
                     for worker in workers.values():
                         worker.ask("prefill", 8)  # pages the weights in
@@ -198,10 +221,13 @@ class Bench:
 
 
 def model_bytes(bundle: Path, context: int) -> dict:
-    """Of all weights, of those that a token reads (an embedding that is not the output matrix, too, is looked up
-    only), and of f16 keys and values of the context."""
+    """Of all weights, of those that a token reads (an embedding that is not the output matrix,
+    too, is looked up only), and of f16 keys and values of the context.
+    """
     graph = (bundle / "graph.onnx").read_bytes()
-    table, _ = json.JSONDecoder().raw_decode(graph[graph.index(b'[{"name":'):].decode(errors="replace"))
+    table, _ = json.JSONDecoder().raw_decode(
+        graph[graph.index(b'[{"name":') :].decode(errors="replace")
+    )
     sizes = {matrix["name"]: matrix["bytes"] for matrix in table}
     weights = sum(sizes.values())
     looked_up = sizes["token_embd.weight"] if "output.weight" in sizes else 0
@@ -235,7 +261,10 @@ class Others:
 
     @staticmethod
     def times() -> tuple:
-        fields = [int(field) / os.sysconf("SC_CLK_TCK") for field in open("/proc/stat").readline().split()[1:9]]
+        fields = [
+            int(field) / os.sysconf("SC_CLK_TCK")
+            for field in open("/proc/stat").readline().split()[1:9]
+        ]
         return sum(fields), sum(fields) - fields[3] - fields[4]
 
     @staticmethod
@@ -256,8 +285,12 @@ def main() -> None:
     parser.add_argument("--target", type=Path, required=True)
     parser.add_argument("--python", required=True, help="the one that has onnxruntime")
     parser.add_argument("--document", type=Path, required=True)
-    parser.add_argument("--model", nargs=3, action="append", default=[], metavar=("NAME", "BUNDLE", "GGUF"))
-    parser.add_argument("--bits", nargs=3, action="append", default=[], metavar=("NAME", "BUNDLE", "SMALL"))
+    parser.add_argument(
+        "--model", nargs=3, action="append", default=[], metavar=("NAME", "BUNDLE", "GGUF")
+    )
+    parser.add_argument(
+        "--bits", nargs=3, action="append", default=[], metavar=("NAME", "BUNDLE", "SMALL")
+    )
     parser.add_argument("--onnx", nargs=2, metavar=("BUNDLE", "EXPORT"))
     parts = ["bandwidth", "memory", "decode", "prefill", "drafts", "bits", "onnx", "report"]
     parser.add_argument("parts", nargs="+", choices=parts)

@@ -3,8 +3,8 @@
 
     check_problems.py heads/problems.jsonl mbpp.jsonl
 
-Ends with an error where one is a problem of MBPP that is held out (validation or test) in the same or nearly the same words:
-a head must not have seen these.
+Ends with an error where one is a problem of MBPP that is held out (validation or test) in the
+same or nearly the same words: a head must not have seen these.
 """
 
 import json
@@ -22,12 +22,16 @@ class Task:
     def __init__(self, text: str, names: set):
         words = re.findall(r"[a-z0-9_']+", text.lower())
         self.names, self.words = names, set(words)
-        self.sequences = {tuple(words[at : at + SEQUENCE]) for at in range(OPENING, len(words) - SEQUENCE + 1)}
+        self.sequences = {
+            tuple(words[at : at + SEQUENCE]) for at in range(OPENING, len(words) - SEQUENCE + 1)
+        }
 
     def is_like(self, other: "Task") -> bool:
         shared, either = self.words & other.words, self.words | other.words
         return bool(
-            self.names & other.names or self.sequences & other.sequences or len(shared) > SIMILAR * len(either)
+            self.names & other.names
+            or self.sequences & other.sequences
+            or len(shared) > SIMILAR * len(either)
         )
 
 
@@ -45,7 +49,10 @@ def main(problems: str, mbpp: str) -> None:
         problem = json.loads(line)
         task = Task(problem["task"], {problem["name"]})
         if any(task.is_like(other) for other in kept_apart):
-            raise SystemExit(f"{problem['name']} is too much like a problem that is held out: leave it out of {problems}")
+            raise SystemExit(
+                f"{problem['name']} is too much like a problem that is held out: "
+                f"leave it out of {problems}"
+            )
 
 
 if __name__ == "__main__":

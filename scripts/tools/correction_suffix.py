@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""How often a correction cache would answer, and be right, by the length of the suffix that must be the same.
+"""How often a correction cache would answer, and be right, by the length of the suffix that must
+be the same.
 
     correction_suffix.py FOLDER      records that `hybrid-lab collect --path llm` wrote
 
-The problems of the train and validation splits come one after the other, and the fifth of the tokens with the least
-probability is asked for. The answer is right if it is the cloud LLM's token in the new place too.
+The problems of the train and validation splits come one after the other, and the fifth of the
+tokens with the least probability is asked for. The answer is right if it is the cloud LLM's token
+in the new place too.
 """
 
 import array
@@ -31,7 +33,13 @@ def read(path):
         return array.array(kind, data[8 + size + begin : 8 + size + end])
 
     about = json.loads(header["__metadata__"]["about"])
-    return about, tensor("tokens"), tensor("candidates"), tensor("choices"), tensor("stats")[P::STATISTICS]
+    return (
+        about,
+        tensor("tokens"),
+        tensor("candidates"),
+        tensor("choices"),
+        tensor("stats")[P::STATISTICS],
+    )
 
 
 def places(records, suffix, threshold):
@@ -49,7 +57,9 @@ def main():
     if len(sys.argv) != 2:
         sys.exit(__doc__)
     records = [read(path) for path in sorted(pathlib.Path(sys.argv[1]).glob("*.safetensors"))]
-    records = [r for r in records if r[0]["split"] in ("train", "validation") and r[0]["path"] == "llm"]
+    records = [
+        r for r in records if r[0]["split"] in ("train", "validation") and r[0]["path"] == "llm"
+    ]
     probabilities = sorted(value for record in records for value in record[4])
     threshold = probabilities[int(ASKED * len(probabilities))]
     print(f"{len(records)} problems, {len(probabilities)} tokens")
@@ -64,7 +74,10 @@ def main():
                 own += candidate == choice
             known[place] = choice
         share = 100 / max(answered, 1)
-        print(f"{suffix:6} {asked:7} {answered:9} {100 * answered / asked:5.1f} {right * share:8.1f} {own * share:18.1f}")
+        print(
+            f"{suffix:6} {asked:7} {answered:9} {100 * answered / asked:5.1f} "
+            f"{right * share:8.1f} {own * share:18.1f}"
+        )
 
 
 main()

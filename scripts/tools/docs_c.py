@@ -37,7 +37,9 @@ def blocks(text: str) -> list:
 def faults(root: Path, documents: list) -> list:
     found, jobs = [], []
     for document in documents:
-        found += unknown_names(root, document)
+        # A changelog also names what is gone.
+        if document != "CHANGELOG.md":
+            found += unknown_names(root, document)
         for number, shown, code in blocks((root / document).read_text(encoding="utf-8")):
             if shown and (root / shown).read_text(encoding="utf-8") != code:
                 found.append(f"{document}:{number}: {shown} differs: scripts/docs --write")

@@ -12,7 +12,15 @@ import numpy as np
 
 TYPES = ["F16", "Q4_0", "Q4_1", "Q5_0", "Q8_0", "Q4_K", "Q6_K"]
 # Where a block's f16 scales are: any other byte may be anything.
-SCALES = {"F16": [], "Q4_0": [0], "Q4_1": [0, 2], "Q5_0": [0], "Q8_0": [0], "Q4_K": [0, 2], "Q6_K": [208]}
+SCALES = {
+    "F16": [],
+    "Q4_0": [0],
+    "Q4_1": [0, 2],
+    "Q5_0": [0],
+    "Q8_0": [0],
+    "Q4_K": [0, 2],
+    "Q6_K": [208],
+}
 
 
 def main() -> None:

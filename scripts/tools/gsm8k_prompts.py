@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Prompts for `hybrid-lab eval` from the last problems of GSM8K's train file, which no head was trained on.
+"""Prompts for `hybrid-lab eval` from the last problems of GSM8K's train file, which no head was
+trained on.
 
-    gsm8k_prompts.py gsm8k-train.jsonl N      N to measure, and N to set thresholds on
+gsm8k_prompts.py gsm8k-train.jsonl N      N to measure, and N to set thresholds on
 """
 
 import json
@@ -16,7 +17,11 @@ def main(path: str, count: int) -> None:
     for number, line in problems:
         content = f"{INSTRUCTION}\n\n{json.loads(line)['question']}"
         split = "validation" if number % 2 else "test"
-        prompt = {"id": f"gsm8k/{number}", "split": split, "messages": [{"role": "user", "content": content}]}
+        prompt = {
+            "id": f"gsm8k/{number}",
+            "split": split,
+            "messages": [{"role": "user", "content": content}],
+        }
         print(json.dumps(prompt))
 
 

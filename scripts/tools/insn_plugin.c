@@ -1,4 +1,4 @@
-// A plugin for QEMU's user mode: counts the instructions that a program executes and writes the number to
+// A plugin for QEMU's user mode: counts the instructions of a program and writes the number to
 // the file named by the argument `out`. Counts per translated block, so it costs little.
 //
 //   qemu-aarch64 -plugin insn_plugin.so,out=FILE PROGRAM
@@ -9,16 +9,19 @@
 #include <stdio.h>
 #include <string.h>
 
-// Debian ships no qemu-plugin.h: these are the parts of version 1 of its interface that are used here.
+// Debian ships no qemu-plugin.h: these are the parts of version 1 of its interface that we use.
 typedef uint64_t qemu_plugin_id_t;
 struct qemu_info;
 struct qemu_plugin_tb;
 enum { QEMU_PLUGIN_INLINE_ADD_U64 = 0 };
 void qemu_plugin_register_vcpu_tb_trans_cb(qemu_plugin_id_t id,
-                                           void (*callback)(qemu_plugin_id_t id, struct qemu_plugin_tb *block));
-void qemu_plugin_register_vcpu_tb_exec_inline(struct qemu_plugin_tb *block, int operation, void *counter,
+                                           void (*callback)(qemu_plugin_id_t id,
+                                                            struct qemu_plugin_tb *block));
+void qemu_plugin_register_vcpu_tb_exec_inline(struct qemu_plugin_tb *block, int operation,
+                                              void *counter,
                                               uint64_t addend);
-void qemu_plugin_register_atexit_cb(qemu_plugin_id_t id, void (*callback)(qemu_plugin_id_t id, void *user),
+void qemu_plugin_register_atexit_cb(qemu_plugin_id_t id,
+                                    void (*callback)(qemu_plugin_id_t id, void *user),
                                     void *user);
 size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *block);
 
@@ -43,7 +46,8 @@ static void at_exit(qemu_plugin_id_t id, void *user) {
   }
 }
 
-EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const struct qemu_info *info, int argc, char **argv) {
+EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const struct qemu_info *info, int argc,
+                               char **argv) {
   (void)info;
   if (argc != 1 || strncmp(argv[0], "out=", 4) != 0) {
     fputs("insn_plugin: one argument is needed: out=FILE\n", stderr);

@@ -33,7 +33,8 @@ int main(int argc, char **argv) {
   if (!context) return 1;
 
   llama_token tokens[CONTEXT], next;
-  int32_t count = llama_tokenize(vocab, argv[3], (int32_t)strlen(argv[3]), tokens, CONTEXT, true, false);
+  int32_t count =
+      llama_tokenize(vocab, argv[3], (int32_t)strlen(argv[3]), tokens, CONTEXT, true, false);
   int wanted = atoi(argv[2]);
   if (count < 1 || count + wanted > CONTEXT) return 1;
   struct llama_batch batch = llama_batch_get_one(tokens, count);

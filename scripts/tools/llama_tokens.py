@@ -7,7 +7,8 @@
 The output has two lists of ids for each text: with the texts of control tokens recognised, and
 with them as plain text. `--pre` has the same vocabulary split in another way (the metadata
 `tokenizer.ggml.pre`). A JSON file is a SentencePiece vocabulary: text, score and type of each
-token, put into a model of almost no size. Runs in the environment that `scripts/setup` builds for the cloud server.
+token, put into a model of almost no size. Runs in the environment that `scripts/setup` builds for
+the cloud server.
 """
 
 import argparse

@@ -133,7 +133,9 @@ class Builder(Graph):
         all_tokens = "past_sequence_length + sequence_length"
         self.value(self.inputs, "attention_mask", TensorProto.INT64, "batch_size", all_tokens)
         self.value(self.inputs, "position_ids", TensorProto.INT64, "batch_size", "sequence_length")
-        self.value(self.outputs, "logits", TensorProto.FLOAT, "batch_size", "sequence_length", c.vocabulary)
+        self.value(
+            self.outputs, "logits", TensorProto.FLOAT, "batch_size", "sequence_length", c.vocabulary
+        )
         embedding = self.constant(self.source.floats("token_embd.weight"), "token_embd.weight")
         x = self.op("Gather", embedding, "input_ids", axis=0)
         self.batch, self.tokens = self.size("input_ids", 0), self.size("input_ids", 1)
@@ -152,8 +154,12 @@ class Builder(Graph):
     def layer(self, x, layer, past, cos_sin, mask):
         name = f"blk.{layer}"
         normed = self.norm(x, f"{name}.attn_norm.weight")
-        query = self.heads(self.linear(normed, f"{name}.attn_q", self.config.heads), self.config.heads)
-        key = self.heads(self.linear(normed, f"{name}.attn_k", self.config.kv_heads), self.config.kv_heads)
+        query = self.heads(
+            self.linear(normed, f"{name}.attn_q", self.config.heads), self.config.heads
+        )
+        key = self.heads(
+            self.linear(normed, f"{name}.attn_k", self.config.kv_heads), self.config.kv_heads
+        )
         value = self.heads(self.linear(normed, f"{name}.attn_v"), self.config.kv_heads)
         query, key = self.rope(query, cos_sin), self.rope(key, cos_sin)
         key = self.op("Concat", past[0], key, name=f"present.{layer}.key", axis=2)
@@ -180,7 +186,7 @@ class Builder(Graph):
         return self.op("Add", self.constant(bias, f"{name}.bias"), x)
 
     def turn_back(self, rows, heads):
-        """llama files keep the rows of q and k so that RoPE turns neighbours; exports turn halves."""
+        """In llama files RoPE turns neighbouring rows of q and k; in exports it turns halves."""
         if self.config.arch != "llama" or not heads:
             return rows
         pairs = rows.reshape(heads, -1, 2, *rows.shape[1:])
@@ -238,7 +244,9 @@ class Builder(Graph):
         scores = self.op("Mul", scores, self.scalar(self.config.head_dim**-0.5))
         weights = self.op("Softmax", self.op("Add", scores, mask), axis=-1)
         attended = self.op("Transpose", self.op("MatMul", weights, value), perm=[0, 2, 1, 3])
-        return self.reshape(attended, self.batch, self.tokens, self.config.heads * self.config.head_dim)
+        return self.reshape(
+            attended, self.batch, self.tokens, self.config.heads * self.config.head_dim
+        )
 
     def cache(self, name, where, layer, tokens):
         c = self.config

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""Prompts for hybrid-lab and `hybrid calibrate` from MBPP, or from problems of our own that are worded like it.
+"""Prompts for hybrid-lab and `hybrid calibrate` from MBPP, or from problems of our own that are
+worded like it.
 
     mbpp_prompts.py FILE [--system TEXT]      FILE: mbpp.jsonl or heads/problems.jsonl
 
-The LLM completes a Python function whose head and task it is given. MBPP is split as its authors do; those of
-our own are all to train on. Without --system the chat template may bring a system message of its own.
+The LLM completes a Python function whose head and task it is given. MBPP is split as its authors
+do; those of our own are all to train on. Without --system the chat template may bring a system
+message of its own.
 """
 
 import argparse
@@ -19,7 +21,9 @@ REPEATED = (12, 914)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("file", type=Path)
     parser.add_argument("--system", help="a system message before every prompt")
     options = parser.parse_args()
@@ -75,7 +79,13 @@ def prompt(name: str, split: str, task: str, head: str, system: str | None) -> d
     if system is not None:
         messages.insert(0, {"role": "system", "content": system})
     prefill = f'```python\n{head}\n    """{task}"""\n'
-    return {"id": name, "split": split, "messages": messages, "prefill": prefill, "stop": "python-function"}
+    return {
+        "id": name,
+        "split": split,
+        "messages": messages,
+        "prefill": prefill,
+        "stop": "python-function",
+    }
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Writes the licences and notices of all crates in an archive, as one text. Fails on a crate without any.
+"""Writes the licences and notices of all crates in an archive, as one text. Fails on a crate
+without any.
 
-    notices.py TARGET OUT.txt [CARGO_FEATURE_FLAG...]
+notices.py TARGET OUT.txt [CARGO_FEATURE_FLAG...]
 """
 
 import re
@@ -10,7 +11,9 @@ from pathlib import Path
 
 from archive_crates import Crate, load
 
-LICENCE_FILE = re.compile(r"(licen[cs]e|copying|copyright|notice|unlicense|authors|patents)", re.IGNORECASE)
+LICENCE_FILE = re.compile(
+    r"(licen[cs]e|copying|copyright|notice|unlicense|authors|patents)", re.IGNORECASE
+)
 SOURCE_FILE = {".rs", ".py", ".c", ".h"}
 RULE = "=" * 100
 
@@ -62,9 +65,9 @@ def introduction(crates: list[Crate], target: str) -> str:
         [
             f"Third-party software in libhybrid.a for {target}.",
             "",
-            "The archive contains code of the Rust crates below. Where a crate's licence is a choice, choose",
-            "one. Their licence texts and notices follow; equal texts are given once. Rust's standard library",
-            "is in the archive too; its notices are in the file beside this one.",
+            "The archive contains code of the Rust crates below. Where a crate's licence is a choice,",
+            "choose one. Their licence texts and notices follow; equal texts are given once. Rust's",
+            "standard library is in the archive too; its notices are in the file beside this one.",
             "",
             *rows,
             "",

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What examples/bench_worker.rs does, with ONNX Runtime on a plain export of make_plain_export.py.
 
-    onnx_worker.py EXPORT CONTEXT THREADS
+onnx_worker.py EXPORT CONTEXT THREADS
 """
 
 import json
@@ -21,17 +21,25 @@ class Worker:
         config = json.loads((export / "config.json").read_text())
         self.vocabulary = config["vocab_size"]
         heads = config["num_key_value_heads"]
-        self.empty = np.zeros((1, heads, 0, config["hidden_size"] // config["num_attention_heads"]), np.float32)
-        self.past_names = [put.name for put in self.session.get_inputs() if put.name.startswith("past")]
+        self.empty = np.zeros(
+            (1, heads, 0, config["hidden_size"] // config["num_attention_heads"]), np.float32
+        )
+        self.past_names = [
+            put.name for put in self.session.get_inputs() if put.name.startswith("past")
+        ]
         self.outputs = [put.name for put in self.session.get_outputs()]
         self.clear()
 
     def clear(self) -> None:
-        self.past = {name: onnxruntime.OrtValue.ortvalue_from_numpy(self.empty) for name in self.past_names}
+        self.past = {
+            name: onnxruntime.OrtValue.ortvalue_from_numpy(self.empty) for name in self.past_names
+        }
         self.length = 0
 
     def feed(self, ids: list) -> int:
-        """Returns the most likely next token. The cache goes from output to input without a copy of ours."""
+        """Returns the most likely next token. The cache goes from output to input without a copy
+        of ours.
+        """
         end = self.length + len(ids)
         inputs = {
             "input_ids": np.array([ids], np.int64),
@@ -41,7 +49,9 @@ class Worker:
         values = {name: onnxruntime.OrtValue.ortvalue_from_numpy(x) for name, x in inputs.items()}
         found = self.session.run_with_ort_values(self.outputs, values | self.past)
         found = dict(zip(self.outputs, found))
-        self.past = {name: found[name.replace("past_key_values", "present")] for name in self.past_names}
+        self.past = {
+            name: found[name.replace("past_key_values", "present")] for name in self.past_names
+        }
         self.length = end
         return int(found["logits"].numpy()[0, -1].argmax())
 

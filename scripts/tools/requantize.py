@@ -3,8 +3,8 @@
 
     requantize.py SOURCE.gguf F32|Q8_0|Q4_0 OUT.gguf
 
-F32 repeats the source's values exactly, so it shows arithmetic alone; the others round them as llama.cpp
-does. Equal sources give equal files, byte for byte: the references name their SHA-256.
+F32 repeats the source's values exactly, so it shows arithmetic alone; the others round them as
+llama.cpp does. Equal sources give equal files, byte for byte: the references name their SHA-256.
 """
 
 import os

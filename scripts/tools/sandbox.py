@@ -1,4 +1,6 @@
-"""Runs a Python program that nobody has read: in a process with limits, without network, in an empty folder."""
+"""Runs a Python program that nobody has read: in a process with limits, without network, in an
+empty folder.
+"""
 
 import functools
 import os
@@ -24,7 +26,7 @@ NAMESPACES = ["--user", "--map-root-user", "--net", "--pid", "--fork", "--kill-c
 
 
 def passes(program: str) -> bool:
-    """Whether the program comes to its end. One that exits earlier, even with status 0, does not."""
+    """Whether the program comes to its end. One that exits earlier, even with 0, does not."""
     nonce = secrets.token_hex(16)
     with tempfile.TemporaryDirectory(prefix="hybrid-sandbox-") as name:
         folder = Path(name)
@@ -33,7 +35,8 @@ def passes(program: str) -> bool:
         with (folder / "output").open("w+b") as output:
             process = subprocess.Popen(
                 [*isolation(), PYTHON, "-I", "-B", "program.py"],
-                cwd=folder, env={}, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.DEVNULL,
+                cwd=folder, env={}, stdin=subprocess.DEVNULL, stdout=output,
+                stderr=subprocess.DEVNULL,
                 start_new_session=True, preexec_fn=limit, **unprivileged(),
             )  # fmt: skip
             try:
@@ -64,11 +67,16 @@ def unprivileged() -> dict:
 
 @functools.cache
 def isolation() -> list:
-    """A command that runs the rest of its line without network and ends all its processes with the first, where
-    this system lets us."""
+    """A command that runs the rest of its line without network and ends all its processes with
+    the first, where this system lets us.
+    """
     unshare = shutil.which("unshare")
     command = [unshare, *NAMESPACES, "--"]
-    if unshare and subprocess.run([*command, "true"], capture_output=True, **unprivileged()).returncode == 0:
+    if (
+        unshare
+        and subprocess.run([*command, "true"], capture_output=True, **unprivileged()).returncode
+        == 0
+    ):
         return command
     print("warning: no namespaces here: programs have the network", file=sys.stderr)
     return []

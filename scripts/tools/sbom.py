@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Writes a CycloneDX SBOM of an archive: ourselves, the crates in it, and Rust's standard library. It is
-valid by CycloneDX's schema, and equal for equal archives: SOURCE_DATE_EPOCH is its time, and its serial
-number comes from the archive.
+"""Writes a CycloneDX SBOM of an archive: ourselves, the crates in it, and Rust's standard
+library. It is valid by CycloneDX's schema, and equal for equal archives: SOURCE_DATE_EPOCH is its
+time, and its serial number comes from the archive.
 
     sbom.py TARGET ARCHIVE RUST_VERSION OUT.json [CARGO_FEATURE_FLAG...]
 """
@@ -31,7 +31,9 @@ def main() -> None:
     digest = hashlib.sha256(Path(archive).read_bytes()).hexdigest()
     root = component(ours, digest)
     bom = Bom(
-        serial_number=uuid.uuid5(uuid.NAMESPACE_URL, f"{root.bom_ref.value}?target={target}#{digest}"),
+        serial_number=uuid.uuid5(
+            uuid.NAMESPACE_URL, f"{root.bom_ref.value}?target={target}#{digest}"
+        ),
         metadata=BomMetaData(
             component=root,
             timestamp=datetime.fromtimestamp(int(os.environ["SOURCE_DATE_EPOCH"]), UTC),

@@ -1,4 +1,6 @@
-"""A TCP relay on 127.0.0.1 that is as slow as a network: every byte arrives half of the delay later, either way."""
+"""A TCP relay on 127.0.0.1 that is as slow as a network: every byte arrives half of the delay
+later, either way.
+"""
 
 import asyncio
 import contextlib
@@ -9,12 +11,15 @@ CHUNKS_UNDER_WAY = 256
 
 
 def start(port: int, delay: float) -> int:
-    """Relays to `port` from a thread of its own, until the process ends. `delay`: seconds there and back. The port to
-    connect to."""
+    """Relays to `port` from a thread of its own, until the process ends. `delay`: seconds there
+    and back. The port to connect to.
+    """
     listening, ports = threading.Event(), []
 
     async def relay() -> None:
-        server = await asyncio.start_server(lambda *client: connection(*client, port, delay), "127.0.0.1", 0)
+        server = await asyncio.start_server(
+            lambda *client: connection(*client, port, delay), "127.0.0.1", 0
+        )
         ports.append(server.sockets[0].getsockname()[1])
         listening.set()
         await server.serve_forever()

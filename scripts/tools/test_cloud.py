@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The end-to-end test behind scripts/test-cloud: the demo program against a real server.
 
-    test_cloud.py DEMO BUNDLE_WITH_THE_SERVER'S_VOCABULARY BUNDLE_WITH_ANOTHER SERVER.gguf
+test_cloud.py DEMO BUNDLE_WITH_THE_SERVER'S_VOCABULARY BUNDLE_WITH_ANOTHER SERVER.gguf
 """
 
 import os
@@ -42,7 +42,15 @@ class Bench:
         self.demo, self.same, self.other, self.server = demo, same, other, server
 
     def start(self) -> None:
-        command = [SCRIPTS / "cloud-server", "start", "--token", "--minutes", "15", "--model", self.server]
+        command = [
+            SCRIPTS / "cloud-server",
+            "start",
+            "--token",
+            "--minutes",
+            "15",
+            "--model",
+            self.server,
+        ]
         lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         exports = (shlex.split(line)[1].split("=", 1) for line in lines.splitlines())
         environment = dict(exports)
@@ -53,9 +61,27 @@ class Bench:
         if self.dir.exists():
             subprocess.run([SCRIPTS / "cloud-server", "stop", self.dir], check=True)
 
-    def arguments(self, bundle: str, *options: str, prompt: str = QUESTION, ca=None, token=None) -> list:
-        fixed = ["--bundle", bundle, "--prompt", prompt, "--max-tokens", "24", "--deadline-ms", "20000"]
-        server = ["--url", self.url, "--ca", ca or self.ca, "--token-file", token or self.dir / "token"]
+    def arguments(
+        self, bundle: str, *options: str, prompt: str = QUESTION, ca=None, token=None
+    ) -> list:
+        fixed = [
+            "--bundle",
+            bundle,
+            "--prompt",
+            prompt,
+            "--max-tokens",
+            "24",
+            "--deadline-ms",
+            "20000",
+        ]
+        server = [
+            "--url",
+            self.url,
+            "--ca",
+            ca or self.ca,
+            "--token-file",
+            token or self.dir / "token",
+        ]
         return [self.demo, *fixed, *server, *options]
 
     def run(self, bundle: str, *options: str, **settings) -> Outcome:
@@ -108,7 +134,9 @@ def bytes_to_a_server_with_another_vocabulary(bench: Bench, kind: str) -> None:
 
 def a_wrong_ca_is_never_trusted(bench: Bench) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1"
+        command = (
+            "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1"
+        )
         command += " -subj /CN=stranger -keyout key.pem -out ca.pem"
         subprocess.run(command.split(), cwd=folder, check=True, capture_output=True)
         got = bench.run(bench.same, "--threshold", "2", ca=f"{folder}/ca.pem")

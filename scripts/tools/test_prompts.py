@@ -12,7 +12,11 @@ class Prompts(unittest.TestCase):
         for code, test, want in [
             ("def f(a, b):\r\n  return a", "assert f(1, 2) == 1", "def f(a, b):"),
             ("def g(a):\n  pass\ndef f(a): # x: y\n  pass", "assert f(1)", "def f(a):"),
-            ("def f(a: int, b={1: 2}) -> int:\n  pass", "set(f (1))", "def f(a: int, b={1: 2}) -> int:"),
+            (
+                "def f(a: int, b={1: 2}) -> int:\n  pass",
+                "set(f (1))",
+                "def f(a: int, b={1: 2}) -> int:",
+            ),
             ("def f(a):\n  pass", "assert my_f(1)", None),
             ("def f(a", "assert f(1)", None),
             ("x = 1", "assert x", None),
@@ -20,7 +24,15 @@ class Prompts(unittest.TestCase):
             self.assertEqual(function_head(code, [test]), want, code)
 
     def test_the_splits_are_the_authors(self):
-        wanted = {1: None, 10: None, 11: "test", 12: None, 510: "test", 511: "validation", 600: "validation"}
+        wanted = {
+            1: None,
+            10: None,
+            11: "test",
+            12: None,
+            510: "test",
+            511: "validation",
+            600: "validation",
+        }
         wanted |= {601: "train", 914: None, 974: "train", 975: None}
         self.assertEqual({task: split_of(task) for task in wanted}, wanted)
 
@@ -38,7 +50,9 @@ class Prompts(unittest.TestCase):
         self.assertEqual(plain["messages"], [user])
         self.assertEqual(told["messages"], [{"role": "system", "content": "Be brief."}, user])
         self.assertEqual(plain["prefill"], '```python\ndef f(a):\n    """Sort."""\n')
-        self.assertEqual((plain["id"], plain["split"], plain["stop"]), ("mbpp/601", "train", "python-function"))
+        self.assertEqual(
+            (plain["id"], plain["split"], plain["stop"]), ("mbpp/601", "train", "python-function")
+        )
 
 
 if __name__ == "__main__":

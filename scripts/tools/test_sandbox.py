@@ -20,7 +20,10 @@ class Sandbox(unittest.TestCase):
             "no Python": ("def add(a, b:\n", False),
             "an exit before the asserts": (f"import sys\nsys.exit(0)\n{RIGHT}", False),
             "memory": (f"x = bytearray({2 * sandbox.MEMORY_BYTES})", False),
-            "memory, little by little": ("x = []\nwhile True:\n    x.append(bytes(1 << 20))", False),
+            "memory, little by little": (
+                "x = []\nwhile True:\n    x.append(bytes(1 << 20))",
+                False,
+            ),
             "a large file": (f"open('x', 'wb').write(bytes({2 * sandbox.FILE_BYTES}))", False),
             "a small file": ("open('x', 'w').write('x')", True),
             "much output": ("for _ in range(10 ** 6):\n    print('x' * 100)", False),
