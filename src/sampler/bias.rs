@@ -52,7 +52,9 @@ mod tests {
 
     #[test]
     fn a_bias_is_added() {
-        let rows: [(&[(u32, f32)], [f32; 3]); 4] = [
+        /// Entries, logits.
+        type Row<'a> = (&'a [(u32, f32)], [f32; 3]);
+        let rows: [Row; 4] = [
             (&[], [1.0, 2.0, -INF]),
             (&[(0, 0.5), (1, -INF)], [1.5, -INF, -INF]),
             (&[(0, 0.5), (0, -0.5)], [0.5, 2.0, -INF]),

@@ -92,7 +92,9 @@ mod tests {
     fn log_probabilities_of_the_token_and_the_most_likely() {
         let inf = f32::INFINITY;
         let logits: Vec<f32> = [0.25f32, 0.5, 0.125, 0.125].iter().map(|p| p.ln()).collect();
-        let rows: [(&[f32], u32, usize, &[(u32, f32)]); 6] = [
+        /// Logits, token, top; ids and probabilities.
+        type Row<'a> = (&'a [f32], u32, usize, &'a [(u32, f32)]);
+        let rows: [Row; 6] = [
             (&logits, 2, 0, &[(2, 0.125)]),
             (&logits, 2, 3, &[(2, 0.125), (1, 0.5), (0, 0.25), (2, 0.125)]),
             (&logits, 0, 9, &[(0, 0.25), (1, 0.5), (0, 0.25), (2, 0.125), (3, 0.125)]),

@@ -119,7 +119,7 @@ impl Session {
     }
 
     pub(super) fn check_room(&self, needed: usize) -> Result<()> {
-        let (used, limit) = (self.conversation.context.len(), self.proposer.capacity());
+        let (used, limit) = (self.conversation.context.len(), self.proposer.reader().capacity());
         if needed > limit.saturating_sub(used) {
             return Err(Error::ContextFull { used, needed, limit });
         }

@@ -1,7 +1,7 @@
 //! A session: one conversation, generated step by step.
 //!
 //! Read [`step`] first: it is what this library is about. [`plan`] is what a step is going to do,
-//! [`proposer`] the SLM's part of it, [`answer`] the cloud's, [`crate::policy`] the decision between
+//! [`proposer`] and [`reader`] the SLM's part of it, [`answer`] the cloud's, [`crate::policy`] the decision between
 //! them. [`rules`] are the settings that the decision follows, [`setters`] change them.
 //!
 //! The context is the list of tokens that were prompted or handed out. Tokens that the SLM has not
@@ -30,6 +30,7 @@ mod draft;
 mod model;
 mod plan;
 mod proposer;
+mod reader;
 mod rules;
 mod setters;
 mod settings;
@@ -53,6 +54,7 @@ use conversation::Conversation;
 use corrections::Corrections;
 use draft::Drafter;
 use proposer::Proposer;
+use reader::Reader;
 use rules::{Rules, Settings};
 
 /// One conversation. Not shared: one thread at a time.
@@ -126,7 +128,8 @@ impl Session {
             log::info!("the bundle has no reward head: {score:?} is the score");
         }
         let sampler = Sampler::new(Sampling::default(), options.seed)?;
-        let mut proposer = Proposer::new(slm, sampler, Drafter::new(options.draft as usize));
+        let drafter = Drafter::new(options.draft as usize);
+        let mut proposer = Proposer::new(Reader::new(slm), sampler, drafter);
         proposer.set_score(Some(base.open_score(score, options.seed)?));
         Ok(Session {
             tokens: base.tokens().clone(),

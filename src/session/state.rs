@@ -28,7 +28,7 @@ struct State<'a> {
 impl Session {
     /// Bytes of [`Session::save`] as the session is now: some 23 kB a token for SmolLM2-135M, 12 kB for Qwen2.5-0.5B.
     pub fn state_bytes(&self) -> usize {
-        let mut bytes = self.proposer.cache_bytes(self.cached_tokens());
+        let mut bytes = self.proposer.reader().cache_bytes(self.cached_tokens());
         let mut count = |piece: &[u8]| bytes += piece.len();
         let mut writer = FORMAT.write(&self.base.fingerprint(), &mut count);
         self.write_conversation(&mut writer);
@@ -41,7 +41,7 @@ impl Session {
     pub fn save(&self, out: &mut dyn FnMut(&[u8])) {
         let mut writer = FORMAT.write(&self.base.fingerprint(), out);
         self.write_conversation(&mut writer);
-        self.proposer.write_cache(self.cached_tokens(), &mut |piece| writer.raw(piece));
+        self.proposer.reader().write_cache(self.cached_tokens(), &mut |piece| writer.raw(piece));
         writer.finish();
     }
 
@@ -80,7 +80,7 @@ impl Session {
 
     /// Tokens of the cache that are kept.
     fn cached_tokens(&self) -> usize {
-        self.proposer.cached(self.conversation.context.len())
+        self.proposer.reader().cached(self.conversation.context.len())
     }
 
     fn write_conversation(&self, writer: &mut Writer) {
@@ -117,7 +117,7 @@ impl Session {
         if cached != 0 && cached >= ids.len() {
             return Err(reader.error("it has more cached tokens than others"));
         }
-        let cache = reader.raw(self.proposer.cache_bytes(cached))?;
+        let cache = reader.raw(self.proposer.reader().cache_bytes(cached))?;
         reader.finish()?;
         Ok(State { ids, turns, burst, burst_source, held, stopped, end, drawn, cached, cache })
     }
@@ -128,7 +128,7 @@ impl Session {
         if !ids.iter().all(|&id| self.tokens.is_usable(id)) {
             return Err(reader.error("it has tokens that there are not"));
         }
-        let limit = self.proposer.capacity();
+        let limit = self.proposer.reader().capacity();
         if ids.len() > limit {
             return Err(Error::ContextFull { used: 0, needed: ids.len(), limit });
         }

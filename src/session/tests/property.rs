@@ -13,6 +13,8 @@ enum Act {
     Cancel,
     Reset,
     Wait(u64),
+    /// Every setting is set to what it is.
+    Touch,
 }
 
 fn acts() -> impl Strategy<Value = Vec<Act>> {
@@ -25,6 +27,7 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
         1 => Just(Act::Cancel),
         1 => (0..5000u64).prop_map(Act::Wait),
         1 => Just(Act::Reset),
+        1 => Just(Act::Touch),
     ];
     prop::collection::vec(act, 1..120)
 }
@@ -165,6 +168,14 @@ fn play_on(acts: &[Act], next: Next, script: Script, way: Way) -> (Session, Mode
             Act::Reset => {
                 session.reset();
                 model.ids.clear();
+            }
+            Act::Touch => {
+                session.set_sampling(session.sampling()).unwrap();
+                session.set_gate(session.gate()).unwrap();
+                session.set_consult(session.consult()).unwrap();
+                session.set_budget(session.budget()).unwrap();
+                session.set_corrections(session.corrections()).unwrap();
+                session.set_logit_bias(&[]).unwrap();
             }
             Act::Wait(millis) => {
                 bench.millis.fetch_add(millis, Relaxed);
