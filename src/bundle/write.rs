@@ -19,10 +19,11 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Starts a bundle that will be at `target`. `replace`: a bundle already there is replaced at the end.
+    /// Starts a bundle that will be at `target`. `replace`: a bundle already there is replaced at
+    /// the end.
     ///
-    /// Errors: [`Error::InvalidArgument`] when `target` exists and may not be replaced (anything that is not
-    /// a bundle never is), [`Error::Io`].
+    /// Errors: [`Error::InvalidArgument`] when `target` exists and may not be replaced (anything
+    /// that is not a bundle never is), [`Error::Io`].
     pub fn create(target: &Path, replace: bool) -> Result<Writer> {
         check_target(target, replace)?;
         let parent = parent_of(target);
@@ -86,11 +87,13 @@ impl Drop for Writer {
 
 /// Puts a reward head into the bundle in `dir`, or replaces the one it has.
 ///
-/// Errors: as [`super::Bundle::open`], and [`Error::Bundle`] when `info` is not valid; the bundle is then unchanged.
+/// Errors: as [`super::Bundle::open`], and [`Error::Bundle`] when `info` is not valid; the bundle
+/// is then unchanged.
 pub fn set_reward(dir: &Path, onnx: &[u8], info: RewardInfo) -> Result<()> {
     let mut manifest = Source::Dir(dir.to_owned()).manifest()?;
     let old = manifest.files.get(&FileRole::Reward).map(|entry| entry.name.clone());
-    // A second head gets another name: until the manifest is replaced, the first one must stay whole.
+    // A second head gets another name: until the manifest is replaced, the first one must stay
+    // whole.
     let standard = FileRole::Reward.file_name();
     let name = match &old {
         None => standard.to_owned(),
@@ -179,8 +182,8 @@ fn parent_of(path: &Path) -> &Path {
     }
 }
 
-/// A hidden name next to `path` that nothing has yet. The number keeps apart what an earlier process with
-/// the same id left behind when it was killed, as happens in containers.
+/// A hidden name next to `path` that nothing has yet. The number keeps apart what an earlier
+/// process with the same id left behind when it was killed, as happens in containers.
 fn sibling(path: &Path, what: &str) -> Result<PathBuf> {
     let name = path.file_name().ok_or_else(|| {
         Error::InvalidArgument(format!("{} does not end in a name", path.display()))

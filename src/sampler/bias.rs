@@ -21,7 +21,8 @@ impl LogitBias {
             }
             if bias.is_nan() || bias == f32::INFINITY {
                 return Err(Error::InvalidArgument(format!(
-                    "logit bias: {bias} for token {id}; a bias is a number, or minus infinity for never"
+                    "logit bias: {bias} for token {id}; a bias is a number, or minus \
+                     infinity for never"
                 )));
             }
         }

@@ -38,8 +38,8 @@ pub fn logit_stats(logits: &[f32], candidate: u32) -> LogitStats {
 }
 
 /// The log-probabilities (natural, at temperature 1) of `token` and then of the `top` most likely
-/// tokens, [`TOP`] at most, falling. Impossible tokens are left out, but for `token` itself. Nothing
-/// where no logit is finite.
+/// tokens, [`TOP`] at most, falling. Impossible tokens are left out, but for `token` itself.
+/// Nothing where no logit is finite.
 pub fn log_probabilities(logits: &[f32], token: u32, top: usize) -> Vec<(u32, f32)> {
     let max = logits::top(logits)[0];
     if !max.is_finite() {
@@ -59,8 +59,8 @@ pub fn log_probabilities(logits: &[f32], token: u32, top: usize) -> Vec<(u32, f3
     std::iter::once(log_p(token)).chain(possible).collect()
 }
 
-/// The ids of the largest logits, falling; of equal ones the lower id first. Where there are fewer, the
-/// rest is 0.
+/// The ids of the largest logits, falling; of equal ones the lower id first. Where there are fewer,
+/// the rest is 0.
 pub fn top_tokens(logits: &[f32]) -> [u32; TOP] {
     let mut best = [(f32::NEG_INFINITY, 0); TOP];
     for (id, &logit) in (0..).zip(logits) {

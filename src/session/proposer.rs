@@ -168,9 +168,9 @@ impl Proposer {
         })
     }
 
-    /// Scores the most likely tokens besides the candidate, `alternatives` of them at most. The best
-    /// one takes the candidate's place if it scores `threshold` or over. Each costs a forward where
-    /// the score wants the state after it. The candidate has been proposed and scored.
+    /// Scores the most likely tokens besides the candidate, `alternatives` of them at most. The
+    /// best one takes the candidate's place if it scores `threshold` or over. Each costs a forward
+    /// where the score wants the state after it. The candidate has been proposed and scored.
     pub fn rescue(
         &mut self,
         alternatives: usize,
@@ -183,8 +183,8 @@ impl Proposer {
         })
     }
 
-    /// The candidate where `following` is known to follow: it is read in one batch, and the candidate
-    /// is scored only if it is the token that comes.
+    /// The candidate where `following` is known to follow: it is read in one batch, and the
+    /// candidate is scored only if it is the token that comes.
     pub fn compare(
         &mut self,
         context: &[u32],

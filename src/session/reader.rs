@@ -1,8 +1,9 @@
 //! What the SLM has read: the context, and perhaps tokens ahead of it.
 //!
 //! Tokens are read *ahead* where they are likely to follow: the candidate that a score wants to see
-//! consumed, the rest of a burst, a draft. Rows are the same in a batch and alone, to the last bit, so
-//! what is read ahead, and rewound where something else comes, changes no candidate and no score.
+//! consumed, the rest of a burst, a draft. Rows are the same in a batch and alone, to the last bit,
+//! so what is read ahead, and rewound where something else comes, changes no candidate and no
+//! score.
 
 use std::collections::VecDeque;
 
@@ -58,8 +59,8 @@ impl Reader {
         (context.len() + self.ahead.len()).saturating_sub(self.slm.len())
     }
 
-    /// Lets the SLM consume all tokens of the context that it has not seen, and with them the first of
-    /// those that follow, in one batch. All or nothing.
+    /// Lets the SLM consume all tokens of the context that it has not seen, and with them the first
+    /// of those that follow, in one batch. All or nothing.
     pub fn read(&mut self, context: &[u32], following: &[u32], cancel: &Cancel) -> Result<()> {
         let seen = self.slm.len() - self.ahead.len();
         let pending = context.get(seen..).ok_or_else(out_of_step)?;
@@ -134,8 +135,8 @@ impl Reader {
         self.slm.write_cache(len, out);
     }
 
-    /// The context is another one, of which `cache` has the first `len` tokens. On an error nothing has
-    /// changed.
+    /// The context is another one, of which `cache` has the first `len` tokens. On an error nothing
+    /// has changed.
     pub fn restore(&mut self, len: usize, cache: &[u8]) -> Result<()> {
         if len == 0 {
             self.slm.rewind(self.slm.len())?;

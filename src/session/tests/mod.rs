@@ -142,7 +142,8 @@ fn a_draft_saves_batches() {
         let mut session = bench.prompted();
         assert_eq!(text_of(&steps(&mut session, 100)), "abcd".repeat(6));
         let log = bench.take_log();
-        // One by one until `abc` has come again, then with 3 and with 7 more, the last ones beyond the end.
+        // One by one until `abc` has come again, then with 3 and with 7 more, the last ones beyond
+        // the end.
         assert_eq!(log[..7], [1; 7], "{after}");
         assert_eq!(log[7..11], [4, 8, 8, -2], "{after}");
     }

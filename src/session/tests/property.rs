@@ -265,8 +265,8 @@ proptest! {
         check_sums(&model.steps, &session, 0);
     }
 
-    /// The cloud LLM says the same in the same place, so what it said before can take its place. Whole contexts
-    /// are compared, and a capacity of two forgets.
+    /// The cloud LLM says the same in the same place, so what it said before can take its place.
+    /// Whole contexts are compared, and a capacity of two forgets.
     #[test]
     fn corrections_change_no_token(acts in acts(), after: bool, burst in 1..5u32) {
         let acts: Vec<Act> = acts.into_iter().filter(|act| !matches!(act, Act::Wait(_))).collect();
