@@ -1,4 +1,5 @@
-//! A table of functions: the hot loops for one instruction set, behind checks of what they are given.
+//! A table of functions: the hot loops for one instruction set, behind checks of what they are
+//! given.
 
 use std::ops::Range;
 

@@ -9,7 +9,7 @@ use super::session::with;
 use super::sized::{self, SizedStruct, end_of};
 use super::status::hybrid_status;
 use super::step::nanoseconds;
-use crate::session::Stats;
+use crate::session::{Stats, Usage};
 
 /// Sums over a session since it was made; hybrid_session_reset leaves them.
 #[repr(C)]
@@ -53,7 +53,7 @@ unsafe impl SizedStruct for hybrid_stats {
     const NAME: &'static str = "hybrid_stats";
     const FIRST: usize = end_of!(Self, score_ns);
     fn neutral() -> Self {
-        Stats::default().into()
+        hybrid_stats::of(Stats::default(), Usage::default())
     }
 }
 
@@ -106,14 +106,16 @@ pub unsafe extern "C" fn hybrid_session_stats(
         // SAFETY: header rule *Structs that grow*.
         let out = unsafe { sized::out(out, "out") }?;
         // SAFETY: header rule *Pointers*.
-        let stats = unsafe { with(session, |c| Ok(c.session.stats())) }?;
-        out.set(stats.into());
+        let sums = unsafe {
+            with(session, |c| Ok(hybrid_stats::of(c.session.stats(), c.session.usage())))
+        }?;
+        out.set(sums);
         Ok(())
     })
 }
 
-impl From<Stats> for hybrid_stats {
-    fn from(stats: Stats) -> hybrid_stats {
+impl hybrid_stats {
+    fn of(stats: Stats, usage: Usage) -> hybrid_stats {
         hybrid_stats {
             struct_size: size_of::<hybrid_stats>(),
             reserved: 0,
@@ -122,18 +124,18 @@ impl From<Stats> for hybrid_stats {
             local: stats.local,
             cloud: stats.cloud,
             fallback: stats.fallback,
-            consults: stats.consults,
-            consult_failures: stats.consult_failures,
-            bytes_sent: stats.bytes_sent,
-            bytes_received: stats.bytes_received,
-            cloud_prompt_tokens: stats.cloud_prompt_tokens,
+            consults: usage.consults,
+            consult_failures: usage.failures,
+            bytes_sent: usage.bytes_sent,
+            bytes_received: usage.bytes_received,
+            cloud_prompt_tokens: usage.prompt_tokens,
             prompt_ns: nanoseconds(stats.prompt_time),
             local_ns: nanoseconds(stats.local_time),
-            cloud_ns: nanoseconds(stats.cloud_time),
+            cloud_ns: nanoseconds(usage.cloud_time),
             score_ns: nanoseconds(stats.score_time),
-            cloud_answer_tokens: stats.answer_tokens,
+            cloud_answer_tokens: usage.answer_tokens,
             rescued: stats.rescued,
-            cached: stats.cached,
+            cached: stats.corrections,
         }
     }
 }

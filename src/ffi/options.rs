@@ -12,8 +12,8 @@ use super::status::hybrid_status;
 use crate::controller::{Hold, Unit};
 use crate::policy::{Budget, Mode};
 use crate::reward::{Guarantee, ScoreKind, Threshold};
-use crate::sampler::SamplerOptions;
-use crate::session::SessionOptions;
+use crate::sampler::Sampling;
+use crate::session::{ConsultOptions, CorrectionOptions, Gate, Session, SessionOptions};
 
 /// Who may write.
 pub type hybrid_mode = i32;
@@ -205,43 +205,51 @@ impl hybrid_session_options {
     ///
     /// # Safety
     /// Header rules *Pointers* and *Strings*, for `stop_strings`.
-    pub(super) unsafe fn parse(&self) -> Result<SessionOptions> {
+    pub(super) unsafe fn parse(&self) -> Result<Parsed> {
         let (strings, count) = (self.stop_strings, self.stop_string_count);
         // SAFETY: header rule *Pointers*.
         let strings = unsafe { pointers::slice(strings, count, "options.stop_strings") }?;
-        Ok(SessionOptions {
-            mode: mode(self.mode)?,
-            threshold: self.chosen_threshold()?,
-            hold: self.chosen_hold()?,
-            budget: Budget {
-                calls: limit(self.budget_calls),
-                tokens: limit(self.budget_tokens),
-                bytes: limit(self.budget_bytes),
+        Ok(Parsed {
+            birth: SessionOptions {
+                context: self.context,
+                stop_strings: strings
+                    .iter()
+                    // SAFETY: header rule *Strings*.
+                    .map(|&string| unsafe { pointers::string(string, "a stop string") })
+                    .map(|string| string.map(str::to_owned))
+                    .collect::<Result<_>>()?,
+                seed: self.seed,
+                draft: self.draft,
             },
-            burst: self.burst,
-            hand_back: pointers::flag(self.hand_back, "options.hand_back")?,
-            rescue: self.rescue,
-            correction_cache: self.correction_cache,
-            correction_suffix: self.correction_suffix,
-            consult_deadline: Duration::from_millis(self.consult_deadline_ms.into()),
-            score: score(self.score)?,
-            sampler: SamplerOptions {
+            sampling: Sampling {
                 temperature: self.temperature,
                 top_k: self.top_k,
                 top_p: self.top_p,
                 min_p: self.min_p,
                 repetition_penalty: self.repetition_penalty,
                 repetition_window: self.repetition_window,
-                seed: self.seed,
             },
-            draft: self.draft,
-            context: self.context,
-            stop_strings: strings
-                .iter()
-                // SAFETY: header rule *Strings*.
-                .map(|&string| unsafe { pointers::string(string, "a stop string") })
-                .map(|string| string.map(str::to_owned))
-                .collect::<Result<_>>()?,
+            gate: Gate {
+                mode: mode(self.mode)?,
+                score: score(self.score)?,
+                threshold: self.chosen_threshold()?,
+            },
+            consult: ConsultOptions {
+                burst: self.burst,
+                deadline: Duration::from_millis(self.consult_deadline_ms.into()),
+                hand_back: pointers::flag(self.hand_back, "options.hand_back")?,
+                rescue: self.rescue,
+            },
+            budget: Budget {
+                calls: limit(self.budget_calls),
+                tokens: limit(self.budget_tokens),
+                bytes: limit(self.budget_bytes),
+                hold: self.chosen_hold()?,
+            },
+            corrections: CorrectionOptions {
+                capacity: self.correction_cache,
+                suffix: self.correction_suffix,
+            },
         })
     }
 
@@ -279,6 +287,27 @@ impl hybrid_session_options {
     }
 }
 
+/// What the options say to the core.
+#[derive(Debug, Default)]
+pub(super) struct Parsed {
+    pub birth: SessionOptions,
+    sampling: Sampling,
+    gate: Gate,
+    consult: ConsultOptions,
+    budget: Budget,
+    corrections: CorrectionOptions,
+}
+
+impl Parsed {
+    pub(super) fn set(&self, session: &mut Session) -> crate::Result<()> {
+        session.set_sampling(self.sampling)?;
+        session.set_gate(self.gate)?;
+        session.set_consult(self.consult)?;
+        session.set_budget(self.budget)?;
+        session.set_corrections(self.corrections)
+    }
+}
+
 fn mode(value: hybrid_mode) -> Result<Mode> {
     match value {
         HYBRID_MODE_LOCAL_ONLY => Ok(Mode::LocalOnly),
@@ -308,7 +337,7 @@ fn limit(value: u64) -> Option<u64> {
 mod tests {
     use super::*;
 
-    fn parse(change: impl FnOnce(&mut hybrid_session_options)) -> Result<SessionOptions> {
+    fn parse(change: impl FnOnce(&mut hybrid_session_options)) -> Result<Parsed> {
         let mut options = hybrid_session_options::neutral();
         change(&mut options);
         // SAFETY: the tests' strings are static.
@@ -318,7 +347,7 @@ mod tests {
     #[test]
     fn the_defaults_are_the_cores() {
         let got = parse(|_| ()).unwrap();
-        assert_eq!(format!("{got:?}"), format!("{:?}", SessionOptions::default()));
+        assert_eq!(format!("{got:?}"), format!("{:?}", Parsed::default()));
     }
 
     #[test]
@@ -338,14 +367,14 @@ mod tests {
             (o.correction_cache, o.correction_suffix) = (5, 6);
         })
         .unwrap();
-        assert_eq!(got.stop_strings, ["END", "\n"]);
-        assert_eq!((got.mode, got.score), (Mode::CloudFirst, ScoreKind::Margin));
-        assert_eq!(got.threshold, Threshold::At(0.25));
-        assert_eq!(got.budget, Budget { calls: Some(3), tokens: None, bytes: None });
-        assert_eq!((got.consult_deadline, got.draft), (Duration::from_millis(1500), 7));
-        assert_eq!(got.sampler, SamplerOptions { top_p: 0.5, ..Default::default() });
-        assert_eq!((got.hand_back, got.rescue), (true, 3));
-        assert_eq!((got.correction_cache, got.correction_suffix), (5, 6));
+        assert_eq!(got.birth.stop_strings, ["END", "\n"]);
+        assert_eq!((got.gate.mode, got.gate.score), (Mode::CloudFirst, ScoreKind::Margin));
+        assert_eq!(got.gate.threshold, Threshold::At(0.25));
+        assert_eq!(got.budget, Budget { calls: Some(3), ..Budget::default() });
+        assert_eq!((got.consult.deadline, got.birth.draft), (Duration::from_millis(1500), 7));
+        assert_eq!(got.sampling, Sampling { top_p: 0.5, ..Default::default() });
+        assert_eq!((got.consult.hand_back, got.consult.rescue), (true, 3));
+        assert_eq!((got.corrections.capacity, got.corrections.suffix), (5, 6));
     }
 
     #[test]
@@ -367,7 +396,7 @@ mod tests {
             (|o| o.confidence = 0.5, Threshold::Default),
         ];
         for (change, want) in rows {
-            assert_eq!(parse(change).unwrap().threshold, want);
+            assert_eq!(parse(change).unwrap().gate.threshold, want);
         }
         let two: [Change; 3] = [
             |o| (o.threshold, o.target_share) = (0.0, 0.2),
@@ -386,7 +415,7 @@ mod tests {
             let change = |o: &mut hybrid_session_options| {
                 (o.hold, o.hold_limit, o.price_prompt_token, o.price_token) = (hold, 0.5, 1.0, 2.0);
             };
-            parse(change).unwrap().hold
+            parse(change).unwrap().budget.hold
         };
         let per_hour = |unit| Some(Hold::PerHour { limit: 0.5, unit });
         let money = Unit::Money { prompt_token: 1.0, token: 2.0 };

@@ -157,7 +157,7 @@ mod tests {
         for (core, ours) in [
             (Source::Local as i32, HYBRID_SOURCE_LOCAL),
             (Source::Cloud as i32, HYBRID_SOURCE_CLOUD),
-            (Source::Cached as i32, HYBRID_SOURCE_CACHED),
+            (Source::Correction as i32, HYBRID_SOURCE_CACHED),
             (Source::Fallback as i32, HYBRID_SOURCE_FALLBACK),
             (Reason::Confident as i32, HYBRID_REASON_CONFIDENT),
             (Reason::Weak as i32, HYBRID_REASON_WEAK),
@@ -173,7 +173,7 @@ mod tests {
             (Reason::Burst as i32, HYBRID_REASON_BURST),
             (Reason::BudgetHour as i32, HYBRID_REASON_BUDGET_HOUR),
             (Reason::Rescued as i32, HYBRID_REASON_RESCUED),
-            (Reason::Corrected as i32, HYBRID_REASON_CORRECTED),
+            (Reason::Correction as i32, HYBRID_REASON_CORRECTED),
             (Failure::Timeout as i32, HYBRID_FAILURE_TIMEOUT),
             (Failure::Connect as i32, HYBRID_FAILURE_CONNECT),
             (Failure::Tls as i32, HYBRID_FAILURE_TLS),

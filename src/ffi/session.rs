@@ -51,7 +51,8 @@ pub unsafe extern "C" fn hybrid_session_new(
         // SAFETY: header rule *Strings*, for the stop strings.
         let options = unsafe { options.parse() }?;
         let cloud = cloud.map(|cloud| cloud.cloud.clone() as Arc<dyn Consult>);
-        let session = Session::new(model.model.clone(), cloud, options)?;
+        let mut session = Session::new(model.model.clone(), cloud, options.birth.clone())?;
+        options.set(&mut session)?;
         let cell = Arc::new(Mutex::new(Conversation { session, shown: Shown::default() }));
         *out = objects::give(hybrid_session { cell });
         Ok(())
