@@ -1,4 +1,5 @@
-# Builds C and C++ for aarch64 with Debian's and Ubuntu's cross compiler, and runs programs under QEMU:
+# Builds C and C++ for aarch64 with Debian's and Ubuntu's cross compiler, and runs programs under
+# QEMU:
 #
 #     cmake -S examples-c -B build --toolchain cross/aarch64-linux-gnu.cmake -DHYBRID_LIB=...
 set(CMAKE_SYSTEM_NAME Linux)

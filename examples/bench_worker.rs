@@ -23,8 +23,8 @@ use anyhow::{Context, Result, bail, ensure};
 use hybrid::Cancel;
 use hybrid::bundle::Verify;
 use hybrid::policy::Mode;
-use hybrid::sampler::SamplerOptions;
-use hybrid::session::{Model, ModelOptions, Session, SessionOptions};
+use hybrid::sampler::Sampling;
+use hybrid::session::{Gate, Model, ModelOptions, Session, SessionOptions};
 use hybrid::slm::{Rows, SlmState};
 use hybrid::tokens::Message;
 
@@ -97,14 +97,10 @@ impl Worker {
 
     /// Seconds per token. The prompt does not count.
     fn session(&mut self, draft: u32, temperature: f32, most: usize, file: &str) -> Result<f64> {
-        let options = SessionOptions {
-            mode: Mode::LocalOnly,
-            sampler: SamplerOptions { temperature, ..SamplerOptions::default() },
-            draft,
-            context: self.context,
-            ..SessionOptions::default()
-        };
+        let options = SessionOptions { draft, context: self.context, ..SessionOptions::default() };
         let mut session = Session::new(self.model.clone(), None, options)?;
+        session.set_gate(Gate { mode: Mode::LocalOnly, ..Gate::default() })?;
+        session.set_sampling(Sampling { temperature, ..Sampling::default() })?;
         let content = std::fs::read_to_string(file).with_context(|| file.to_owned())?;
         session.chat(&[Message { role: "user".into(), content }])?;
         let prompt = session.len();

@@ -1,10 +1,14 @@
-//! The breaker: after failed consults it keeps the device from asking for a while, then lets a
-//! single probe through. Pure: time and jitter are given to it.
+//! The breaker: after failed consults it keeps sessions from asking for a while, then lets a single
+//! probe through. [`Breaker`] is pure: time and jitter are given to it. [`SharedBreaker`] brings both,
+//! and belongs to the cloud client, so that all its sessions learn from each other.
 
-use std::time::Duration;
+use std::collections::hash_map::RandomState;
+use std::fmt;
+use std::hash::{BuildHasher, Hasher};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::consult::Failure;
-use crate::policy::BreakerState;
 
 /// This many failures in a row open it.
 const FAILURES_IN_A_ROW: u32 = 3;
@@ -16,7 +20,38 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// The pause after a failure that repeating does not mend: wrong certificate, token or clock.
 const SETUP_PAUSE: Duration = Duration::from_secs(600);
 
-/// One breaker per session.
+/// Whether consults go through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(i32)]
+pub enum BreakerState {
+    /// They do.
+    #[default]
+    Closed = 0,
+    /// None does for a while.
+    Open = 1,
+    /// The pause is over: the next consult is a probe, or one is on its way. It closes the breaker
+    /// or opens it again.
+    HalfOpen = 2,
+}
+
+/// What can be told of a breaker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct BreakerReport {
+    pub state: BreakerState,
+    /// Failed consults in a row.
+    pub failures: u32,
+    /// Time until a probe may go through; 0 unless the state is open.
+    pub retry_in: Duration,
+}
+
+/// Allows one consult. Hand it back with the outcome.
+#[derive(Debug)]
+#[must_use]
+pub struct Admission {
+    epoch: u64,
+}
+
+/// The state of a breaker.
 #[derive(Debug, Clone, Default)]
 pub struct Breaker {
     /// Outcomes of the last consults, newest in bit 0; 1 is a failure.
@@ -25,6 +60,8 @@ pub struct Breaker {
     recorded: u32,
     in_a_row: u32,
     open: Option<Open>,
+    /// Counts openings and closings: a consult that began before one says nothing about what is now.
+    epoch: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -32,31 +69,65 @@ struct Open {
     until: Duration,
     /// Before jitter.
     pause: Duration,
+    /// The probe is on its way.
+    probing: bool,
 }
 
 impl Breaker {
-    /// For [`crate::policy::decide`]: a consult after `until` is the probe.
-    pub fn state(&self) -> BreakerState {
-        self.open.map_or(BreakerState::Closed, |open| BreakerState::Open { until: open.until })
+    /// No consult may begin at `now`.
+    pub fn is_open(&self, now: Duration) -> bool {
+        self.open.is_some_and(|open| open.probing || now < open.until)
     }
 
-    /// A consult gave an answer: a probe closes the breaker.
-    pub fn success(&mut self) {
-        if self.open.is_some() {
-            *self = Breaker::default();
-        } else {
-            self.in_a_row = 0;
-            self.note(0);
+    pub fn report(&self, now: Duration) -> BreakerReport {
+        let retry_in = self.open.map_or(Duration::ZERO, |open| open.until.saturating_sub(now));
+        let state = match self.open {
+            None => BreakerState::Closed,
+            Some(_) if retry_in.is_zero() => BreakerState::HalfOpen,
+            Some(_) => BreakerState::Open,
+        };
+        BreakerReport { state, failures: self.in_a_row, retry_in }
+    }
+
+    /// Lets a consult begin at `now`, if it may. The first one after a pause is the probe.
+    pub fn admit(&mut self, now: Duration) -> Option<Admission> {
+        if self.is_open(now) {
+            return None;
         }
+        if let Some(open) = &mut self.open {
+            open.probing = true;
+        }
+        Some(Admission { epoch: self.epoch })
     }
 
-    /// A consult failed at `now`. `jitter` in 0..1 spreads the pauses of a fleet of devices whose
-    /// server came back: a pause is 75 % to 125 % of its nominal length.
-    pub fn failure(&mut self, failure: Failure, now: Duration, jitter: f64) {
-        match Weight::of(failure) {
-            Weight::None => {}
-            Weight::Setup => self.open_for(SETUP_PAUSE, now, jitter),
-            Weight::One => {
+    /// How an admitted consult ended at `now`. `jitter` in 0..1 spreads the pauses of a fleet of
+    /// devices whose server came back: a pause is 75 % to 125 % of its nominal length.
+    pub fn record(
+        &mut self,
+        admission: Admission,
+        outcome: Result<(), Failure>,
+        now: Duration,
+        jitter: f64,
+    ) {
+        if admission.epoch != self.epoch {
+            return;
+        }
+        match outcome.map_err(Weight::of) {
+            Ok(()) if self.open.is_some() => self.reset(),
+            Ok(()) => {
+                self.in_a_row = 0;
+                self.note(0);
+            }
+            Err(Weight::None) => {
+                if let Some(open) = &mut self.open {
+                    open.probing = false;
+                }
+            }
+            Err(Weight::Setup) => {
+                self.in_a_row += 1;
+                self.open_for(SETUP_PAUSE, now, jitter);
+            }
+            Err(Weight::One) => {
                 self.in_a_row += 1;
                 self.note(1);
                 if let Some(open) = self.open {
@@ -66,6 +137,11 @@ impl Breaker {
                 }
             }
         }
+    }
+
+    /// Closes it and forgets all that happened. Consults on their way will say nothing.
+    pub fn reset(&mut self) {
+        *self = Breaker { epoch: self.epoch + 1, ..Breaker::default() };
     }
 
     fn note(&mut self, outcome: u32) {
@@ -80,7 +156,74 @@ impl Breaker {
 
     fn open_for(&mut self, pause: Duration, now: Duration, jitter: f64) {
         let until = now + pause.mul_f64(0.75 + 0.5 * jitter.clamp(0.0, 1.0));
-        self.open = Some(Open { until, pause });
+        self.open = Some(Open { until, pause, probing: false });
+        self.epoch += 1;
+    }
+}
+
+/// One breaker for all sessions and threads of a cloud client.
+pub struct SharedBreaker {
+    breaker: Mutex<Breaker>,
+    /// Since the breaker was made.
+    now: Box<dyn Fn() -> Duration + Send + Sync>,
+    /// 0..1, different on every device and with every call.
+    jitter: Box<dyn Fn() -> f64 + Send + Sync>,
+}
+
+impl SharedBreaker {
+    pub fn new() -> SharedBreaker {
+        let start = Instant::now();
+        // The standard library seeds its hash maps from the system: entropy without a dependency.
+        let random = || RandomState::new().build_hasher().finish() as f64 / u64::MAX as f64;
+        SharedBreaker::with(Box::new(move || start.elapsed()), Box::new(random))
+    }
+
+    /// With a clock and a source of jitter of the caller's, for tests.
+    pub fn with(
+        now: Box<dyn Fn() -> Duration + Send + Sync>,
+        jitter: Box<dyn Fn() -> f64 + Send + Sync>,
+    ) -> SharedBreaker {
+        SharedBreaker { breaker: Mutex::default(), now, jitter }
+    }
+
+    /// No consult may begin now.
+    pub fn is_open(&self) -> bool {
+        self.lock().is_open((self.now)())
+    }
+
+    pub fn report(&self) -> BreakerReport {
+        self.lock().report((self.now)())
+    }
+
+    /// See [`Breaker::admit`].
+    pub fn admit(&self) -> Option<Admission> {
+        self.lock().admit((self.now)())
+    }
+
+    /// See [`Breaker::record`].
+    pub fn record(&self, admission: Admission, outcome: Result<(), Failure>) {
+        self.lock().record(admission, outcome, (self.now)(), (self.jitter)());
+    }
+
+    /// See [`Breaker::reset`].
+    pub fn reset(&self) {
+        self.lock().reset();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Breaker> {
+        self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for SharedBreaker {
+    fn default() -> Self {
+        SharedBreaker::new()
+    }
+}
+
+impl fmt::Debug for SharedBreaker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.report().fmt(f)
     }
 }
 
@@ -111,22 +254,28 @@ mod tests {
     use super::*;
     use Failure::*;
 
-    /// Milliseconds until which it is open, 0 when it is closed.
-    fn open_until(breaker: &Breaker) -> u128 {
-        match breaker.state() {
-            BreakerState::Closed => 0,
-            BreakerState::Open { until } => until.as_millis(),
-        }
+    const ZERO: Duration = Duration::ZERO;
+
+    fn millis(millis: u64) -> Duration {
+        Duration::from_millis(millis)
     }
 
-    /// Plays `(milliseconds, outcome, open until)` rows with a jitter that leaves pauses as they are.
+    /// Milliseconds until which it is open, 0 when it is closed.
+    fn open_until(breaker: &Breaker) -> u128 {
+        breaker.open.map_or(0, |open| open.until.as_millis())
+    }
+
+    /// A consult that begins and ends at `at`, with a jitter that leaves pauses as they are.
+    fn consult(breaker: &mut Breaker, outcome: Result<(), Failure>, at: Duration) {
+        let admission = breaker.admit(at).expect("it may begin");
+        breaker.record(admission, outcome, at, 0.5);
+    }
+
+    /// Plays `(milliseconds, outcome, open until)` rows.
     fn play(name: &str, rows: &[(u64, Option<Failure>, u128)]) {
         let mut breaker = Breaker::default();
         for (row, (at, outcome, until)) in rows.iter().enumerate() {
-            match outcome {
-                None => breaker.success(),
-                Some(failure) => breaker.failure(*failure, Duration::from_millis(*at), 0.5),
-            }
+            consult(&mut breaker, outcome.map_or(Ok(()), Err), millis(*at));
             assert_eq!(open_until(&breaker), *until, "{name}, row {row}");
         }
     }
@@ -170,8 +319,8 @@ mod tests {
         let mut breaker = Breaker::default();
         for round in 0..5 {
             assert_eq!(open_until(&breaker), 0, "round {round}");
-            breaker.success();
-            breaker.failure(Status, Duration::ZERO, 0.5);
+            consult(&mut breaker, Ok(()), ZERO);
+            consult(&mut breaker, Err(Status), ZERO);
         }
         assert_eq!(open_until(&breaker), 1000);
     }
@@ -181,10 +330,10 @@ mod tests {
         let mut breaker = Breaker::default();
         for _ in 0..100 {
             for _ in 0..3 {
-                breaker.success();
+                consult(&mut breaker, Ok(()), ZERO);
             }
-            breaker.failure(Timeout, Duration::ZERO, 0.5);
-            assert_eq!(breaker.state(), BreakerState::Closed);
+            consult(&mut breaker, Err(Timeout), ZERO);
+            assert_eq!(breaker.report(ZERO).state, BreakerState::Closed);
         }
     }
 
@@ -192,8 +341,84 @@ mod tests {
     fn jitter_moves_a_pause_by_a_quarter() {
         for (jitter, until) in [(0.0, 750), (0.5, 1000), (1.0, 1250), (-7.0, 750), (7.0, 1250)] {
             let mut breaker = Breaker::default();
-            (0..3).for_each(|_| breaker.failure(Timeout, Duration::ZERO, jitter));
+            for _ in 0..3 {
+                let admission = breaker.admit(ZERO).unwrap();
+                breaker.record(admission, Err(Timeout), ZERO, jitter);
+            }
             assert_eq!(open_until(&breaker), until);
         }
+    }
+
+    /// Three failures at 0, which open it until 1000.
+    fn opened() -> Breaker {
+        let mut breaker = Breaker::default();
+        (0..3).for_each(|_| consult(&mut breaker, Err(Timeout), ZERO));
+        breaker
+    }
+
+    #[test]
+    fn reports() {
+        use BreakerState::*;
+        let mut breaker = opened();
+        let told = |breaker: &Breaker, at| {
+            let BreakerReport { state, failures, retry_in } = breaker.report(millis(at));
+            (state, failures, retry_in.as_millis())
+        };
+        assert_eq!(told(&Breaker::default(), 7), (Closed, 0, 0));
+        assert_eq!(told(&breaker, 400), (Open, 3, 600));
+        assert_eq!(told(&breaker, 1000), (HalfOpen, 3, 0));
+        let probe = breaker.admit(millis(1000)).unwrap();
+        assert_eq!(told(&breaker, 1001), (HalfOpen, 3, 0));
+        breaker.record(probe, Err(Timeout), millis(1500), 0.5);
+        assert_eq!(told(&breaker, 1500), (Open, 4, 2000));
+        breaker.reset();
+        assert_eq!(told(&breaker, 1500), (Closed, 0, 0));
+    }
+
+    /// However many ask, one probe is on its way. One that says nothing makes room for the next.
+    #[test]
+    fn one_probe_at_a_time() {
+        for (outcome, open) in [(Ok(()), false), (Err(Timeout), true), (Err(Cancelled), false)] {
+            let mut breaker = opened();
+            assert!(breaker.admit(millis(999)).is_none());
+            let probe = breaker.admit(millis(1000)).unwrap();
+            assert!(breaker.is_open(millis(1000)) && breaker.admit(millis(1000)).is_none());
+            breaker.record(probe, outcome, millis(1100), 0.5);
+            assert_eq!(breaker.is_open(millis(1100)), open, "{outcome:?}");
+            assert_eq!(breaker.admit(millis(1100)).is_none(), open, "{outcome:?}");
+        }
+    }
+
+    /// A consult that began before the breaker opened, closed or was reset is no probe.
+    #[test]
+    fn stragglers_say_nothing() {
+        for outcome in [Ok(()), Err(Timeout), Err(Unauthorized), Err(Cancelled)] {
+            let mut breaker = Breaker::default();
+            let [late, later] = [(); 2].map(|()| breaker.admit(ZERO).unwrap());
+            (0..3).for_each(|_| consult(&mut breaker, Err(Timeout), ZERO));
+            breaker.record(late, outcome, millis(10), 0.5);
+            assert_eq!(open_until(&breaker), 1000, "{outcome:?}");
+            let probe = breaker.admit(millis(1000)).unwrap();
+            breaker.record(later, outcome, millis(1000), 0.5);
+            assert!(breaker.is_open(millis(1000)), "the probe is still on its way");
+            breaker.reset();
+            breaker.record(probe, outcome, millis(1001), 0.5);
+            assert_eq!(breaker.report(millis(1001)), BreakerReport::default(), "{outcome:?}");
+        }
+    }
+
+    #[test]
+    fn a_shared_breaker_has_its_own_clock() {
+        let breaker = SharedBreaker::new();
+        for _ in 0..3 {
+            let admission = breaker.admit().unwrap();
+            breaker.record(admission, Err(Timeout));
+        }
+        assert!(breaker.is_open() && breaker.admit().is_none());
+        let BreakerReport { state, retry_in, .. } = breaker.report();
+        assert_eq!(state, BreakerState::Open);
+        assert!(retry_in > millis(100) && retry_in <= millis(1250), "{retry_in:?}");
+        breaker.reset();
+        assert!(breaker.admit().is_some());
     }
 }

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::breaker::SharedBreaker;
 use crate::cancel::Cancel;
 
 /// What is asked.
@@ -80,6 +81,12 @@ pub trait Consult: Send + Sync {
     /// The cost is reported also for a failure (bytes were sent, time passed).
     fn consult(&self, request: &Request) -> (Result<Answer, Failure>, Cost);
 
-    /// The fingerprint test at connect time said that ids carry over.
+    /// The cloud LLM was found to have the bundle's vocabulary, so ids are exchanged.
     fn shares_vocabulary(&self) -> bool;
+
+    /// What keeps sessions from asking after failures. Sessions ask it before a consult and tell it
+    /// the outcome. `None`: nothing does.
+    fn breaker(&self) -> Option<&SharedBreaker> {
+        None
+    }
 }

@@ -1,5 +1,5 @@
-//! libhybrid: a small language model (SLM) generates on the device, a reward head scores every
-//! token it proposes, and only a token that scores under the threshold is asked of a cloud LLM.
+//! libhybrid: a small language model (SLM) writes on the device. A reward head scores every token
+//! that it proposes. Only for a token that scores under the threshold the library asks a cloud LLM.
 //!
 //! Read top-down: [`session`] is the step; [`policy`] decides it; [`slm`], [`reward`] and [`cloud`]
 //! are its three parts; [`bundle`] is what they are loaded from; `ffi` is the C boundary.

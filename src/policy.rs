@@ -1,6 +1,6 @@
 //! `decide`: whether a candidate is kept or the cloud is consulted. Pure: no I/O, no clock of its own.
 
-use std::time::Duration;
+use crate::controller::Hold;
 
 /// Who may write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -15,15 +15,20 @@ pub enum Mode {
     CloudFirst = 2,
 }
 
-/// Limits of a session's cloud use; `None` is unlimited.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// What a session may spend on the cloud. The limits count from the session's birth; `None` is
+/// unlimited. Once one is reached, candidates are kept, marked as fallback. A consult that has begun
+/// may overshoot it.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Budget {
-    /// Consults.
+    /// Consults, failed ones included.
     pub calls: Option<u64>,
-    /// Tokens taken from the cloud.
+    /// Tokens of the cloud's answers, handed out or not.
     pub tokens: Option<u64>,
     /// Bytes sent and received.
     pub bytes: Option<u64>,
+    /// Moves the threshold while the session goes on, so that this is held. It works in hybrid mode
+    /// with a cloud, and rests otherwise.
+    pub hold: Option<Hold>,
 }
 
 /// What has been spent of a [`Budget`].
@@ -46,36 +51,26 @@ pub struct Policy {
     pub burst: u32,
 }
 
-/// The breaker as `decide` sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BreakerState {
-    /// Consults go through.
-    Closed,
-    /// No consult before `until` (on the session's clock).
-    Open { until: Duration },
-}
-
-/// Everything a decision depends on.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Situation {
-    /// Score of the candidate; `None` where the mode needs none.
-    pub score: Option<f32>,
-    /// The candidate is the best of some alternatives to the SLM's own choice, which was weak.
-    pub rescued: bool,
-    pub spent: Spent,
-    pub breaker: BreakerState,
-    /// Time since the session's clock began.
-    pub now: Duration,
-    /// What an hour may cost is spent, see [`crate::controller::Controller::is_spent`].
-    pub hour_spent: bool,
-    /// The cloud LLM's answer in this place is known.
-    pub corrected: bool,
+/// Everything a decision depends on. [`decide`] asks for no more than it needs: some of it takes work
+/// to find out.
+pub trait Situation {
     /// The session has a cloud.
-    pub cloud: bool,
+    fn has_cloud(&self) -> bool;
+    /// Score of the candidate; `None` where the mode needs none.
+    fn score(&self) -> Option<f32>;
+    /// The candidate is the best of some alternatives to the SLM's own choice, which was weak.
+    fn is_rescued(&self) -> bool;
+    /// The cloud LLM's answer in this place is remembered.
+    fn has_correction(&self) -> bool;
     /// The wall clock is later than this library's build time, so that certificates can be judged.
-    pub clock_set: bool,
+    fn clock_is_set(&self) -> bool;
+    fn spent(&self) -> Spent;
+    /// What an hour may cost is spent, see [`crate::controller::Controller::is_spent`].
+    fn hour_is_spent(&self) -> bool;
     /// The context is whole characters throughout, or ids are exchanged.
-    pub safe_boundary: bool,
+    fn is_at_boundary(&self) -> bool;
+    /// See [`crate::breaker::SharedBreaker::is_open`].
+    fn breaker_is_open(&self) -> bool;
 }
 
 /// What to do with a candidate.
@@ -85,8 +80,8 @@ pub enum Decision {
     Keep(Reason),
     /// Ask the cloud for at most `burst` tokens.
     Consult { burst: u32, reason: Reason },
-    /// Take the answer that is known.
-    Correct,
+    /// Take the correction: the cloud LLM's earlier answer in this place.
+    Correction,
     /// It is weak, but the cloud may not be asked: keep it, marked.
     Fallback(Reason),
 }
@@ -122,33 +117,33 @@ pub enum Reason {
     BudgetHour = 12,
     /// The SLM's own choice was weak, but an alternative's score reached the threshold.
     Rescued = 13,
-    /// A consult in the same place was answered before.
-    Corrected = 14,
+    /// The cloud LLM answered in the same place before, see [`Decision::Correction`].
+    Correction = 14,
 }
 
-/// Decides one step. What is checked first wins: the mode, the score, a known answer, the clock, the
+/// Decides one step. What is checked first wins: the mode, the score, a correction, the clock, the
 /// budgets, the boundary, the breaker.
-pub fn decide(policy: &Policy, situation: &Situation) -> Decision {
+pub fn decide(policy: &Policy, situation: &dyn Situation) -> Decision {
     match wish(policy, situation) {
         Err(reason) => Decision::Keep(reason),
-        Ok(_) if situation.corrected => Decision::Correct,
+        Ok(_) if situation.has_correction() => Decision::Correction,
         Ok(reason) => match obstacle(&policy.budget, situation) {
             Some(obstacle) => Decision::Fallback(obstacle),
-            None => Decision::Consult { burst: burst(policy, &situation.spent), reason },
+            None => Decision::Consult { burst: burst(policy, &situation.spent()), reason },
         },
     }
 }
 
 /// `Ok`: why the cloud is wanted. `Err`: why it is not.
-fn wish(policy: &Policy, situation: &Situation) -> Result<Reason, Reason> {
-    if !situation.cloud {
+fn wish(policy: &Policy, situation: &dyn Situation) -> Result<Reason, Reason> {
+    if !situation.has_cloud() {
         return Err(Reason::LocalOnly);
     }
     match policy.mode {
         Mode::LocalOnly => Err(Reason::LocalOnly),
         Mode::CloudFirst => Ok(Reason::CloudFirst),
-        Mode::Hybrid if is_weak(policy.threshold, situation.score) => Ok(Reason::Weak),
-        Mode::Hybrid if situation.rescued => Err(Reason::Rescued),
+        Mode::Hybrid if is_weak(policy.threshold, situation.score()) => Ok(Reason::Weak),
+        Mode::Hybrid if situation.is_rescued() => Err(Reason::Rescued),
         Mode::Hybrid => Err(Reason::Confident),
     }
 }
@@ -159,10 +154,10 @@ fn is_weak(threshold: f32, score: Option<f32>) -> bool {
 }
 
 /// Why the cloud may not be asked now.
-fn obstacle(budget: &Budget, situation: &Situation) -> Option<Reason> {
-    let spent = &situation.spent;
+fn obstacle(budget: &Budget, situation: &dyn Situation) -> Option<Reason> {
+    let spent = situation.spent();
     let is_spent = |limit: Option<u64>, spent: u64| limit.is_some_and(|limit| spent >= limit);
-    if !situation.clock_set {
+    if !situation.clock_is_set() {
         Some(Reason::ClockNotSet)
     } else if is_spent(budget.calls, spent.calls) {
         Some(Reason::BudgetCalls)
@@ -170,15 +165,14 @@ fn obstacle(budget: &Budget, situation: &Situation) -> Option<Reason> {
         Some(Reason::BudgetTokens)
     } else if is_spent(budget.bytes, spent.bytes) {
         Some(Reason::BudgetBytes)
-    } else if situation.hour_spent {
+    } else if situation.hour_is_spent() {
         Some(Reason::BudgetHour)
-    } else if !situation.safe_boundary {
+    } else if !situation.is_at_boundary() {
         Some(Reason::UnsafeBoundary)
+    } else if situation.breaker_is_open() {
+        Some(Reason::BreakerOpen)
     } else {
-        match situation.breaker {
-            BreakerState::Open { until } if situation.now < until => Some(Reason::BreakerOpen),
-            BreakerState::Open { .. } | BreakerState::Closed => None,
-        }
+        None
     }
 }
 
@@ -209,19 +203,62 @@ mod tests {
         Decision::Fallback(reason)
     }
 
+    #[derive(Debug, Clone, Copy)]
+    struct Facts {
+        cloud: bool,
+        score: Option<f32>,
+        rescued: bool,
+        /// `None`: must not be asked for.
+        correction: Option<bool>,
+        clock_set: bool,
+        spent: Spent,
+        hour_spent: bool,
+        boundary: Option<bool>,
+        breaker_open: bool,
+    }
+
+    impl Situation for Facts {
+        fn has_cloud(&self) -> bool {
+            self.cloud
+        }
+        fn score(&self) -> Option<f32> {
+            self.score
+        }
+        fn is_rescued(&self) -> bool {
+            self.rescued
+        }
+        fn has_correction(&self) -> bool {
+            self.correction.expect("the search is for weak candidates only")
+        }
+        fn clock_is_set(&self) -> bool {
+            self.clock_set
+        }
+        fn spent(&self) -> Spent {
+            self.spent
+        }
+        fn hour_is_spent(&self) -> bool {
+            self.hour_spent
+        }
+        fn is_at_boundary(&self) -> bool {
+            self.boundary.expect("it matters only where the cloud would be asked")
+        }
+        fn breaker_is_open(&self) -> bool {
+            self.breaker_open
+        }
+    }
+
     /// A situation in which nothing stands in the way of a consult.
-    fn free(score: f32) -> Situation {
-        Situation {
+    fn free(score: f32) -> Facts {
+        Facts {
+            cloud: true,
             score: Some(score),
             rescued: false,
-            spent: Spent::default(),
-            breaker: BreakerState::Closed,
-            now: Duration::from_secs(100),
-            hour_spent: false,
-            corrected: false,
-            cloud: true,
+            correction: Some(false),
             clock_set: true,
-            safe_boundary: true,
+            spent: Spent::default(),
+            hour_spent: false,
+            boundary: Some(true),
+            breaker_open: false,
         }
     }
 
@@ -256,13 +293,13 @@ mod tests {
         for (mode, threshold, score, decision) in rows {
             let got = decide(&policy(mode, threshold), &free(score));
             assert_eq!(got, decision, "{mode:?} {threshold} {score}");
-            let no_cloud = Situation { cloud: false, ..free(score) };
+            let no_cloud = Facts { cloud: false, ..free(score) };
             assert_eq!(decide(&policy(mode, threshold), &no_cloud), keep(LocalOnly));
         }
-        let rescued = |score| Situation { rescued: true, ..free(score) };
+        let rescued = |score| Facts { rescued: true, ..free(score) };
         assert_eq!(decide(&policy(HYBRID, 0.5), &rescued(0.5)), keep(Rescued));
         assert_eq!(decide(&policy(HYBRID, 0.5), &rescued(0.4)), ask(4, Weak));
-        let unscored = Situation { score: None, ..free(0.0) };
+        let unscored = Facts { score: None, ..free(0.0) };
         assert_eq!(decide(&policy(HYBRID, 0.5), &unscored), ask(4, Weak));
         assert_eq!(decide(&policy(HYBRID, 0.0), &unscored), keep(Confident));
         assert_eq!(decide(&policy(FIRST, 0.5), &unscored), ask(4, CloudFirst));
@@ -273,22 +310,19 @@ mod tests {
     #[test]
     fn obstacles() {
         use Reason::*;
-        let open = |secs| BreakerState::Open { until: Duration::from_secs(secs) };
-        let closed = BreakerState::Closed;
+        let (open, closed) = (true, false);
         let none = Budget::default();
         let calls = Budget { calls: Some(3), ..none };
         let tokens = Budget { tokens: Some(10), ..none };
         let bytes = Budget { bytes: Some(1000), ..none };
-        let all = Budget { calls: Some(3), tokens: Some(10), bytes: Some(1000) };
+        let all = Budget { calls: Some(3), tokens: Some(10), bytes: Some(1000), hold: None };
         let nothing = Budget { calls: Some(0), ..none };
         let rows = [
             // budget, (calls, tokens, bytes) spent, breaker, clock, boundary, burst or obstacle
             (none, (9, 99, 9999), closed, true, true, Ok(4)),
             (none, (0, 0, 0), closed, false, true, Err(ClockNotSet)),
             (none, (0, 0, 0), closed, true, false, Err(UnsafeBoundary)),
-            (none, (0, 0, 0), open(101), true, true, Err(BreakerOpen)),
-            (none, (0, 0, 0), open(100), true, true, Ok(4)),
-            (none, (0, 0, 0), open(99), true, true, Ok(4)),
+            (none, (0, 0, 0), open, true, true, Err(BreakerOpen)),
             (nothing, (0, 0, 0), closed, true, true, Err(BudgetCalls)),
             (calls, (2, 99, 9999), closed, true, true, Ok(4)),
             (calls, (3, 0, 0), closed, true, true, Err(BudgetCalls)),
@@ -300,22 +334,22 @@ mod tests {
             (tokens, (9, 11, 0), closed, true, true, Err(BudgetTokens)),
             (bytes, (9, 99, 999), closed, true, true, Ok(4)),
             (bytes, (9, 99, 1000), closed, true, true, Err(BudgetBytes)),
-            (all, (3, 10, 1000), open(101), false, false, Err(ClockNotSet)),
-            (all, (3, 10, 1000), open(101), true, false, Err(BudgetCalls)),
-            (all, (0, 10, 1000), open(101), true, false, Err(BudgetTokens)),
-            (all, (0, 0, 1000), open(101), true, false, Err(BudgetBytes)),
-            (all, (0, 0, 0), open(101), true, false, Err(UnsafeBoundary)),
-            (all, (0, 0, 0), open(101), true, true, Err(BreakerOpen)),
+            (all, (3, 10, 1000), open, false, false, Err(ClockNotSet)),
+            (all, (3, 10, 1000), open, true, false, Err(BudgetCalls)),
+            (all, (0, 10, 1000), open, true, false, Err(BudgetTokens)),
+            (all, (0, 0, 1000), open, true, false, Err(BudgetBytes)),
+            (all, (0, 0, 0), open, true, false, Err(UnsafeBoundary)),
+            (all, (0, 0, 0), open, true, true, Err(BreakerOpen)),
         ];
-        for (row, (budget, spent, breaker, clock_set, safe_boundary, want)) in
+        for (row, (budget, spent, breaker_open, clock_set, boundary, want)) in
             rows.into_iter().enumerate()
         {
             let (calls, tokens, bytes) = spent;
-            let situation = |score| Situation {
+            let situation = |score| Facts {
                 spent: Spent { calls, tokens, bytes },
-                breaker,
+                breaker_open,
                 clock_set,
-                safe_boundary,
+                boundary: Some(boundary),
                 ..free(score)
             };
             for (mode, reason) in [(HYBRID, Weak), (FIRST, CloudFirst)] {
@@ -328,23 +362,36 @@ mod tests {
         }
     }
 
-    /// What is known costs nothing: no obstacle stands in its way. Only what would be asked is looked up.
+    /// A correction costs nothing: no obstacle stands in its way.
     #[test]
-    fn a_known_answer_is_taken() {
-        let known = |score| Situation { corrected: true, clock_set: false, ..free(score) };
+    fn a_correction_is_taken() {
+        let known = |score| Facts { correction: Some(true), clock_set: false, ..free(score) };
         let policy = |mode| Policy {
             budget: Budget { calls: Some(0), ..Budget::default() },
             ..policy(mode, 0.5)
         };
-        assert_eq!(decide(&policy(HYBRID), &known(0.1)), Decision::Correct);
-        assert_eq!(decide(&policy(FIRST), &known(0.9)), Decision::Correct);
+        assert_eq!(decide(&policy(HYBRID), &known(0.1)), Decision::Correction);
+        assert_eq!(decide(&policy(FIRST), &known(0.9)), Decision::Correction);
         assert_eq!(decide(&policy(HYBRID), &known(0.5)), keep(Reason::Confident));
         assert_eq!(decide(&policy(LOCAL), &known(0.1)), keep(Reason::LocalOnly));
     }
 
+    /// What takes work is found out only where it matters.
+    #[test]
+    fn a_decision_asks_for_no_more_than_it_needs() {
+        let lazy = |score| Facts { correction: None, boundary: None, ..free(score) };
+        assert_eq!(decide(&policy(HYBRID, 0.5), &lazy(0.9)), keep(Reason::Confident));
+        assert_eq!(decide(&policy(HYBRID, 0.0), &lazy(0.0)), keep(Reason::Confident));
+        assert_eq!(decide(&policy(LOCAL, 0.5), &lazy(0.1)), keep(Reason::LocalOnly));
+        let off = Facts { cloud: false, ..lazy(0.1) };
+        assert_eq!(decide(&policy(FIRST, 0.5), &off), keep(Reason::LocalOnly));
+        let unset = Facts { correction: Some(false), clock_set: false, ..lazy(0.1) };
+        assert_eq!(decide(&policy(HYBRID, 0.5), &unset), fall(Reason::ClockNotSet));
+    }
+
     #[test]
     fn an_hour_that_is_spent() {
-        let spent = |score| Situation { hour_spent: true, safe_boundary: false, ..free(score) };
+        let spent = |score| Facts { hour_spent: true, boundary: Some(false), ..free(score) };
         let policy = policy(HYBRID, 0.5);
         assert_eq!(decide(&policy, &spent(0.1)), fall(Reason::BudgetHour), "before the boundary");
         assert_eq!(decide(&policy, &spent(0.9)), keep(Reason::Confident));

@@ -1,4 +1,4 @@
-"""docs/performance.md out of the results of bench.py. The prose is in performance.md beside this file."""
+"""docs/performance.md from the results of bench.py. The prose is in performance.md beside this."""
 
 import statistics
 import textwrap
@@ -19,20 +19,22 @@ FAIR = "smollm2-q4_0"
 def write_report(results: dict, document: Path) -> None:
     rows = Rows(results["rows"])
     template = Template(Path(__file__).with_name("performance.md").read_text())
-    document.write_text(template.substitute(
-        machine=describe(results),
-        llama_version=pinned("reference", "llama-cpp-python"),
-        onnxruntime_version=pinned("onnxruntime", "onnxruntime"),
-        bars=bars_table(rows),
-        decode=compared(rows, "decode", "tokens of context"),
-        prefill=compared(rows, "prefill", "tokens"),
-        bandwidth=bandwidth_table(rows),
-        memory=memory_table(rows),
-        drafts=drafts_table(rows),
-        bits=bits_table(rows),
-        onnx=compared(rows, "onnx decode", "tokens of context", "ONNX Runtime")
-        + compared(rows, "onnx prefill", "tokens", "ONNX Runtime", head=False),
-    ))
+    document.write_text(
+        template.substitute(
+            machine=describe(results),
+            llama_version=pinned("reference", "llama-cpp-python"),
+            onnxruntime_version=pinned("onnxruntime", "onnxruntime"),
+            bars=bars_table(rows),
+            decode=compared(rows, "decode", "tokens of context"),
+            prefill=compared(rows, "prefill", "tokens"),
+            bandwidth=bandwidth_table(rows),
+            memory=memory_table(rows),
+            drafts=drafts_table(rows),
+            bits=bits_table(rows),
+            onnx=compared(rows, "onnx decode", "tokens of context", "ONNX Runtime")
+            + compared(rows, "onnx prefill", "tokens", "ONNX Runtime", head=False),
+        )
+    )
     print(document.read_text())
     print(last_line(rows))
 
@@ -53,13 +55,17 @@ class Rows:
     def of(self, part: str) -> list:
         order = ["", *NAMES]
         found = [row for row in self.rows.values() if row["part"] == part]
-        return sorted(found, key=lambda row: (row["threads"], order.index(row["model"]), row["size"]))
+        return sorted(
+            found, key=lambda row: (row["threads"], order.index(row["model"]), row["size"])
+        )
 
     def one(self, part: str, threads=1, size="", model=FAIR) -> dict:
         try:
             return self.rows[f"{part}/{model}/{threads}/{size}"]
         except KeyError:
-            raise SystemExit(f"{part} was not measured yet: scripts/bench {part.split()[-1]}") from None
+            raise SystemExit(
+                f"{part} was not measured yet: scripts/bench {part.split()[-1]}"
+            ) from None
 
     def ratio(self, part: str, threads: int, size) -> float:
         return statistics.median(ratios(self.one(part, threads, size)))
@@ -84,7 +90,8 @@ def ratios(row: dict, other="llama.cpp", ours="ours") -> list:
 
 
 def spread(values: list, digits=2) -> str:
-    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+    middle, low, high = (f"{of(values):.{digits}f}" for of in (statistics.median, min, max))
+    return f"{middle} ({low} to {high})"
 
 
 def describe(results: dict) -> str:
@@ -94,8 +101,9 @@ def describe(results: dict) -> str:
     when = days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
     kind = "virtual machine" if machine["virtual"] else "machine"
     return textwrap.fill(
-        f"The machine: {machine['cpu']}, a {kind} with {machine['cores']} cores ({', '.join(machine['features'])}), "
-        f"{machine['system']}; {when}. Meanwhile other programs used {100 * min(others):.1f} to {100 * max(others):.1f} % "
+        f"The machine: {machine['cpu']}, a {kind} with {machine['cores']} cores "
+        f"({', '.join(machine['features'])}), {machine['system']}; {when}. Meanwhile other "
+        f"programs used {100 * min(others):.1f} to {100 * max(others):.1f} % "
         f"of the cores' time; what the host's other guests did is not known.",
         width=100,
     )
@@ -109,11 +117,19 @@ def table(head: list, rows: list) -> str:
 def compared(rows: Rows, part: str, size: str, other="llama.cpp", head=True) -> str:
     what = part.split()[-1]
     lines = [
-        [NAMES[row["model"]], str(row["threads"]), f"{what}, {row['size']} {size}",
-         f"{statistics.median(row['ours']):.1f}", f"{statistics.median(row[other]):.1f}", spread(ratios(row, other))]
+        [
+            NAMES[row["model"]],
+            str(row["threads"]),
+            f"{what}, {row['size']} {size}",
+            f"{statistics.median(row['ours']):.1f}",
+            f"{statistics.median(row[other]):.1f}",
+            spread(ratios(row, other)),
+        ]
         for row in rows.of(part)
     ]
-    made = table(["model", "threads", "", "ours, tok/s", f"{other}, tok/s", "ratio: median (range)"], lines)
+    made = table(
+        ["model", "threads", "", "ours, tok/s", f"{other}, tok/s", "ratio: median (range)"], lines
+    )
     return made if head else "".join(made.splitlines(keepends=True)[2:])
 
 
@@ -123,9 +139,15 @@ def bandwidth_table(rows: Rows) -> str:
         for row in rows.of("bandwidth")
     ]
     lines = [
-        [NAMES[row["model"]], str(row["threads"]), f"{row['read'] / 1e6:.1f}",
-         f"{statistics.median(row['ours']) * row['read'] / 1e9:.1f}", f"{100 * rows.share(row):.0f} %"]
-        for row in rows.of("decode") if row["size"] == 32
+        [
+            NAMES[row["model"]],
+            str(row["threads"]),
+            f"{row['read'] / 1e6:.1f}",
+            f"{statistics.median(row['ours']) * row['read'] / 1e9:.1f}",
+            f"{100 * rows.share(row):.0f} %",
+        ]
+        for row in rows.of("decode")
+        if row["size"] == 32
     ]
     head = ["model", "threads", "weights read, MB", "read, GB/s", "of the bandwidth"]
     return f"Read bandwidth with {'; '.join(limits)}.\n\n{table(head, lines)}"
@@ -135,39 +157,75 @@ def memory_table(rows: Rows) -> str:
     lines = []
     for row in rows.of("memory"):
         opened = rows.one("open", model=row["model"])
-        lines.append([
-            NAMES[row["model"]], f"{row['weights'] / 1e6:.1f} + {row['cache'] / 1e6:.1f}", spread(row["ours"], 0),
-            spread(row["llama.cpp"], 0), f"{rows.rss_over_bar(row):.2f}",
-            spread(opened["ours"]), spread(opened["unhashed"]), spread(opened["llama.cpp"]),
-        ])
-    head = ["model", "weights + cache, MB", "peak, MB: ours", "llama.cpp", "ours / (weights + cache + 30 MB)",
-            "open, s: ours", "not hashed", "llama.cpp"]
+        lines.append(
+            [
+                NAMES[row["model"]],
+                f"{row['weights'] / 1e6:.1f} + {row['cache'] / 1e6:.1f}",
+                spread(row["ours"], 0),
+                spread(row["llama.cpp"], 0),
+                f"{rows.rss_over_bar(row):.2f}",
+                spread(opened["ours"]),
+                spread(opened["unhashed"]),
+                spread(opened["llama.cpp"]),
+            ]
+        )
+    head = [
+        "model",
+        "weights + cache, MB",
+        "peak, MB: ours",
+        "llama.cpp",
+        "ours / (weights + cache + 30 MB)",
+        "open, s: ours",
+        "not hashed",
+        "llama.cpp",
+    ]
     return table(head, lines)
 
 
 def drafts_table(rows: Rows) -> str:
     lines = [
-        [NAMES[row["model"]], row["size"], f"{statistics.median(row['without']):.1f}",
-         f"{statistics.median(row['with']):.1f}", spread(ratios(row, "without", "with"))]
+        [
+            NAMES[row["model"]],
+            row["size"],
+            f"{statistics.median(row['without']):.1f}",
+            f"{statistics.median(row['with']):.1f}",
+            spread(ratios(row, "without", "with")),
+        ]
         for row in rows.of("drafts")
     ]
-    return table(["model", "text", "without, tok/s", "with drafts, tok/s", "ratio: median (range)"], lines)
+    return table(
+        ["model", "text", "without, tok/s", "with drafts, tok/s", "ratio: median (range)"], lines
+    )
 
 
 def bits_table(rows: Rows) -> str:
     lines = [
-        [NAMES[row["model"]], *(f"{size / 1e6:.1f}" for size in row["weights"]),
-         f"{statistics.median(row['as packed']):.1f}", f"{statistics.median(row['4 bits']):.1f}",
-         spread(ratios(row, "as packed", "4 bits"))]
+        [
+            NAMES[row["model"]],
+            *(f"{size / 1e6:.1f}" for size in row["weights"]),
+            f"{statistics.median(row['as packed']):.1f}",
+            f"{statistics.median(row['4 bits']):.1f}",
+            spread(ratios(row, "as packed", "4 bits")),
+        ]
         for row in rows.of("bits")
     ]
-    head = ["model", "weights, MB", "with `--bits 4`", "tok/s", "with `--bits 4`", "ratio: median (range)"]
+    head = [
+        "model",
+        "weights, MB",
+        "with `--bits 4`",
+        "tok/s",
+        "with `--bits 4`",
+        "ratio: median (range)",
+    ]
     return table(head, lines)
 
 
 def figures(rows: Rows) -> dict:
     """The last line's, by name: what was measured, and the bar with its direction."""
-    fair = {name: rows.ratio("prefill", 1, size) for name, size in (("prefill_128", 128), ("prefill_512", 512))}
+    fair = {
+        name: rows.ratio("prefill", 1, size)
+        for name, size in (("prefill_128", 128), ("prefill_512", 512))
+    }
     memory = rows.one("memory", size=512)
     return {
         "decode_1t": (rows.short_decode(1), "at least", 1.2),
@@ -189,7 +247,9 @@ def bars_table(rows: Rows) -> str:
     for name, (value, direction, bar) in found.items():
         if direction:
             met = value >= bar if direction == "at least" else value <= bar
-            lines.append([name, f"{value:.2f}", f"{direction} {bar}", "met" if met else "**missed**"])
+            lines.append(
+                [name, f"{value:.2f}", f"{direction} {bar}", "met" if met else "**missed**"]
+            )
     return table(["", "measured", "bar", ""], lines)
 
 

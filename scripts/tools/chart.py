@@ -8,16 +8,18 @@ COLOURS = ["#d1495b", "#00798c", "#edae49", "#66a182", "#7a5195", "#8d96a3", "#2
 
 
 def chart(title: str, x_name: str, y_name: str, series: dict, x_max: float, y_range: tuple) -> str:
-    """`series`: name to [(x, y)]; both axes are in percent. `x_max`, `y_range`: what is shown, 0 to 1."""
+    """`series`: name to [(x, y)]; both axes are in percent. What is shown: `x_max`, `y_range`."""
     low, high = y_range
     x_at = lambda x: LEFT + x / x_max * (WIDTH - LEFT - RIGHT)  # noqa: E731
     y_at = lambda y: HEIGHT - BOTTOM - (y - low) / (high - low) * (HEIGHT - TOP - BOTTOM)  # noqa: E731
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="12">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
+        'font-family="sans-serif" font-size="12">',
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>',
         text(LEFT, 18, title, "start", size=14),
         text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 10, x_name),
-        f'<g transform="translate(14 {(TOP + HEIGHT - BOTTOM) / 2}) rotate(-90)">{text(0, 0, y_name)}</g>',
+        f'<g transform="translate(14 {(TOP + HEIGHT - BOTTOM) / 2}) rotate(-90)">'
+        f"{text(0, 0, y_name)}</g>",
     ]
     for step in range(6):
         x, y = x_max * step / 5, low + (high - low) * step / 5
@@ -37,4 +39,5 @@ def chart(title: str, x_name: str, y_name: str, series: dict, x_max: float, y_ra
 
 
 def text(x: float, y: float, words: str, anchor: str = "middle", size: int = 12) -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="{size}" fill="#333">{escape(words)}</text>'
+    place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"'
+    return f'<text {place} font-size="{size}" fill="#333">{escape(words)}</text>'

@@ -2,6 +2,7 @@
 
 A block that includes a header is a whole file. Any other is a fragment: it is put into a function
 in which the usual variables are there. "```c examples-c/NAME.c" shows that file, line by line.
+Names of the C API in the text must be in the header, too.
 """
 
 import re
@@ -11,7 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 BLOCK = re.compile(r"(?ms)^```c(?: (\S+))?\n(.*?)^```$")
-FLAGS = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-Wno-unused", "-fsyntax-only", "-x", "c"]
+FLAGS = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-Wno-unused", "-fsyntax-only"]
+FLAGS += ["-fno-diagnostics-show-caret", "-x", "c"]
+NAME = re.compile(r"`(hybrid_\w+|HYBRID_\w+)")
+# Variables of the environment, which scripts and tools read.
+VARIABLES = ("HYBRID_DATA", "HYBRID_CLOUD_", "HYBRID_MODELS_URL")
 FRAGMENT = """#include <stdio.h>
 #include <string.h>
 #include "hybrid.h"
@@ -19,7 +24,7 @@ void fragment(hybrid_model *model, hybrid_cloud *cloud, hybrid_session *session,
               hybrid_status status);
 void fragment(hybrid_model *model, hybrid_cloud *cloud, hybrid_session *session, int cloud_tokens,
               hybrid_status status) {
-#line 1
+#line %d "%s"
 %s}
 """
 
@@ -32,6 +37,9 @@ def blocks(text: str) -> list:
 def faults(root: Path, documents: list) -> list:
     found, jobs = [], []
     for document in documents:
+        # A changelog also names what is gone.
+        if document != "CHANGELOG.md":
+            found += unknown_names(root, document)
         for number, shown, code in blocks((root / document).read_text(encoding="utf-8")):
             if shown and (root / shown).read_text(encoding="utf-8") != code:
                 found.append(f"{document}:{number}: {shown} differs: scripts/docs --write")
@@ -40,16 +48,31 @@ def faults(root: Path, documents: list) -> list:
         return found + [fault for fault in pool.map(compile_block, jobs) if fault]
 
 
+def unknown_names(root: Path, document: str) -> list:
+    header = (root / "include/hybrid.h").read_text(encoding="utf-8")
+    known = set(re.findall(r"\w+", header))
+    text = (root / document).read_text(encoding="utf-8")
+    return [
+        f"{document}:{number}: {name} is not in include/hybrid.h"
+        for number, line in enumerate(text.splitlines(), 1)
+        for name in NAME.findall(line)
+        if name not in known and not name.startswith(VARIABLES)
+    ]
+
+
 def compile_block(job: tuple) -> str:
     root, place, code = job
-    source = code if "#include" in code else FRAGMENT % code
+    document, line = place.rsplit(":", 1)
+    if "#include" in code:
+        source = f'#line {line} "{document}"\n{code}'
+    else:
+        source = FRAGMENT % (int(line), document, code)
     with tempfile.NamedTemporaryFile("w", suffix=".c", encoding="utf-8") as file:
         file.write(source)
         file.flush()
         command = ["gcc", *FLAGS, f"-I{root / 'include'}", file.name]
         made = subprocess.run(command, capture_output=True, text=True)
-    message = made.stderr.replace(file.name, "line")
-    return f"{place}: this C block does not compile\n{message}" if made.returncode else ""
+    return f"{place}: this C block does not compile\n{made.stderr}" if made.returncode else ""
 
 
 def write(root: Path, documents: list) -> list:

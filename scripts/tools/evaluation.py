@@ -49,14 +49,20 @@ class Evaluation:
         prompts = {line["id"]: line["text"] for line in of("prompt")}
         self.ones = [1] * len(prompts)
         self.scores = {line["gate"]: line["scores"] for line in of("scores")}
-        self.rankings = {gate: Ranking(scores, self.agrees, labels["prompts"]) for gate, scores in self.scores.items()}
+        self.rankings = {
+            gate: Ranking(scores, self.agrees, labels["prompts"])
+            for gate, scores in self.scores.items()
+        }
         self.thresholds = {way_of(line): line["threshold"] for line in of("way") if "share" in line}
         sessions = {}
         for line in of("session"):
             sessions.setdefault(way_of(line), []).append(line)
         self.ways = {}
         for way, of_way in sessions.items():
-            passed = [judge.passes(prompts[s["prompt"]], s["prompt"], s["text"]) if judge else False for s in of_way]
+            passed = [
+                judge.passes(prompts[s["prompt"]], s["prompt"], s["text"]) if judge else False
+                for s in of_way
+            ]
             self.ways[way] = Way(of_way, passed)
 
     def resamples(self):
@@ -64,7 +70,11 @@ class Evaluation:
 
     def gated(self, gate: str, tokens: int = 1) -> list:
         """The ways of a gate with so many tokens a consult, at whatever threshold."""
-        return [way for (name, point, burst), way in self.ways.items() if name == gate and point is not None and burst == tokens]
+        return [
+            way
+            for (name, point, burst), way in self.ways.items()
+            if name == gate and point is not None and burst == tokens
+        ]
 
     def gates(self) -> list:
         """Those with sessions, the head first."""
@@ -74,7 +84,8 @@ class Evaluation:
         return gap(self.ways[SLM], self.ways[LLM], self.gated(gate), share, weights)
 
     def points(self, gate: str, what: str, weights: list, tokens: int = 1) -> list:
-        """Of the curve of `rate` or `same` over the share of cloud tokens, from the SLM alone to the cloud LLM alone."""
+        """Of the curve of `rate` or `same` over the share of cloud tokens, from the SLM alone to
+        the cloud LLM alone."""
         ways = [self.ways[SLM], *self.gated(gate, tokens), self.ways[LLM]]
         return sorted((way.share(weights), getattr(way, what)(weights)) for way in ways)
 

@@ -1,4 +1,4 @@
-"""The statistics behind docs/quality.md: everything is resampled by problem, since what is of one problem is alike."""
+"""The statistics behind docs/quality.md. All is resampled by problem: tokens of one are alike."""
 
 import bisect
 import itertools
@@ -28,7 +28,8 @@ def resamples(count: int, seed: int = 1):
 
 
 def sign_test(wins: int, losses: int) -> float:
-    """McNemar's exact test: the probability of a split at least so uneven, were both sides equally likely."""
+    """McNemar's exact test: the probability of a split at least as uneven, if both sides are
+    equally likely."""
     total = wins + losses
     tail = sum(math.comb(total, k) for k in range(min(wins, losses) + 1))
     return min(1.0, 2 * tail / 2**total)
@@ -41,18 +42,27 @@ class Ranking:
         order = sorted(range(len(scores)), key=lambda row: (scores[row], row * 2654435761 % 2**32))
         self.prompts = [prompts[row] for row in order]
         self.agrees = [int(agrees[row] != 0) for row in order]
-        # Of every disagreement: its row, its problem, and the rows from and to which scores are equal to its own.
+        # Of every disagreement: its row, its problem, and between which rows scores equal its own.
         self.rows = [at for at, agrees in enumerate(self.agrees) if not agrees]
         self.missed = [self.prompts[at] for at in self.rows]
         ordered = [scores[row] for row in order]
-        self.tied = [(bisect.bisect_left(ordered, ordered[at]), bisect.bisect_right(ordered, ordered[at])) for at in self.rows]
+        self.tied = [
+            (bisect.bisect_left(ordered, ordered[at]), bisect.bisect_right(ordered, ordered[at]))
+            for at in self.rows
+        ]
 
     def auc(self, weights: list) -> float:
-        """The probability that a disagreement scores lower than an agreement; equal scores count half."""
+        """How likely a disagreement scores lower than an agreement; equal scores count half."""
         agreeing = map(lambda prompt, agrees: weights[prompt] * agrees, self.prompts, self.agrees)
         before = [0, *itertools.accumulate(agreeing)]
         missed = list(map(weights.__getitem__, self.missed))
-        wins = sum(w * (2 * before[-1] - before[low] - before[high]) for w, (low, high) in zip(missed, self.tied)) / 2
+        wins = (
+            sum(
+                w * (2 * before[-1] - before[low] - before[high])
+                for w, (low, high) in zip(missed, self.tied)
+            )
+            / 2
+        )
         pairs = before[-1] * sum(missed)
         return wins / pairs if pairs else math.nan
 
@@ -70,7 +80,7 @@ class Ranking:
 
 
 class Way:
-    """One way to generate: for every problem, tokens, cloud tokens and whether its program passes."""
+    """One way to generate: tokens, cloud tokens and whether its program passes, by problem."""
 
     def __init__(self, sessions: list, passed: list):
         self.tokens = [session["tokens"] for session in sessions]
@@ -93,7 +103,7 @@ def weighted(weights: list, values: list) -> float:
 
 
 def at_share(points: list, share: float) -> float:
-    """The height at `share` of the line through (share, height) points; the best height of equal shares."""
+    """The height at `share` of the line through (share, height) points; the best of equals."""
     points = sorted(points)
     before = [point for point in points if point[0] <= share]
     after = [point for point in points if point[0] >= share]
@@ -104,12 +114,12 @@ def at_share(points: list, share: float) -> float:
 
 
 def recovered(low: float, high: float, made: float) -> float:
-    """The share of the way from `low` to `high` that is made; not a number where there is none to go."""
+    """The share of the way from `low` to `high` that is made; not a number where there is none."""
     return (made - low) / (high - low) if high > low else math.nan
 
 
 def gap(slm: Way, llm: Way, gated: list, share: float, weights: list) -> float:
-    """The share of the way from the SLM's pass rate to the cloud LLM's that is made at `share` of cloud tokens."""
+    """The share of the way from the SLM's pass rate to the cloud LLM's, at a cloud share."""
     low, high = slm.rate(weights), llm.rate(weights)
     points = [(0.0, low), *((way.share(weights), way.rate(weights)) for way in gated), (1.0, high)]
     return recovered(low, high, at_share(points, share))

@@ -1,7 +1,7 @@
 """The tables of scripts/eval's report, from what `hybrid-lab eval` wrote."""
 
 from evaluation import GATES, LLM, SLM, Evaluation
-from figures import at_share, interval, recovered, sign_test
+from figures import Ranking, at_share, interval, recovered, sign_test
 from tables import Table, is_real, number
 
 SHARES = [0.05, 0.1, 0.15, 0.2, 0.3, 0.4]
@@ -141,6 +141,10 @@ def found(domains: dict) -> Table:
     return Table("found", head, rows)
 
 
+def figures(ranking: Ranking, weights: list) -> list:
+    return [[ranking.auc(w), *ranking.recalls(w, SHARES)] for w in weights]
+
+
 def found_gains(domains: dict) -> Table:
     """The head against every other gate, on the same draws."""
     rows = []
@@ -148,11 +152,10 @@ def found_gains(domains: dict) -> Table:
         if "head" not in made.rankings:
             continue
         weights = [made.ones, *made.resamples()]
-        figures = lambda ranking: [[ranking.auc(w), *ranking.recalls(w, SHARES)] for w in weights]  # noqa: B023, E731
-        ours = figures(made.rankings["head"])
+        ours = figures(made.rankings["head"], weights)
         for gate in GATES[1:]:
             if gate in made.rankings:
-                theirs = figures(made.rankings[gate])
+                theirs = figures(made.rankings[gate], weights)
                 gains = [[a - b for a, b in zip(*pair)] for pair in zip(ours, theirs)]
                 rows += [
                     [domain, gate, name, *with_interval(g)] for name, g in zip(FOUND, zip(*gains))

@@ -92,9 +92,21 @@ class Blocks(unittest.TestCase):
             fault = docs_c.compile_block((docs.ROOT, "a.md:1", code))
             self.assertEqual(not fault, compiles, f"{code}{fault}")
 
+    def test_names_that_the_header_does_not_have(self):
+        text = "`hybrid_step` `hybrid_step(session)` `HYBRID_DATA`\n`HYBRID_GONE` `hybrid_gone()`\n"
+        with tempfile.TemporaryDirectory() as folder:
+            root = Path(folder)
+            (root / "include").mkdir()
+            (root / "include/hybrid.h").write_text("int hybrid_step(void);\n")
+            (root / "a.md").write_text(text)
+            found = [fault.split()[1] for fault in docs_c.unknown_names(root, "a.md")]
+            self.assertEqual(found, ["HYBRID_GONE", "hybrid_gone"])
+
     def test_a_program_that_is_shown_is_the_file(self):
         with tempfile.TemporaryDirectory() as folder:
             root = Path(folder)
+            (root / "include").mkdir()
+            (root / "include/hybrid.h").write_text("int hybrid_step(void);\n")
             (root / "a.c").write_text("int x;\n")
             (root / "a.md").write_text("text\n\n```c a.c\nint y;\n```\nmore\n")
             self.assertIn("a.c differs", docs_c.faults(root, ["a.md"])[0])
@@ -122,6 +134,14 @@ class Figures(unittest.TestCase):
             self.assertEqual(
                 (DOCS / f"quality/{name}.svg").read_text(encoding="utf-8"), text, again
             )
+
+    def test_the_readme_has_rows_of_the_page(self):
+        page = (DOCS / "quality.md").read_text(encoding="utf-8")
+        readme = (docs.ROOT / "README.md").read_text(encoding="utf-8")
+        rows = [line for line in readme.splitlines() if line.startswith("|") and " of 150 " in line]
+        self.assertEqual(len(rows), 4)
+        for row in rows:
+            self.assertIn(row + "\n", page)
 
 
 if __name__ == "__main__":

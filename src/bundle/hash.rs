@@ -34,34 +34,37 @@ pub(super) fn blake3_of(bytes: &[u8]) -> String {
 /// Lower-case hex SHA-256 of all that `from` holds. `progress` is given the bytes of each read.
 pub fn sha256_reader(from: &mut dyn Read, progress: &mut dyn FnMut(u64)) -> io::Result<String> {
     let mut hasher = Sha256::new();
-    read_all(from, progress, &mut |bytes| hasher.update(bytes))?;
+    read_all(from, &mut |bytes| {
+        hasher.update(bytes);
+        progress(bytes.len() as u64);
+        true
+    })?;
     Ok(hex(hasher.finalize()))
 }
 
-/// As [`sha256_reader`], with BLAKE3.
+/// As [`sha256_reader`], with BLAKE3. `None` once `progress` is `false`.
 pub(super) fn blake3_reader(
     from: &mut dyn Read,
-    progress: &mut dyn FnMut(u64),
-) -> io::Result<String> {
+    progress: &mut dyn FnMut(u64) -> bool,
+) -> io::Result<Option<String>> {
     let mut hasher = Blake3::new();
-    read_all(from, progress, &mut |bytes| {
+    let all = read_all(from, &mut |bytes| {
         hasher.update(bytes);
+        progress(bytes.len() as u64)
     })?;
-    Ok(hex(hasher.finalize().as_bytes()))
+    Ok(all.then(|| hex(hasher.finalize().as_bytes())))
 }
 
-fn read_all(
-    from: &mut dyn Read,
-    progress: &mut dyn FnMut(u64),
-    update: &mut dyn FnMut(&[u8]),
-) -> io::Result<()> {
+/// Whether all was read: `visit` goes on with `true`.
+fn read_all(from: &mut dyn Read, visit: &mut dyn FnMut(&[u8]) -> bool) -> io::Result<bool> {
     let mut chunk = vec![0; CHUNK];
     loop {
         match from.read(&mut chunk) {
-            Ok(0) => return Ok(()),
+            Ok(0) => return Ok(true),
             Ok(n) => {
-                update(chunk.get(..n).unwrap_or(&chunk));
-                progress(n as u64);
+                if !visit(chunk.get(..n).unwrap_or(&chunk)) {
+                    return Ok(false);
+                }
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
@@ -134,8 +137,15 @@ mod tests {
         assert_eq!(blake3_of(b"abc"), BLAKE3);
         let mut seen = 0;
         assert_eq!(sha256_reader(&mut &b"abc"[..], &mut |n| seen += n).unwrap(), SHA256);
-        assert_eq!(blake3_reader(&mut &b"abc"[..], &mut |n| seen += n).unwrap(), BLAKE3);
-        assert_eq!(seen, 6);
+        let go_on = |n, go_on| {
+            blake3_reader(&mut &b"abc"[..], &mut |read| {
+                assert_eq!(read, n);
+                go_on
+            })
+        };
+        assert_eq!(go_on(3, true).unwrap().as_deref(), Some(BLAKE3));
+        assert_eq!(go_on(3, false).unwrap(), None);
+        assert_eq!(seen, 3);
         let mut writer = HashingWriter::new(Vec::new());
         writer.write_all(b"a").unwrap();
         writer.write_all(b"bc").unwrap();

@@ -1,37 +1,41 @@
-//! A bundle: a directory with everything one model needs, named and hashed by `bundle.json`.
+//! A bundle: everything one model needs, in files that `bundle.json` names and hashes.
 //!
-//! [`Bundle::open`] checks sizes and hashes before anybody parses a file. Bundles are made and changed by
-//! [`Writer`] and [`set_reward`] only, which never write into a file that a bundle in place names.
+//! Sizes and hashes are checked before anybody parses a file. A bundle is a directory ([`Bundle::open`])
+//! or lies in memory ([`Bundle::from_memory`]). Directories are made and changed by [`Writer`] and
+//! [`set_reward`] only, which never write into a file that a bundle in place names.
 
-use std::fs::File;
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-
-use memmap2::Mmap;
+use std::io::Read;
+use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::sealed::Fingerprint;
 
 mod hash;
 mod manifest;
+mod source;
+mod temporary;
 mod validate;
 mod write;
 
 use hash::{blake3_of, blake3_reader};
 pub use hash::{fingerprint, sha256, sha256_reader};
 pub use manifest::*;
-pub use write::{Writer, set_reward};
+pub use source::{Blob, map};
+use source::{Content, Source};
+pub use write::{Complete, Writer, set_reward};
 
 /// The manifest's file name.
 pub const MANIFEST_NAME: &str = "bundle.json";
 
+/// What the kernels want of the address of weights.
+const WEIGHTS_ALIGNMENT: usize = 64;
+
 /// An opened and verified bundle. Clones of its weights outlive it.
 #[derive(Debug)]
 pub struct Bundle {
-    dir: PathBuf,
+    source: Source,
     manifest: Manifest,
-    weights: Option<Arc<Mmap>>,
+    weights: Option<Blob>,
 }
 
 /// How much of a bundle is hashed when it is opened. Sizes are always checked.
@@ -44,40 +48,69 @@ pub enum Verify {
     AllButWeights,
 }
 
+/// Is told the bytes hashed so far and those to hash in all; `false` stops, with
+/// [`Error::Cancelled`].
+pub type Progress<'a> = dyn FnMut(u64, u64) -> bool + 'a;
+
 impl Bundle {
     /// Opens the bundle in `dir`, checks the size of every file and the hashes `verify` asks for.
     ///
-    /// Errors: [`Error::Io`] when `dir` or a file cannot be read, [`Error::Unsupported`] for another format
-    /// version, [`Error::Bundle`] for a wrong manifest, size or hash.
+    /// Errors: [`Error::Io`] when `dir` or a file cannot be read, [`Error::Unsupported`] for another
+    /// format version, [`Error::Bundle`] for a wrong manifest, size or hash.
     pub fn open(dir: &Path, verify: Verify) -> Result<Bundle> {
-        Bundle::open_with_progress(dir, verify, &mut |_, _| {})
+        Bundle::open_with_progress(dir, verify, &mut |_, _| true)
     }
 
-    /// As [`Bundle::open`]; `progress` is given the bytes hashed so far and those to hash in all.
+    /// As [`Bundle::open`], and [`Error::Cancelled`].
     pub fn open_with_progress(
         dir: &Path,
         verify: Verify,
-        progress: &mut dyn FnMut(u64, u64),
+        progress: &mut Progress,
     ) -> Result<Bundle> {
-        let manifest = read_manifest(dir)?;
+        Bundle::from_source(Source::Dir(dir.to_owned()), verify, progress)
+    }
+
+    /// As [`Bundle::open_with_progress`], with the files of a bundle's directory by name. The weights
+    /// are used where they lie, at an address that is a multiple of 64.
+    ///
+    /// Errors: [`Error::InvalidArgument`] for a name given twice and weights that are not aligned,
+    /// [`Error::Unsupported`] and [`Error::Bundle`] as [`Bundle::open`], [`Error::Cancelled`].
+    pub fn from_memory(
+        files: Vec<(String, Blob)>,
+        verify: Verify,
+        progress: &mut Progress,
+    ) -> Result<Bundle> {
+        let bundle = Bundle::from_source(Source::memory(files)?, verify, progress)?;
+        match &bundle.weights {
+            Some(weights) if !(weights.as_ptr() as usize).is_multiple_of(WEIGHTS_ALIGNMENT) => {
+                Err(Error::InvalidArgument(format!(
+                    "the weights in memory begin at an address that is no multiple of \
+                     {WEIGHTS_ALIGNMENT}; align them, as they are used where they lie"
+                )))
+            }
+            _ => Ok(bundle),
+        }
+    }
+
+    fn from_source(source: Source, verify: Verify, progress: &mut Progress) -> Result<Bundle> {
+        let manifest = source.manifest()?;
         let hashed = |role| role != FileRole::Weights || verify == Verify::All;
         let total =
             manifest.files.iter().filter(|(role, _)| hashed(**role)).map(|(_, f)| f.bytes).sum();
         let (mut done, mut weights) = (0, None);
         for (role, entry) in &manifest.files {
-            let mut file = open_file(dir, entry)?;
+            let content = source.open(entry)?;
             if hashed(*role) {
-                check_hash(dir, entry, &mut file, &mut |n| {
+                check_hash(&content, entry, &mut |n| {
                     done += n;
-                    progress(done, total);
+                    progress(done, total)
                 })?;
             }
             if *role == FileRole::Weights {
-                let map = map(&file).map_err(|e| Error::io(&dir.join(&entry.name), e))?;
-                weights = Some(Arc::new(map));
+                weights = Some(content.into_blob()?);
             }
         }
-        Ok(Bundle { dir: dir.to_owned(), manifest, weights })
+        Ok(Bundle { source, manifest, weights })
     }
 
     pub fn manifest(&self) -> &Manifest {
@@ -95,119 +128,52 @@ impl Bundle {
         hasher.finalize().into()
     }
 
-    /// The bytes of a file the manifest names, read whole and hashed again: what is returned is what the
-    /// manifest promises, whatever happened since the bundle was opened. Not for weights: they are mapped.
+    /// The bytes of a file the manifest names, read whole and hashed again: what is returned is what
+    /// the manifest promises, whatever happened since the bundle was opened. Not for weights: they
+    /// are mapped.
     ///
     /// Errors: [`Error::Bundle`] when the bundle has no such file or it changed, [`Error::Io`].
     pub fn read(&self, role: FileRole) -> Result<Vec<u8>> {
         if role == FileRole::Weights {
             return Err(Error::InvalidArgument("weights are mapped, not read".into()));
         }
-        let entry = self.manifest.files.get(&role).ok_or_else(|| {
-            Error::Bundle(format!("{} has no {}", self.dir.display(), role.file_name()))
-        })?;
-        let path = self.dir.join(&entry.name);
-        let file = open_file(&self.dir, entry)?;
+        let entry = self.manifest.files.get(&role).ok_or_else(|| self.has_no(role))?;
+        let content = self.source.open(entry)?;
         let mut bytes = Vec::new();
-        file.take(entry.bytes).read_to_end(&mut bytes).map_err(|e| Error::io(&path, e))?;
+        content.read_with(|file| file.take(entry.bytes).read_to_end(&mut bytes))?;
         compare_hash(entry, &blake3_of(&bytes))?;
         Ok(bytes)
     }
 
-    /// The weights, mapped read-only and shared by all clones.
+    /// The weights, mapped read-only or where they lie in memory, and shared by all clones.
     ///
     /// Errors: [`Error::Bundle`] for a plain export that keeps its weights in the graph.
-    pub fn weights(&self) -> Result<Arc<Mmap>> {
-        self.weights.clone().ok_or_else(|| {
-            Error::Bundle(format!(
-                "{} has no {}",
-                self.dir.display(),
-                FileRole::Weights.file_name()
-            ))
-        })
+    pub fn weights(&self) -> Result<Blob> {
+        self.weights.clone().ok_or_else(|| self.has_no(FileRole::Weights))
     }
 
-    pub fn dir(&self) -> &Path {
-        &self.dir
-    }
-}
-
-fn read_manifest(dir: &Path) -> Result<Manifest> {
-    match std::fs::metadata(dir) {
-        Ok(found) if found.is_dir() => {}
-        Ok(_) => return Err(Error::io(dir, other("a bundle is a directory, this is not one"))),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            let text = "no such directory; a bundle is made by `hybrid pack MODEL -o BUNDLE`";
-            return Err(Error::io(dir, io::Error::new(e.kind(), text)));
+    /// `None` for a bundle in memory.
+    pub fn dir(&self) -> Option<&Path> {
+        match &self.source {
+            Source::Dir(dir) => Some(dir),
+            Source::Memory(_) => None,
         }
-        Err(e) => return Err(Error::io(dir, e)),
     }
-    let path = dir.join(MANIFEST_NAME);
-    let file = open_regular(&path).map_err(|e| match e.kind() {
-        io::ErrorKind::NotFound => Error::Bundle(format!(
-            "{} has no {MANIFEST_NAME}; it is not a bundle, or was copied incompletely",
-            dir.display()
-        )),
-        _ => Error::io(&path, e),
-    })?;
-    let mut json = Vec::new();
-    file.take(validate::MAX_MANIFEST_BYTES + 1)
-        .read_to_end(&mut json)
-        .map_err(|e| Error::io(&path, e))?;
-    if json.len() as u64 > validate::MAX_MANIFEST_BYTES {
-        return Err(Error::Bundle(format!(
-            "{MANIFEST_NAME} has more than {} bytes",
-            validate::MAX_MANIFEST_BYTES
-        )));
-    }
-    Manifest::parse(&json)
-}
 
-/// Opens a file the manifest names and compares its size.
-fn open_file(dir: &Path, entry: &FileEntry) -> Result<File> {
-    let path = dir.join(&entry.name);
-    let file = open_regular(&path).map_err(|e| match e.kind() {
-        io::ErrorKind::NotFound => {
-            Error::Bundle(format!("{} is missing; copy the bundle again", path.display()))
-        }
-        _ => Error::io(&path, e),
-    })?;
-    let found = file.metadata().map_err(|e| Error::io(&path, e))?.len();
-    let (name, expected) = (path.display(), entry.bytes);
-    match found.cmp(&expected) {
-        std::cmp::Ordering::Equal => Ok(file),
-        std::cmp::Ordering::Less => Err(Error::Bundle(format!(
-            "{name} is truncated: {found} of {expected} bytes; copy the bundle again"
-        ))),
-        std::cmp::Ordering::Greater => Err(Error::Bundle(format!(
-            "{name} has {found} bytes where {MANIFEST_NAME} says {expected}; copy the bundle again"
-        ))),
+    fn has_no(&self, role: FileRole) -> Error {
+        Error::Bundle(format!("{} has no {}", self.source.name(), role.file_name()))
     }
-}
-
-/// Refuses what is not a regular file before opening it: opening a pipe would wait for its other end.
-fn open_regular(path: &Path) -> io::Result<File> {
-    if !std::fs::metadata(path)?.is_file() {
-        return Err(other("not a regular file"));
-    }
-    File::open(path)
-}
-
-fn other(text: &str) -> io::Error {
-    io::Error::other(text.to_owned())
 }
 
 fn check_hash(
-    dir: &Path,
+    content: &Content,
     entry: &FileEntry,
-    file: &mut File,
-    progress: &mut dyn FnMut(u64),
+    progress: &mut dyn FnMut(u64) -> bool,
 ) -> Result<()> {
     // One byte more than expected, so that a file that grows meanwhile cannot pass or go on for ever.
-    let mut bounded = file.take(entry.bytes + 1);
     let found =
-        blake3_reader(&mut bounded, progress).map_err(|e| Error::io(&dir.join(&entry.name), e))?;
-    compare_hash(entry, &found)
+        content.read_with(|file| blake3_reader(&mut file.take(entry.bytes + 1), progress))?;
+    compare_hash(entry, &found.ok_or(Error::Cancelled)?)
 }
 
 fn compare_hash(entry: &FileEntry, found: &str) -> Result<()> {
@@ -218,16 +184,6 @@ fn compare_hash(entry: &FileEntry, found: &str) -> Result<()> {
         "{} has BLAKE3 {found} where {MANIFEST_NAME} says {}; copy the bundle again",
         entry.name, entry.blake3
     )))
-}
-
-/// Maps a whole file read-only. Files of a bundle in place are never written to: [`Writer`] and
-/// [`set_reward`] rename new ones over them, which leaves a map alone. Whoever overwrites a mapped model by
-/// other means changes what is computed, and whoever truncates it ends the process with SIGBUS.
-#[allow(unsafe_code)]
-pub fn map(file: &File) -> io::Result<Mmap> {
-    // SAFETY: the map is private to this process and never written through; all its readers take any byte
-    // pattern. That nobody else writes to the file is the contract above.
-    unsafe { Mmap::map(file) }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Opening, changing and damaging bundles on disk.
 
-use std::fs;
+use std::{fs, io};
 
 use temp_dir::TempDir;
 
@@ -31,13 +31,15 @@ fn what_was_written_is_read_back() {
     assert_eq!(names(&dir), ["bundle.json", "graph.onnx", "tokenizer.json", "weights.bin"]);
     assert_eq!(names(&temp.path().join("a")), ["bundle"]);
     let mut last = (0, 0);
-    let bundle =
-        Bundle::open_with_progress(&dir, Verify::All, &mut |done, total| last = (done, total))
-            .unwrap();
+    let bundle = Bundle::open_with_progress(&dir, Verify::All, &mut |done, total| {
+        last = (done, total);
+        true
+    })
+    .unwrap();
     assert_eq!(last, (35, 35));
     assert_eq!(bundle.read(FileRole::Graph).unwrap(), b"graph.onnx");
     assert_eq!(&bundle.weights().unwrap()[..], b"weights.bin");
-    assert_eq!(bundle.dir(), dir);
+    assert_eq!(bundle.dir(), Some(dir.as_path()));
     assert!(bundle.read(FileRole::Weights).is_err());
     assert!(bundle.read(FileRole::Reward).is_err());
 }
@@ -150,14 +152,46 @@ fn a_writer_that_is_dropped_or_fails_leaves_nothing() {
     assert_eq!(names(temp.path()), [""; 0]);
 }
 
+/// A running process is left alone; what a killed one left is removed.
 #[test]
-fn what_a_killed_process_left_is_no_obstacle() {
+fn leftovers_are_removed_and_no_obstacle() {
     let temp = TempDir::new().unwrap();
     let dir = temp.path().join("bundle");
-    let killed = Writer::create(&dir, false).unwrap();
+    let running = Writer::create(&dir, false).unwrap();
+    let left = temp.path().join(".bundle.new-4194305-0");
+    let old = temp.path().join(".bundle.old-4194305-0");
+    let others = [".bundle.new-x-0", ".bundle.new-1-", ".other.new-1-0", ".bundle.newer-1-0"];
+    for name in others.into_iter().chain([".bundle.new-4194305-0", ".bundle.old-4194305-0"]) {
+        fs::create_dir(temp.path().join(name)).unwrap();
+    }
+    fs::write(left.join("weights.bin"), "half").unwrap();
     write_bundle(&dir, false).unwrap();
     Bundle::open(&dir, Verify::All).unwrap();
-    drop(killed);
+    assert!(!left.exists() && old.exists(), "there was no other bundle");
+    write_bundle(&dir, true).unwrap();
+    assert!(!old.exists());
+    assert_eq!(names(temp.path()).len(), others.len() + 2, "{:?}", names(temp.path()));
+    drop(running);
+    assert_eq!(names(temp.path()).len(), others.len() + 1, "{:?}", names(temp.path()));
+}
+
+#[test]
+fn a_complete_bundle_can_be_tried_before_it_is_there() {
+    let temp = TempDir::new().unwrap();
+    let dir = temp.path().join("bundle");
+    for put in [false, true] {
+        let mut writer = Writer::create(&dir, false).unwrap();
+        for role in [FileRole::Graph, FileRole::Weights, FileRole::Tokenizer] {
+            writer.add_bytes(role, b"x").unwrap();
+        }
+        let complete = writer.complete(example::manifest()).unwrap();
+        Bundle::open(complete.dir(), Verify::All).unwrap();
+        assert!(!dir.exists());
+        if put {
+            complete.put_into_place().unwrap();
+        }
+    }
+    Bundle::open(&dir, Verify::All).unwrap();
     assert_eq!(names(temp.path()), ["bundle"]);
 }
 
@@ -180,4 +214,102 @@ fn a_reward_head_is_added_and_replaced() {
     let bundle = Bundle::open(&dir, Verify::All).unwrap();
     assert_eq!(bundle.read(FileRole::Reward).unwrap(), b"second");
     assert_eq!(names(&dir).len(), 5, "{:?}", names(&dir));
+}
+
+/// At an address that is `off` by some bytes.
+fn aligned(bytes: &[u8], off: usize) -> Blob {
+    #[derive(Clone)]
+    #[repr(align(64))]
+    struct Block([u8; 64]);
+    struct Part(Box<[Block]>, std::ops::Range<usize>);
+    impl AsRef<[u8]> for Part {
+        fn as_ref(&self) -> &[u8] {
+            &self.0[0].0[self.1.clone()]
+        }
+    }
+    let mut block = Block([0; 64]);
+    block.0[off..off + bytes.len()].copy_from_slice(bytes);
+    Blob::new(Part(Box::new([block]), off..off + bytes.len()))
+}
+
+/// The files of [`write_bundle`], as they would be read from flash.
+fn in_memory(off: usize) -> Vec<(String, Blob)> {
+    let temp = TempDir::new().unwrap();
+    let dir = temp.path().join("bundle");
+    write_bundle(&dir, false).unwrap();
+    let read = |name: String| {
+        let bytes = fs::read(dir.join(&name)).unwrap();
+        let blob = if name == "weights.bin" { aligned(&bytes, off) } else { Blob::new(bytes) };
+        (name, blob)
+    };
+    names(&dir).into_iter().map(read).collect()
+}
+
+#[test]
+fn a_bundle_in_memory() {
+    let files = in_memory(0);
+    let weights = files.iter().find(|(name, _)| name == "weights.bin").unwrap().1.as_ptr();
+    let mut calls = Vec::new();
+    let bundle = Bundle::from_memory(files, Verify::All, &mut |done, total| {
+        calls.push((done, total));
+        true
+    })
+    .unwrap();
+    assert_eq!(calls, [(10, 35), (21, 35), (35, 35)]);
+    assert_eq!(bundle.read(FileRole::Graph).unwrap(), b"graph.onnx");
+    assert_eq!(&bundle.weights().unwrap()[..], b"weights.bin");
+    assert_eq!(bundle.weights().unwrap().as_ptr(), weights, "used where they lie");
+    assert_eq!(bundle.dir(), None);
+    let error = bundle.read(FileRole::Reward).unwrap_err().to_string();
+    assert!(error.contains("the bundle in memory has no reward.onnx"), "{error}");
+}
+
+#[test]
+fn damage_in_memory_is_named() {
+    type Damage = fn(&mut Vec<(String, Blob)>);
+    fn at<'a>(files: &'a mut [(String, Blob)], name: &str) -> &'a mut Blob {
+        &mut files.iter_mut().find(|(other, _)| other == name).unwrap().1
+    }
+    let rows: &[(Damage, &str)] = &[
+        (|f| f.clear(), "no bundle.json"),
+        (|f| f.retain(|(name, _)| name != "graph.onnx"), "graph.onnx is missing; give it"),
+        (|f| f.push(("graph.onnx".into(), Blob::new([]))), "\"graph.onnx\" is given twice"),
+        (|f| *at(f, "bundle.json") = Blob::new(*b"{"), "bundle.json: "),
+        (|f| *at(f, "bundle.json") = Blob::new(vec![b' '; (4 << 20) + 1]), "more than 4194304"),
+        (|f| *at(f, "graph.onnx") = Blob::new(*b"graph.onn"), "truncated: 9 of 10"),
+        (|f| *at(f, "graph.onnx") = Blob::new(*b"graph.onnxx"), "has 11 bytes"),
+        (|f| *at(f, "tokenizer.json") = Blob::new(*b"tokenizer.jsoN"), "has BLAKE3"),
+        (|f| *at(f, "weights.bin") = aligned(b"weights.biN", 0), "has BLAKE3"),
+        (|f| *at(f, "weights.bin") = aligned(b"weights.bin", 32), "no multiple of 64"),
+    ];
+    for (damage, part) in rows {
+        let mut files = in_memory(0);
+        damage(&mut files);
+        let error = Bundle::from_memory(files, Verify::All, &mut |_, _| true).unwrap_err();
+        assert!(error.to_string().contains(part), "{part}: {error}");
+    }
+    let mut files = in_memory(0);
+    *at(&mut files, "weights.bin") = aligned(b"weights.biN", 0);
+    assert!(Bundle::from_memory(files, Verify::AllButWeights, &mut |_, _| true).is_ok());
+}
+
+#[test]
+fn progress_can_stop_the_opening() {
+    let temp = TempDir::new().unwrap();
+    let dir = temp.path().join("bundle");
+    write_bundle(&dir, false).unwrap();
+    for last in 1..=3 {
+        let (mut calls, mut again) = (0, 0);
+        let stopped = Bundle::open_with_progress(&dir, Verify::All, &mut |_, _| {
+            calls += 1;
+            calls < last
+        });
+        assert!(matches!(stopped, Err(Error::Cancelled)));
+        let stopped = Bundle::from_memory(in_memory(0), Verify::All, &mut |_, _| {
+            again += 1;
+            again < last
+        });
+        assert!(matches!(stopped, Err(Error::Cancelled)));
+        assert_eq!((calls, again), (last, last), "not asked again");
+    }
 }

@@ -30,7 +30,7 @@ const MAX_IDLE_LINES: usize = 4;
 /// The HTTP client of one server.
 pub(super) struct Http {
     endpoint: Endpoint,
-    authorization: Option<HeaderValue>,
+    authorization: Mutex<Option<HeaderValue>>,
     tls: Arc<ClientConfig>,
     dialler: Arc<Dialler>,
     config: Config,
@@ -69,13 +69,20 @@ impl Http {
     pub fn new(endpoint: Endpoint, token: Option<&str>, tls: Arc<ClientConfig>) -> Result<Http> {
         let dialler = Arc::new(Dialler::new(endpoint.host.clone(), endpoint.port));
         Ok(Http {
-            authorization: token.map(authorization).transpose()?,
+            authorization: Mutex::new(token.map(authorization).transpose()?),
             config: config(),
             idle: Mutex::new(Vec::new()),
             endpoint,
             tls,
             dialler,
         })
+    }
+
+    /// For requests from now on. On an error the old one stays.
+    pub fn set_token(&self, token: Option<&str>) -> Result<()> {
+        let value = token.map(authorization).transpose()?;
+        *self.authorization.lock().unwrap_or_else(PoisonError::into_inner) = value;
+        Ok(())
     }
 
     pub fn origin(&self) -> &str {
@@ -115,7 +122,8 @@ impl Http {
             .agent
             .post(format!("{}{path}", self.endpoint.origin))
             .header(CONTENT_TYPE, "application/json");
-        if let Some(value) = &self.authorization {
+        let token = self.authorization.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(value) = token {
             request = request.header(AUTHORIZATION, value);
         }
         let mut response = request.send(body)?;

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::breaker::{BreakerReport, SharedBreaker};
 use crate::cancel::Cancel;
 use crate::clock;
 use crate::consult::{Answer, Consult, Cost, Failure, Request};
@@ -92,6 +93,7 @@ pub struct Cloud {
     http: Http,
     kind: ServerKind,
     model: String,
+    breaker: SharedBreaker,
     /// Set once the server was found to have the bundle's vocabulary.
     shared: Mutex<Option<Arc<Shared>>>,
 }
@@ -109,6 +111,7 @@ impl Cloud {
             http: Http::new(endpoint, options.token.as_deref(), tls)?,
             kind: options.kind,
             model: options.model,
+            breaker: SharedBreaker::new(),
             shared: Mutex::new(None),
         })
     }
@@ -128,6 +131,28 @@ impl Cloud {
         log::info!("the server's vocabulary {} the bundle's", if equal { "is" } else { "is not" });
         *self.shared.lock().unwrap_or_else(PoisonError::into_inner) = shared.map(Arc::new);
         Ok(equal)
+    }
+
+    /// Another bearer token, or none, for requests from now on; closes the breaker, which a wrong
+    /// token opens.
+    ///
+    /// # Errors
+    /// [`Error::Cloud`] for a token that a header cannot carry; the old one stays.
+    pub fn set_token(&self, token: Option<&str>) -> Result<()> {
+        self.http.set_token(token)?;
+        self.breaker.reset();
+        Ok(())
+    }
+
+    /// Whether failed consults keep sessions from asking.
+    pub fn breaker_report(&self) -> BreakerReport {
+        self.breaker.report()
+    }
+
+    /// Closes the breaker: the next consult goes through. For a caller who knows that what was wrong
+    /// is mended.
+    pub fn reset_breaker(&self) {
+        self.breaker.reset();
     }
 
     fn probe_post(&self, path: &str, body: &[u8], deadline: Instant) -> Result<Option<Vec<u8>>> {
@@ -203,6 +228,10 @@ impl Consult for Cloud {
 
     fn shares_vocabulary(&self) -> bool {
         self.shared().is_some()
+    }
+
+    fn breaker(&self) -> Option<&SharedBreaker> {
+        Some(&self.breaker)
     }
 }
 

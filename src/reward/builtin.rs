@@ -53,6 +53,16 @@ impl Uniform {
         Uniform { state: seed }
     }
 
+    /// What has been drawn, for [`Uniform::set_position`].
+    pub fn position(&self) -> u64 {
+        self.state
+    }
+
+    /// Goes on where another one was.
+    pub fn set_position(&mut self, position: u64) {
+        self.state = position;
+    }
+
     /// The next number, in 0..1.
     pub fn draw(&mut self) -> f32 {
         // The upper 24 bits are as many as f32 can hold without rounding up to 1.

@@ -54,6 +54,20 @@ pub enum ScoreKind {
     Sampled = 6,
 }
 
+impl ScoreKind {
+    /// The score that this is with `bundle`; never [`ScoreKind::Auto`]. Opens nothing.
+    ///
+    /// Errors: [`Error::Unsupported`] when [`ScoreKind::Head`] is asked of a bundle without a head.
+    pub fn of(self, bundle: &Bundle) -> Result<ScoreKind> {
+        match (self, &bundle.manifest().reward) {
+            (ScoreKind::Auto, Some(_)) => Ok(ScoreKind::Head),
+            (ScoreKind::Auto, None) => Ok(ScoreKind::MaxProbability),
+            (ScoreKind::Head, None) => Err(no_head()),
+            (kind, _) => Ok(kind),
+        }
+    }
+}
+
 /// A loaded score, one per session. Every score is in 0..=1 and higher means keep.
 pub struct Scorer {
     source: Source,
@@ -74,15 +88,10 @@ impl Scorer {
     /// Errors: [`Error::Unsupported`] when [`ScoreKind::Head`] is asked of a bundle without a head;
     /// [`Error::Bundle`] when the head breaks its contract.
     pub fn open(bundle: &Bundle, kind: ScoreKind, seed: u64) -> Result<Scorer> {
-        let source = match kind {
-            ScoreKind::Auto => match open_head(bundle)? {
-                Some(head) => Source::Head(head),
-                None => {
-                    log::info!("the bundle has no reward head: max-probability is the score");
-                    Source::MaxProbability
-                }
-            },
-            ScoreKind::Head => Source::Head(open_head(bundle)?.ok_or_else(no_head)?),
+        let source = match kind.of(bundle)? {
+            ScoreKind::Auto | ScoreKind::Head => {
+                Source::Head(open_head(bundle)?.ok_or_else(no_head)?)
+            }
             ScoreKind::MaxProbability => Source::MaxProbability,
             ScoreKind::Margin => Source::Margin,
             ScoreKind::Entropy => Source::Entropy,
@@ -106,6 +115,21 @@ impl Scorer {
             Source::Entropy => ScoreKind::Entropy,
             Source::Random(_) => ScoreKind::Random,
             Source::Sampled(_) => ScoreKind::Sampled,
+        }
+    }
+
+    /// How far the generator of a score that is drawn is; 0 for others.
+    pub fn position(&self) -> u64 {
+        match &self.source {
+            Source::Random(uniform) | Source::Sampled(uniform) => uniform.position(),
+            _ => 0,
+        }
+    }
+
+    /// Goes on where another score of the same kind was.
+    pub fn set_position(&mut self, position: u64) {
+        if let Source::Random(uniform) | Source::Sampled(uniform) = &mut self.source {
+            uniform.set_position(position);
         }
     }
 

@@ -6,8 +6,11 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 use crate::error::{Error, Result};
 use crate::slm::kernels::logits::argmax;
 
+mod bias;
 mod stats;
-pub use stats::{LogitStats, logit_stats, top_tokens};
+
+pub use bias::LogitBias;
+pub use stats::{LogitStats, log_probabilities, logit_stats, top_tokens};
 
 /// How a candidate is drawn. The default is greedy: the largest logit, and the lowest id among
 /// equal ones.
@@ -15,7 +18,7 @@ pub use stats::{LogitStats, logit_stats, top_tokens};
 /// The filters work on the probabilities at the given temperature, one after the other: min-p,
 /// top-k, top-p. A draw takes one number from the generator; greedy takes none.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct SamplerOptions {
+pub struct Sampling {
     /// 0 is greedy; at most 100.
     pub temperature: f32,
     /// Keep the k most likely; 0 keeps all.
@@ -28,38 +31,35 @@ pub struct SamplerOptions {
     pub repetition_penalty: f32,
     /// How many recent tokens of the context, prompt included, count for the penalty.
     pub repetition_window: u32,
-    /// Equal seeds, equal draws, on every platform.
-    pub seed: u64,
 }
 
-impl Default for SamplerOptions {
+impl Default for Sampling {
     fn default() -> Self {
-        SamplerOptions {
+        Sampling {
             temperature: 0.0,
             top_k: 0,
             top_p: 1.0,
             min_p: 0.0,
             repetition_penalty: 1.0,
             repetition_window: 64,
-            seed: 0,
         }
     }
 }
 
-impl SamplerOptions {
-    /// `Err(InvalidArgument)` naming the option that is out of its range.
-    pub fn validate(&self) -> Result<()> {
-        let check = |name, value: f32, ok: bool, range| {
+impl Sampling {
+    /// `Err(InvalidArgument)` naming the field that is out of its range.
+    pub fn check(&self) -> Result<()> {
+        let ensure = |name, value: f32, ok: bool, range| {
             if ok {
                 return Ok(());
             }
             Err(Error::InvalidArgument(format!("{name} is {value}, but must be {range}")))
         };
         let (t, p, m, r) = (self.temperature, self.top_p, self.min_p, self.repetition_penalty);
-        check("temperature", t, (0.0..=100.0).contains(&t), "from 0 (greedy) to 100")?;
-        check("top_p", p, p > 0.0 && p <= 1.0, "over 0 and at most 1 (off)")?;
-        check("min_p", m, (0.0..1.0).contains(&m), "from 0 (off) to under 1")?;
-        check("repetition_penalty", r, r > 0.0 && r <= 100.0, "over 0 and at most 100, 1 is off")
+        ensure("temperature", t, (0.0..=100.0).contains(&t), "from 0 (greedy) to 100")?;
+        ensure("top_p", p, p > 0.0 && p <= 1.0, "over 0 and at most 1 (off)")?;
+        ensure("min_p", m, (0.0..1.0).contains(&m), "from 0 (off) to under 1")?;
+        ensure("repetition_penalty", r, r > 0.0 && r <= 100.0, "over 0 and at most 100, 1 is off")
     }
 }
 
@@ -67,8 +67,9 @@ impl SamplerOptions {
 const NEGLIGIBLE: f32 = -30.0;
 
 /// Draws candidates. One per session.
+#[derive(Clone)]
 pub struct Sampler {
-    options: SamplerOptions,
+    sampling: Sampling,
     rng: ChaCha8Rng,
     /// Logits after the penalty.
     penalised: Vec<f32>,
@@ -91,10 +92,26 @@ impl Weighed {
 }
 
 impl Sampler {
-    pub fn new(options: SamplerOptions) -> Result<Sampler> {
-        options.validate()?;
-        let rng = ChaCha8Rng::seed_from_u64(options.seed);
-        Ok(Sampler { options, rng, penalised: Vec::new(), kept: Vec::new() })
+    /// Equal seeds, equal draws, on every platform.
+    ///
+    /// Errors: those of [`Sampling::check`].
+    pub fn new(sampling: Sampling, seed: u64) -> Result<Sampler> {
+        sampling.check()?;
+        let rng = ChaCha8Rng::seed_from_u64(seed);
+        Ok(Sampler { sampling, rng, penalised: Vec::new(), kept: Vec::new() })
+    }
+
+    pub fn sampling(&self) -> Sampling {
+        self.sampling
+    }
+
+    /// The generator goes on.
+    ///
+    /// Errors, with nothing changed: those of [`Sampling::check`].
+    pub fn set_sampling(&mut self, sampling: Sampling) -> Result<()> {
+        sampling.check()?;
+        self.sampling = sampling;
+        Ok(())
     }
 
     /// How far the generator is: what has been drawn.
@@ -110,15 +127,15 @@ impl Sampler {
     /// The candidate. `context`: the token ids so far, for the repetition penalty. NaN counts as
     /// minus infinity; logits that are nothing else are an error.
     pub fn sample(&mut self, logits: &[f32], context: &[u32]) -> Result<u32> {
-        let window = context.len().min(self.options.repetition_window as usize);
+        let window = context.len().min(self.sampling.repetition_window as usize);
         let recent = &context[context.len() - window..];
-        if self.options.repetition_penalty == 1.0 || recent.is_empty() {
+        if self.sampling.repetition_penalty == 1.0 || recent.is_empty() {
             return self.draw(logits);
         }
         let mut penalised = std::mem::take(&mut self.penalised);
         penalised.clear();
         penalised.extend_from_slice(logits);
-        penalise(&mut penalised, logits, recent, self.options.repetition_penalty);
+        penalise(&mut penalised, logits, recent, self.sampling.repetition_penalty);
         let candidate = self.draw(&penalised);
         self.penalised = penalised;
         candidate
@@ -126,10 +143,12 @@ impl Sampler {
 
     fn draw(&mut self, logits: &[f32]) -> Result<u32> {
         let (best, max) = argmax(logits).ok_or_else(|| {
-            Error::Model("no token can follow: every logit is -inf or NaN".into())
+            Error::Model(
+                "no token can follow: every logit is -inf or NaN; a logit bias may do that".into(),
+            )
         })?;
         let best = best as u32;
-        if self.options.temperature == 0.0 {
+        if self.sampling.temperature == 0.0 {
             return Ok(best);
         }
         self.keep_likely(logits, max);
@@ -140,8 +159,8 @@ impl Sampler {
 
     /// Fills `kept`, in the order of ids, with all that passes min-p.
     fn keep_likely(&mut self, logits: &[f32], max: f32) {
-        let temperature = self.options.temperature;
-        let floor = self.options.min_p.ln().max(NEGLIGIBLE);
+        let temperature = self.sampling.temperature;
+        let floor = self.sampling.min_p.ln().max(NEGLIGIBLE);
         self.kept.clear();
         for (id, &logit) in (0..).zip(logits) {
             let log_weight = (logit - max) / temperature;
@@ -152,7 +171,7 @@ impl Sampler {
     }
 
     fn keep_top_k(&mut self) {
-        let k = self.options.top_k as usize;
+        let k = self.sampling.top_k as usize;
         if k > 0 && k < self.kept.len() {
             self.kept.select_nth_unstable_by(k - 1, Weighed::order);
             self.kept.truncate(k);
@@ -162,10 +181,10 @@ impl Sampler {
 
     /// Sorts only as much as it needs: the set is small as a rule, the vocabulary is not.
     fn keep_top_p(&mut self) {
-        if self.options.top_p >= 1.0 {
+        if self.sampling.top_p >= 1.0 {
             return;
         }
-        let wanted = total(&self.kept) * f64::from(self.options.top_p);
+        let wanted = total(&self.kept) * f64::from(self.sampling.top_p);
         let (mut sorted, mut sum) = (0, 0.0);
         while sorted < self.kept.len() {
             let rest = &mut self.kept[sorted..];
@@ -215,19 +234,18 @@ mod tests {
     use super::*;
 
     const INF: f32 = f32::INFINITY;
-    const GREEDY: SamplerOptions = SamplerOptions {
+    const GREEDY: Sampling = Sampling {
         temperature: 0.0,
         top_k: 0,
         top_p: 1.0,
         min_p: 0.0,
         repetition_penalty: 1.0,
         repetition_window: 64,
-        seed: 0,
     };
-    const WARM: SamplerOptions = SamplerOptions { temperature: 1.0, ..GREEDY };
+    const WARM: Sampling = Sampling { temperature: 1.0, ..GREEDY };
 
-    fn sampler(options: SamplerOptions) -> Sampler {
-        Sampler::new(options).unwrap()
+    fn sampler(sampling: Sampling) -> Sampler {
+        Sampler::new(sampling, 0).unwrap()
     }
 
     #[test]
@@ -251,8 +269,7 @@ mod tests {
     fn repetition_penalty() {
         let logits = [4.0, 3.0, -1.0, -1.5];
         let penalised = |window, context: &[u32], logits: &[f32]| {
-            let options =
-                SamplerOptions { repetition_penalty: 2.0, repetition_window: window, ..GREEDY };
+            let options = Sampling { repetition_penalty: 2.0, repetition_window: window, ..GREEDY };
             sampler(options).sample(logits, context).unwrap()
         };
         assert_eq!(penalised(64, &[], &logits), 0);
@@ -271,19 +288,19 @@ mod tests {
         let logits: Vec<f32> = [0.5f32, 0.25, 0.125, 0.125].iter().map(|p| p.ln()).collect();
         let rows = [
             (WARM, vec![0, 1, 2, 3]),
-            (SamplerOptions { top_k: 1, ..WARM }, vec![0]),
-            (SamplerOptions { top_k: 3, ..WARM }, vec![0, 1, 2]),
-            (SamplerOptions { top_k: 9, ..WARM }, vec![0, 1, 2, 3]),
-            (SamplerOptions { top_p: 0.01, ..WARM }, vec![0]),
-            (SamplerOptions { top_p: 0.49, ..WARM }, vec![0]),
-            (SamplerOptions { top_p: 0.51, ..WARM }, vec![0, 1]),
-            (SamplerOptions { top_p: 0.8, ..WARM }, vec![0, 1, 2]),
-            (SamplerOptions { min_p: 0.3, ..WARM }, vec![0, 1]),
-            (SamplerOptions { min_p: 0.6, ..WARM }, vec![0]),
+            (Sampling { top_k: 1, ..WARM }, vec![0]),
+            (Sampling { top_k: 3, ..WARM }, vec![0, 1, 2]),
+            (Sampling { top_k: 9, ..WARM }, vec![0, 1, 2, 3]),
+            (Sampling { top_p: 0.01, ..WARM }, vec![0]),
+            (Sampling { top_p: 0.49, ..WARM }, vec![0]),
+            (Sampling { top_p: 0.51, ..WARM }, vec![0, 1]),
+            (Sampling { top_p: 0.8, ..WARM }, vec![0, 1, 2]),
+            (Sampling { min_p: 0.3, ..WARM }, vec![0, 1]),
+            (Sampling { min_p: 0.6, ..WARM }, vec![0]),
             // At temperature 2 the shares are .37 .26 .18 .18.
-            (SamplerOptions { temperature: 2.0, min_p: 0.6, ..WARM }, vec![0, 1]),
+            (Sampling { temperature: 2.0, min_p: 0.6, ..WARM }, vec![0, 1]),
             // top-p counts what top-k left: .67 .33.
-            (SamplerOptions { top_k: 2, top_p: 0.6, ..WARM }, vec![0]),
+            (Sampling { top_k: 2, top_p: 0.6, ..WARM }, vec![0]),
         ];
         for (options, want) in rows {
             let mut sampler = sampler(options);
@@ -299,7 +316,7 @@ mod tests {
     fn draws_follow_the_probabilities() {
         let logits: Vec<f32> = (1..=200).map(|p| (p as f32 / 20_100.0).ln()).collect();
         for top_p in [1.0, 0.999_999] {
-            let mut sampler = sampler(SamplerOptions { top_p, seed: 7, ..WARM });
+            let mut sampler = Sampler::new(Sampling { top_p, ..WARM }, 7).unwrap();
             let mut upper_half = 0;
             for _ in 0..20_000 {
                 upper_half += u32::from(sampler.sample(&logits, &[]).unwrap() >= 100);
@@ -314,7 +331,7 @@ mod tests {
     fn seeds_are_stable() {
         let logits = [0.0f32; 100];
         let draw = |seed| {
-            let mut sampler = sampler(SamplerOptions { seed, ..WARM });
+            let mut sampler = Sampler::new(WARM, seed).unwrap();
             [(); 4].map(|_| sampler.sample(&logits, &[]).unwrap())
         };
         assert_eq!(draw(1), draw(1));
@@ -325,21 +342,21 @@ mod tests {
     #[test]
     fn options_are_checked() {
         let bad = [
-            ("temperature", SamplerOptions { temperature: -0.1, ..GREEDY }),
-            ("temperature", SamplerOptions { temperature: f32::NAN, ..GREEDY }),
-            ("temperature", SamplerOptions { temperature: INF, ..GREEDY }),
-            ("top_p", SamplerOptions { top_p: 0.0, ..GREEDY }),
-            ("top_p", SamplerOptions { top_p: 1.1, ..GREEDY }),
-            ("top_p", SamplerOptions { top_p: f32::NAN, ..GREEDY }),
-            ("min_p", SamplerOptions { min_p: 1.0, ..GREEDY }),
-            ("min_p", SamplerOptions { min_p: -0.5, ..GREEDY }),
-            ("repetition_penalty", SamplerOptions { repetition_penalty: 0.0, ..GREEDY }),
-            ("repetition_penalty", SamplerOptions { repetition_penalty: INF, ..GREEDY }),
+            ("temperature", Sampling { temperature: -0.1, ..GREEDY }),
+            ("temperature", Sampling { temperature: f32::NAN, ..GREEDY }),
+            ("temperature", Sampling { temperature: INF, ..GREEDY }),
+            ("top_p", Sampling { top_p: 0.0, ..GREEDY }),
+            ("top_p", Sampling { top_p: 1.1, ..GREEDY }),
+            ("top_p", Sampling { top_p: f32::NAN, ..GREEDY }),
+            ("min_p", Sampling { min_p: 1.0, ..GREEDY }),
+            ("min_p", Sampling { min_p: -0.5, ..GREEDY }),
+            ("repetition_penalty", Sampling { repetition_penalty: 0.0, ..GREEDY }),
+            ("repetition_penalty", Sampling { repetition_penalty: INF, ..GREEDY }),
         ];
         for (name, options) in bad {
-            let text = Sampler::new(options).err().expect(name).to_string();
+            let text = Sampler::new(options, 0).err().expect(name).to_string();
             assert!(text.contains(name), "{text}");
         }
-        assert!(SamplerOptions::default().validate().is_ok());
+        assert!(Sampling::default().check().is_ok());
     }
 }

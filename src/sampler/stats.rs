@@ -37,6 +37,28 @@ pub fn logit_stats(logits: &[f32], candidate: u32) -> LogitStats {
     }
 }
 
+/// The log-probabilities (natural, at temperature 1) of `token` and then of the `top` most likely
+/// tokens, [`TOP`] at most, falling. Impossible tokens are left out, but for `token` itself. Nothing
+/// where no logit is finite.
+pub fn log_probabilities(logits: &[f32], token: u32, top: usize) -> Vec<(u32, f32)> {
+    let max = logits::top(logits)[0];
+    if !max.is_finite() {
+        return Vec::new();
+    }
+    let log_sum = Kernels::best().exp_sums(logits, max).0.ln();
+    let log_p = |id: u32| {
+        let logit = logits.get(id as usize).copied().unwrap_or(f32::NEG_INFINITY);
+        (id, (f64::from(logit - max) - log_sum) as f32)
+    };
+    let likely = top_tokens(logits).into_iter().take(top).map(log_p);
+    let mut seen = None;
+    let possible = likely.filter(|&(id, log_p)| {
+        // Where there are fewer than `TOP` tokens, the rest is 0.
+        log_p > f32::NEG_INFINITY && (id != 0 || seen.replace(()).is_none())
+    });
+    std::iter::once(log_p(token)).chain(possible).collect()
+}
+
 /// The ids of the largest logits, falling; of equal ones the lower id first. Where there are fewer, the
 /// rest is 0.
 pub fn top_tokens(logits: &[f32]) -> [u32; TOP] {
@@ -64,6 +86,28 @@ mod tests {
         logits[40] = 5.0;
         assert_eq!(top_tokens(&logits), want);
         assert_eq!(top_tokens(&[2.0, f32::NEG_INFINITY, 3.0])[..2], [2, 0]);
+    }
+
+    #[test]
+    fn log_probabilities_of_the_token_and_the_most_likely() {
+        let inf = f32::INFINITY;
+        let logits: Vec<f32> = [0.25f32, 0.5, 0.125, 0.125].iter().map(|p| p.ln()).collect();
+        let rows: [(&[f32], u32, usize, &[(u32, f32)]); 6] = [
+            (&logits, 2, 0, &[(2, 0.125)]),
+            (&logits, 2, 3, &[(2, 0.125), (1, 0.5), (0, 0.25), (2, 0.125)]),
+            (&logits, 0, 9, &[(0, 0.25), (1, 0.5), (0, 0.25), (2, 0.125), (3, 0.125)]),
+            (&[-inf, 3.0, -inf], 0, 9, &[(0, 0.0), (1, 1.0)]),
+            (&[-100.0, 100.0], 9, 2, &[(9, 0.0), (1, 1.0), (0, 0.0)]),
+            (&[-inf, f32::NAN], 0, 2, &[]),
+        ];
+        for (logits, token, top, want) in rows {
+            let got = log_probabilities(logits, token, top);
+            assert_eq!(got.len(), want.len(), "{got:?} instead of {want:?}");
+            for ((id, log_p), (want_id, p)) in got.iter().zip(want) {
+                assert!(id == want_id && (log_p.exp() - p).abs() < 1e-6, "{got:?}, {want:?}");
+            }
+        }
+        assert_eq!(log_probabilities(&[-100.0, 100.0], 0, 0)[0].1, -200.0, "no floor");
     }
 
     /// The definition, in f64.

@@ -1,14 +1,15 @@
-//! The correction cache: consults answered before are answered on the device.
+//! Corrections: answers of the cloud LLM that are remembered, and given again in the same place.
 //!
-//! A correction is known by the *place* it was made in, the last ids of the context and the SLM's candidate
-//! after them. [`Corrections::save`] and [`Corrections::restore`] carry them from session to session.
+//! A *place* is the SLM's candidate and the last ids of the context before it. [`Corrections::save`]
+//! and [`Corrections::restore`] carry corrections from session to session.
 
 use std::collections::VecDeque;
 
+use super::settings::CorrectionOptions;
 use crate::error::Result;
 use crate::sealed::{Fingerprint, Format};
 
-const FORMAT: Format = Format { magic: *b"HYBC", version: 2, name: "a correction cache" };
+const FORMAT: Format = Format { magic: *b"HYBC", version: 2, name: "a file of corrections" };
 
 /// What the cloud LLM wrote in one place.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,73 +20,80 @@ struct Correction {
     answer: Vec<u32>,
 }
 
-/// Corrections, those used longest ago first. The search is linear: a thousand take some microseconds, a token
-/// takes milliseconds.
-#[derive(Debug, Clone)]
+/// The search is linear: a thousand corrections take some microseconds, a token takes milliseconds.
+#[derive(Debug, Clone, Default)]
 pub(super) struct Corrections {
-    capacity: usize,
-    /// Ids of the context that must be the same.
-    suffix: usize,
-    known: VecDeque<Correction>,
+    options: CorrectionOptions,
+    /// The ones used longest ago first.
+    list: VecDeque<Correction>,
 }
 
 impl Corrections {
-    /// `capacity` 0: knows nothing and learns nothing.
-    pub fn new(capacity: usize, suffix: usize) -> Corrections {
-        Corrections { capacity, suffix, known: VecDeque::new() }
+    pub fn options(&self) -> CorrectionOptions {
+        self.options
     }
 
-    pub fn is_off(&self) -> bool {
-        self.capacity == 0
+    /// Keeps what the options leave room for; nothing of another suffix.
+    pub fn set_options(&mut self, options: CorrectionOptions) {
+        if options.suffix != self.options.suffix {
+            self.list.clear();
+        }
+        self.options = options;
+        self.evict();
     }
 
-    pub fn knows(&self, context: &[u32], candidate: u32) -> bool {
+    pub fn has(&self, context: &[u32], candidate: u32) -> bool {
         self.find(context, candidate).is_some()
     }
 
     /// The answer, which counts as used now.
     pub fn take(&mut self, context: &[u32], candidate: u32) -> Option<Vec<u32>> {
-        let correction = self.find(context, candidate).and_then(|at| self.known.remove(at))?;
+        let correction = self.find(context, candidate).and_then(|at| self.list.remove(at))?;
         let answer = correction.answer.clone();
-        self.known.push_back(correction);
+        self.list.push_back(correction);
         Some(answer)
     }
 
     /// Remembers `answer` in this place, in place of an earlier one.
     pub fn learn(&mut self, context: &[u32], candidate: u32, answer: &[u32]) {
-        if self.is_off() {
+        if self.options.capacity == 0 {
             return;
         }
         if let Some(at) = self.find(context, candidate) {
-            self.known.remove(at);
+            self.list.remove(at);
         }
         let context = self.end_of(context).to_vec();
-        self.known.push_back(Correction { candidate, context, answer: answer.to_vec() });
+        self.list.push_back(Correction { candidate, context, answer: answer.to_vec() });
         self.evict();
     }
 
     fn find(&self, context: &[u32], candidate: u32) -> Option<usize> {
         let context = self.end_of(context);
-        self.known.iter().rposition(|c| c.candidate == candidate && c.context == context)
+        self.list.iter().rposition(|c| c.candidate == candidate && c.context == context)
     }
 
     fn end_of<'a>(&self, context: &'a [u32]) -> &'a [u32] {
-        context.get(context.len().saturating_sub(self.suffix)..).unwrap_or(context)
+        context.get(context.len().saturating_sub(self.suffix())..).unwrap_or(context)
+    }
+
+    /// Ids of the context that must match.
+    fn suffix(&self) -> usize {
+        self.options.suffix as usize
     }
 
     fn evict(&mut self) {
-        let surplus = self.known.len().saturating_sub(self.capacity);
-        self.known.drain(..surplus);
+        let surplus = self.list.len().saturating_sub(self.options.capacity as usize);
+        self.list.drain(..surplus);
     }
 
-    /// All that is known, for [`Corrections::restore`].
+    /// All of them, for [`Corrections::restore`].
     pub fn save(&self, model: &Fingerprint) -> Vec<u8> {
         let mut bytes = Vec::new();
         let mut out = |piece: &[u8]| bytes.extend_from_slice(piece);
         let mut writer = FORMAT.write(model, &mut out);
-        writer.count(self.suffix);
-        writer.count(self.known.len());
-        for correction in &self.known {
+        writer.count(self.suffix());
+        writer.count(self.list.len());
+        for correction in &self.list {
             writer.u32(correction.candidate);
             writer.ids(&correction.context);
             writer.ids(&correction.answer);
@@ -94,30 +102,30 @@ impl Corrections {
         bytes
     }
 
-    /// Takes what was saved in place of what is known; of more than fit, those used last. `usable`: ids from
-    /// this one on are no tokens.
+    /// Takes what was saved in place of what there is; of more than fit, those used last. `usable`:
+    /// ids from this one on are no tokens.
     ///
-    /// Errors, each leaving what is known: [`crate::Error::InvalidArgument`] for bytes that are damaged, of another
-    /// model or version, or made with another `suffix`.
+    /// Errors, with nothing changed: [`crate::Error::InvalidArgument`] for bytes that are damaged, of
+    /// another model or version, or made with another suffix.
     pub fn restore(&mut self, bytes: &[u8], model: &Fingerprint, usable: usize) -> Result<()> {
         let mut reader = FORMAT.read(model, bytes)?;
-        if reader.count()? != self.suffix {
-            return Err(reader.error("it was saved with another correction_suffix"));
+        if reader.count()? != self.suffix() {
+            return Err(reader.error("it was saved with another suffix of corrections"));
         }
-        let mut known = VecDeque::new();
+        let mut list = VecDeque::new();
         for _ in 0..reader.count()? {
             let candidate = reader.u32()?;
             let (context, answer) = (reader.ids()?, reader.ids()?);
-            if context.len() > self.suffix || answer.is_empty() {
+            if context.len() > self.suffix() || answer.is_empty() {
                 return Err(reader.error("it has a correction that is none"));
             }
             if !answer.iter().all(|&id| (id as usize) < usable) {
                 return Err(reader.error("it has tokens that there are not"));
             }
-            known.push_back(Correction { candidate, context, answer });
+            list.push_back(Correction { candidate, context, answer });
         }
         reader.finish()?;
-        self.known = known;
+        self.list = list;
         self.evict();
         Ok(())
     }
@@ -131,8 +139,9 @@ mod tests {
 
     const MODEL: Fingerprint = [7; 32];
 
-    fn with(capacity: usize, suffix: usize, known: &[(&[u32], u32, &[u32])]) -> Corrections {
-        let mut corrections = Corrections::new(capacity, suffix);
+    fn with(capacity: u32, suffix: u32, known: &[(&[u32], u32, &[u32])]) -> Corrections {
+        let mut corrections = Corrections::default();
+        corrections.set_options(CorrectionOptions { capacity, suffix });
         for (context, candidate, answer) in known {
             corrections.learn(context, *candidate, answer);
         }
@@ -151,12 +160,12 @@ mod tests {
             (vec![], 4, None),
         ];
         for (context, candidate, answer) in rows {
-            assert_eq!(known.knows(&context, candidate), answer.is_some(), "{context:?}");
+            assert_eq!(known.has(&context, candidate), answer.is_some(), "{context:?}");
             assert_eq!(known.take(&context, candidate), answer, "{context:?}");
         }
         known.learn(&[0, 2, 3], 4, &[8]);
         assert_eq!(known.take(&[2, 3], 4), Some(vec![8]), "the later answer");
-        assert_eq!(known.known.len(), 2);
+        assert_eq!(known.list.len(), 2);
     }
 
     #[test]
@@ -164,7 +173,7 @@ mod tests {
         let mut known = with(2, 1, &[(&[1], 0, &[1]), (&[2], 0, &[2])]);
         assert_eq!(known.take(&[1], 0), Some(vec![1]));
         known.learn(&[3], 0, &[3]);
-        assert_eq!([1, 2, 3].map(|id| known.knows(&[id], 0)), [true, false, true]);
+        assert_eq!([1, 2, 3].map(|id| known.has(&[id], 0)), [true, false, true]);
         let mut none = with(0, 1, &[(&[1], 0, &[1])]);
         assert_eq!(none.take(&[1], 0), None);
     }
@@ -177,10 +186,10 @@ mod tests {
             let mut restored = with(capacity, suffix, &[(&[8], 8, &[8])]);
             restored.restore(&bytes, model, usable).map(|()| restored).map_err(|e| e.to_string())
         };
-        assert_eq!(restore(3, 2, &MODEL, 10).unwrap().known, known.known);
-        assert_eq!(restore(1, 2, &MODEL, 10).unwrap().known, [known.known[2].clone()]);
+        assert_eq!(restore(3, 2, &MODEL, 10).unwrap().list, known.list);
+        assert_eq!(restore(1, 2, &MODEL, 10).unwrap().list, [known.list[2].clone()]);
         let refused = [
-            (restore(3, 3, &MODEL, 10), "another correction_suffix"),
+            (restore(3, 3, &MODEL, 10), "another suffix"),
             (restore(3, 2, &[8; 32], 10), "another model"),
             (restore(3, 2, &MODEL, 3), "tokens that there are not"),
         ];
@@ -216,7 +225,7 @@ mod tests {
             for damaged in [&flipped[..], short, &long] {
                 let mut restored = with(3, 2, &[(&[8], 8, &[8])]);
                 prop_assert!(restored.restore(damaged, &MODEL, 10).is_err());
-                prop_assert!(restored.knows(&[8], 8) && restored.known.len() == 1);
+                prop_assert!(restored.has(&[8], 8) && restored.list.len() == 1);
             }
         }
 
@@ -233,13 +242,13 @@ mod tests {
             body.resize(len, 1);
             let mut restored = with(3, 2, &[(&[8], 8, &[8])]);
             if restored.restore(&sealed(&body), &MODEL, 10).is_err() {
-                prop_assert!(restored.knows(&[8], 8));
+                prop_assert!(restored.has(&[8], 8));
             }
-            for c in &restored.known {
+            for c in &restored.list {
                 prop_assert!(c.context.len() <= 2 && !c.answer.is_empty());
                 prop_assert!(c.answer.iter().all(|&id| id < 10));
             }
-            prop_assert!(restored.known.len() <= 3);
+            prop_assert!(restored.list.len() <= 3);
         }
     }
 

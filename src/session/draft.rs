@@ -10,6 +10,7 @@ const LONGEST_PAUSE: usize = 64;
 /// Prompt-lookup decoding (Saxena, 2023): drafts what followed the last tokens where they occurred
 /// before. Every draft is judged by what came instead: the next one is longer or shorter, and texts
 /// that do not repeat themselves are soon left alone.
+#[derive(Clone)]
 pub(super) struct Drafter {
     /// Tokens of a draft at most; 0: never drafts.
     most: usize,

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::bundle::{Bundle, Verify};
+use crate::bundle::{Blob, Bundle, Progress, Verify};
 use crate::error::Result;
 use crate::slm::Slm;
 use crate::slm::kernels::Kernels;
@@ -32,7 +32,28 @@ impl Model {
     /// Opens the bundle in `dir`; the errors are those of [`Bundle::open`] and
     /// [`Model::from_bundle`].
     pub fn open(dir: &Path, options: ModelOptions) -> Result<Model> {
-        let bundle = Bundle::open(dir, options.verify)?;
+        Model::open_with(dir, options, &mut |_, _| true)
+    }
+
+    /// As [`Model::open`], and [`crate::Error::Cancelled`]. `progress` follows the hashing, which
+    /// takes the most time, and ends before the graph is loaded.
+    pub fn open_with(dir: &Path, options: ModelOptions, progress: &mut Progress) -> Result<Model> {
+        let bundle = Bundle::open_with_progress(dir, options.verify, progress)?;
+        Model::with(bundle, options)
+    }
+
+    /// Opens a bundle in memory; the errors are those of [`Bundle::from_memory`] and
+    /// [`Model::from_bundle`].
+    pub fn from_memory(
+        files: Vec<(String, Blob)>,
+        options: ModelOptions,
+        progress: &mut Progress,
+    ) -> Result<Model> {
+        let bundle = Bundle::from_memory(files, options.verify, progress)?;
+        Model::with(bundle, options)
+    }
+
+    fn with(bundle: Bundle, options: ModelOptions) -> Result<Model> {
         let mut model = Model::from_bundle(bundle, options.threads)?;
         if let Some(kernels) = options.kernels {
             model.slm.set_kernels(kernels);
@@ -47,5 +68,37 @@ impl Model {
         let chat_template = ChatTemplate::open(&bundle, &tokens)?.map(Arc::new);
         let slm = Slm::open(&bundle, threads)?;
         Ok(Model { bundle, slm, tokens: Arc::new(tokens), chat_template })
+    }
+
+    /// The tokens of `text`. `special`: those of a prompt, where names of control tokens such as
+    /// `<|im_end|>` become control tokens, and the `bos` that the model wants comes first; otherwise
+    /// all of the text stays text.
+    ///
+    /// Errors: those of [`Tokens::encode`].
+    pub fn tokenize(&self, text: &str, special: bool) -> Result<Vec<u32>> {
+        if special {
+            self.tokens.encode_prompt(text, true)
+        } else {
+            self.tokens.encode(text, false)
+        }
+    }
+
+    /// How many tokens [`Model::tokenize`] gives.
+    pub fn count_tokens(&self, text: &str, special: bool) -> Result<usize> {
+        Ok(self.tokenize(text, special)?.len())
+    }
+
+    /// The exact bytes of tokens, which may end within a character. `special`: control tokens have
+    /// their names as text; otherwise they have none.
+    ///
+    /// Errors: [`crate::Error::InvalidArgument`] for an id that is no token.
+    pub fn detokenize(&self, ids: &[u32], special: bool) -> Result<Vec<u8>> {
+        self.tokens.check(ids)?;
+        Ok(match special {
+            true => {
+                ids.iter().flat_map(|&id| self.tokens.bytes_with_special(id)).copied().collect()
+            }
+            false => self.tokens.bytes_of(ids),
+        })
     }
 }

@@ -7,7 +7,7 @@ use super::draft::Drafter;
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::reward::{Features, Scorer};
-use crate::sampler::{Sampler, logit_stats, top_tokens};
+use crate::sampler::{LogitBias, Sampler, Sampling, log_probabilities, logit_stats, top_tokens};
 use crate::slm::{Output, Rows, SlmState};
 
 /// A score as the session needs it; tests put a script in its place.
@@ -15,6 +15,9 @@ pub(super) trait Score: Send {
     /// See [`Scorer::needs_after`].
     fn needs_after(&self) -> bool;
     fn score(&mut self, features: &Features) -> Result<f32>;
+    /// See [`Scorer::position`].
+    fn position(&self) -> u64;
+    fn set_position(&mut self, position: u64);
 }
 
 impl Score for Scorer {
@@ -24,6 +27,14 @@ impl Score for Scorer {
 
     fn score(&mut self, features: &Features) -> Result<f32> {
         Scorer::score(self, features)
+    }
+
+    fn position(&self) -> u64 {
+        Scorer::position(self)
+    }
+
+    fn set_position(&mut self, position: u64) {
+        Scorer::set_position(self, position);
     }
 }
 
@@ -39,15 +50,17 @@ const MAX_AHEAD: usize = 8;
 pub(super) struct Proposer {
     slm: Box<dyn SlmState>,
     sampler: Sampler,
-    /// `None` where the mode needs no score.
     scorer: Option<Box<dyn Score>>,
     /// Tokens that the SLM has consumed beyond the context, since they are likely to follow.
     ahead: VecDeque<u32>,
     /// The rows of the context's last token, once the SLM has consumed it, and of each token of `ahead`.
     rows: VecDeque<Output>,
+    bias: LogitBias,
+    /// With a bias: the logits that the candidate was drawn from.
+    biased: Vec<f32>,
     candidate: Option<u32>,
-    /// How far the sampler was before it drew the candidate.
-    drawn: u64,
+    /// How far the generators were before the candidate was drawn.
+    before: Position,
     score: Option<f32>,
     rescue: Rescue,
     drafter: Drafter,
@@ -60,6 +73,13 @@ enum Rescue {
     NotTried,
     Failed,
     Done,
+}
+
+/// How far the generators of the sampler and of the score are.
+#[derive(Debug, Clone, Copy, Default)]
+struct Position {
+    sampler: u64,
+    score: u64,
 }
 
 /// Spent since they were last taken.
@@ -79,20 +99,17 @@ pub(super) struct Proposal {
 }
 
 impl Proposer {
-    pub fn new(
-        slm: Box<dyn SlmState>,
-        sampler: Sampler,
-        scorer: Option<Box<dyn Score>>,
-        drafter: Drafter,
-    ) -> Proposer {
+    pub fn new(slm: Box<dyn SlmState>, sampler: Sampler, drafter: Drafter) -> Proposer {
         Proposer {
             slm,
             sampler,
-            scorer,
+            scorer: None,
             ahead: VecDeque::new(),
             rows: VecDeque::new(),
+            bias: LogitBias::default(),
+            biased: Vec::new(),
             candidate: None,
-            drawn: 0,
+            before: Position::default(),
             score: None,
             rescue: Rescue::NotTried,
             drafter,
@@ -104,16 +121,81 @@ impl Proposer {
         self.slm.capacity()
     }
 
+    pub fn sampling(&self) -> Sampling {
+        self.sampler.sampling()
+    }
+
+    /// Errors, with nothing changed: those of [`Sampling::check`].
+    pub fn set_sampling(&mut self, sampling: Sampling) -> Result<()> {
+        self.sampler.set_sampling(sampling)?;
+        self.forget_candidate();
+        Ok(())
+    }
+
+    pub fn set_bias(&mut self, bias: LogitBias) {
+        self.forget_candidate();
+        self.bias = bias;
+    }
+
+    pub fn has_score(&self) -> bool {
+        self.scorer.is_some()
+    }
+
+    pub fn set_score(&mut self, scorer: Option<Box<dyn Score>>) {
+        self.forget_candidate();
+        self.scorer = scorer;
+    }
+
+    /// A copy without the candidate, which it draws alike. `score`: as this one's, newly opened.
+    ///
+    /// Errors: those of [`SlmState::fork`].
+    pub fn fork(&self, mut score: Option<Box<dyn Score>>) -> Result<Proposer> {
+        let position = self.position();
+        let mut sampler = self.sampler.clone();
+        sampler.set_position(position.sampler);
+        if let Some(score) = &mut score {
+            score.set_position(position.score);
+        }
+        Ok(Proposer {
+            slm: self.slm.fork()?,
+            sampler,
+            scorer: score,
+            ahead: self.ahead.clone(),
+            rows: self.rows.clone(),
+            bias: self.bias.clone(),
+            biased: Vec::new(),
+            candidate: None,
+            before: position,
+            score: None,
+            rescue: Rescue::NotTried,
+            drafter: self.drafter.clone(),
+            times: Times::default(),
+        })
+    }
+
+    /// How far the generators are with all that was handed out.
+    fn position(&self) -> Position {
+        if self.candidate.is_some() {
+            return self.before;
+        }
+        let score = self.scorer.as_ref().map_or(0, |scorer| scorer.position());
+        Position { sampler: self.sampler.position(), score }
+    }
+
     /// The time spent since the last call.
     pub fn take_times(&mut self) -> Times {
         std::mem::take(&mut self.times)
     }
 
-    /// The candidate after `context` and its score. On an error what was found out is kept.
-    pub fn propose(&mut self, context: &[u32], cancel: &Cancel) -> Result<Proposal> {
+    /// The candidate after `context` and, if `scored`, its score. On an error what was found out is
+    /// kept.
+    pub fn propose(&mut self, context: &[u32], scored: bool, cancel: &Cancel) -> Result<Proposal> {
         self.timed(|proposer| {
             let candidate = proposer.find_candidate(context, &[], cancel)?;
-            let score = proposer.find_score(context, candidate, cancel)?;
+            let score = match scored {
+                true => proposer.find_score(context, candidate, cancel)?,
+                false => None,
+            };
             Ok(Proposal { candidate, score, rescued: proposer.rescue == Rescue::Done })
         })
     }
@@ -129,17 +211,17 @@ impl Proposer {
         cancel: &Cancel,
     ) -> Result<Proposal> {
         self.timed(|proposer| proposer.find_rescue(alternatives, threshold, cancel))?;
-        self.propose(context, cancel)
+        self.propose(context, true, cancel)
     }
 
     fn find_rescue(&mut self, alternatives: usize, threshold: f32, cancel: &Cancel) -> Result<()> {
         if self.rescue != Rescue::NotTried {
             return Ok(());
         }
-        let row = self.rows.front().ok_or_else(no_row)?;
+        let logits = self.logits()?;
         let is_possible =
-            |&id: &u32| row.logits.get(id as usize).is_some_and(|&l| l > f32::NEG_INFINITY);
-        let likeliest = top_tokens(&row.logits).into_iter().filter(is_possible);
+            |&id: &u32| logits.get(id as usize).is_some_and(|&l| l > f32::NEG_INFINITY);
+        let likeliest = top_tokens(logits).into_iter().filter(is_possible);
         let others: Vec<u32> = likeliest.filter(|&id| Some(id) != self.candidate).collect();
         let mut best = None;
         for &id in others.iter().take(alternatives) {
@@ -193,9 +275,33 @@ impl Proposer {
             _ => Vec::new(),
         };
         self.consume(context, if draft.is_empty() { following } else { &draft }, cancel)?;
+        self.before = self.position();
         let row = self.rows.front().ok_or_else(no_row)?;
-        self.drawn = self.sampler.position();
-        Ok(*self.candidate.insert(self.sampler.sample(&row.logits, context)?))
+        let logits = match self.bias.is_empty() {
+            true => &row.logits,
+            false => {
+                self.bias.apply(&row.logits, &mut self.biased);
+                &self.biased
+            }
+        };
+        Ok(*self.candidate.insert(self.sampler.sample(logits, context)?))
+    }
+
+    /// What the candidate was drawn from.
+    fn logits(&self) -> Result<&[f32]> {
+        match self.bias.is_empty() {
+            true => self.rows.front().map(|row| row.logits.as_slice()).ok_or_else(no_row),
+            false => Ok(&self.biased),
+        }
+    }
+
+    /// The log-probabilities of `token` and of the `top` most likely ones, as the SLM gave them:
+    /// before bias, penalty and temperature. Nothing where no candidate was proposed.
+    pub fn log_probabilities(&self, token: u32, top: usize) -> Vec<(u32, f32)> {
+        match (self.candidate, self.rows.front()) {
+            (Some(_), Some(row)) if top > 0 => log_probabilities(&row.logits, token, top),
+            _ => Vec::new(),
+        }
     }
 
     fn find_score(
@@ -222,12 +328,13 @@ impl Proposer {
             return Err(no_row());
         };
         let after = self.rows.get(1).filter(|_| scorer.needs_after());
+        let logits = if self.bias.is_empty() { &row.logits } else { &self.biased };
         let start = Instant::now();
         let score = scorer.score(&Features {
             hidden: &row.hidden,
             hidden_after: after.map(|after| after.hidden.as_slice()),
-            stats: &logit_stats(&row.logits, token),
-            logits: &row.logits,
+            stats: &logit_stats(logits, token),
+            logits,
             candidate: token,
         });
         self.times.score += start.elapsed();
@@ -281,7 +388,7 @@ impl Proposer {
     pub fn extend(&mut self, context: &[u32], cancel: &Cancel) -> Result<()> {
         self.forget_ahead()?;
         self.consume(context, &[], cancel)?;
-        self.forget_proposal();
+        self.forget_candidate();
         Ok(())
     }
 
@@ -292,8 +399,19 @@ impl Proposer {
         self.slm.rewind(self.slm.len().saturating_sub(kept))?;
         self.ahead.clear();
         self.rows.clear();
-        self.forget_proposal();
+        self.forget_candidate();
         Ok(())
+    }
+
+    /// The next candidate is drawn afresh, as if there had been none.
+    pub fn forget_candidate(&mut self) {
+        if self.candidate.is_some() {
+            self.sampler.set_position(self.before.sampler);
+            if let Some(scorer) = &mut self.scorer {
+                scorer.set_position(self.before.score);
+            }
+        }
+        self.forget_proposal();
     }
 
     fn forget_ahead(&mut self) -> Result<()> {
@@ -303,9 +421,9 @@ impl Proposer {
         Ok(())
     }
 
-    /// How far the sampler is with all that was handed out.
+    /// How far the sampler's generator is with all that was handed out.
     pub fn drawn(&self) -> u64 {
-        if self.candidate.is_some() { self.drawn } else { self.sampler.position() }
+        self.position().sampler
     }
 
     /// How many tokens of a context of `len` are in the cache and can be kept outside: all but the last at most.
@@ -330,10 +448,10 @@ impl Proposer {
         } else {
             self.slm.read_cache(len, cache)?;
         }
+        self.forget_candidate();
         self.sampler.set_position(drawn);
         self.ahead.clear();
         self.rows.clear();
-        self.forget_proposal();
         Ok(())
     }
 

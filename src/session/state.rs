@@ -14,8 +14,8 @@ const FORMAT: Format = Format { magic: *b"HYBS", version: 2, name: "a session's 
 struct State<'a> {
     ids: Vec<u32>,
     turns: Turns,
-    queue: Vec<u32>,
-    queue_source: Source,
+    burst: Vec<u32>,
+    burst_source: Source,
     held: &'a [u8],
     stopped: bool,
     end: End,
@@ -30,7 +30,7 @@ impl Session {
     pub fn state_bytes(&self) -> usize {
         let mut bytes = self.proposer.cache_bytes(self.cached_tokens());
         let mut count = |piece: &[u8]| bytes += piece.len();
-        let mut writer = FORMAT.write(&self.model, &mut count);
+        let mut writer = FORMAT.write(&self.base.fingerprint(), &mut count);
         self.write_conversation(&mut writer);
         writer.finish();
         bytes
@@ -39,7 +39,7 @@ impl Session {
     /// Gives the conversation to `out`, piece by piece: the context with the SLM's cache, what of a burst and of the text was
     /// not handed out, and where the sampler is. It is only of use to sessions of the same model.
     pub fn save(&self, out: &mut dyn FnMut(&[u8])) {
-        let mut writer = FORMAT.write(&self.model, out);
+        let mut writer = FORMAT.write(&self.base.fingerprint(), out);
         self.write_conversation(&mut writer);
         self.proposer.write_cache(self.cached_tokens(), &mut |piece| writer.raw(piece));
         writer.finish();
@@ -53,57 +53,57 @@ impl Session {
     pub fn restore(&mut self, state: &[u8]) -> Result<()> {
         let state = self.read(state)?;
         self.proposer.restore(state.cached, state.cache, state.drawn)?;
-        self.context.truncate(0, &self.tokens);
-        self.context.extend(&state.ids, &self.tokens);
-        self.turns = state.turns;
-        self.queue = state.queue.into();
-        self.queue_source = state.queue_source;
-        self.text.hold(state.held, state.stopped);
-        self.end = state.end;
+        self.conversation.context.truncate(0, &self.tokens);
+        self.conversation.context.extend(&state.ids, &self.tokens);
+        self.conversation.turns = state.turns;
+        self.conversation.burst = state.burst.into();
+        self.conversation.burst_source = state.burst_source;
+        self.conversation.text.hold(state.held, state.stopped);
+        self.conversation.end = state.end;
         Ok(())
     }
 
-    /// The correction cache as bytes, see [`super::SessionOptions::correction_cache`]: 12 and 4 for each id a
-    /// correction, 80 besides.
+    /// The corrections as bytes, see [`super::CorrectionOptions`]: 80, and for each correction 12 and
+    /// 4 for each of its ids.
     pub fn save_corrections(&self) -> Vec<u8> {
-        self.corrections.save(&self.model)
+        self.corrections.save(&self.base.fingerprint())
     }
 
-    /// Takes what [`Session::save_corrections`] wrote in place of the cache's content; of more than it may
-    /// hold, those used last.
+    /// Takes what [`Session::save_corrections`] wrote in place of the corrections there are; of more
+    /// than the capacity, those used last.
     ///
-    /// Errors, each leaving the cache as it was: [`Error::InvalidArgument`] for bytes that are damaged, or
-    /// of another model, version or [`super::SessionOptions::correction_suffix`].
+    /// Errors, with nothing changed: [`Error::InvalidArgument`] for bytes that are damaged, or of
+    /// another model, version or [`super::CorrectionOptions::suffix`].
     pub fn restore_corrections(&mut self, bytes: &[u8]) -> Result<()> {
-        self.corrections.restore(bytes, &self.model, self.tokens.info().usable)
+        self.corrections.restore(bytes, &self.base.fingerprint(), self.tokens.info().usable)
     }
 
     /// Tokens of the cache that are kept.
     fn cached_tokens(&self) -> usize {
-        self.proposer.cached(self.context.len())
+        self.proposer.cached(self.conversation.context.len())
     }
 
     fn write_conversation(&self, writer: &mut Writer) {
-        writer.ids(self.context.ids());
-        self.turns.write(writer);
-        writer.count(self.queue.len());
-        self.queue.iter().for_each(|&id| writer.u32(id));
-        writer.u32(u32::from(self.queue_source == Source::Cached));
-        let (held, stopped) = self.text.held();
+        writer.ids(self.conversation.context.ids());
+        self.conversation.turns.write(writer);
+        writer.count(self.conversation.burst.len());
+        self.conversation.burst.iter().for_each(|&id| writer.u32(id));
+        writer.u32(u32::from(self.conversation.burst_source == Source::Correction));
+        let (held, stopped) = self.conversation.text.held();
         writer.bytes(held);
         writer.u32(u32::from(stopped));
-        writer.u32(self.end as u32);
+        writer.u32(self.conversation.end as u32);
         writer.u64(self.proposer.drawn());
         writer.count(self.cached_tokens());
     }
 
     /// Everything that can be wrong with a state, before anything is changed.
     fn read<'a>(&self, state: &'a [u8]) -> Result<State<'a>> {
-        let mut reader = FORMAT.read(&self.model, state)?;
+        let mut reader = FORMAT.read(&self.base.fingerprint(), state)?;
         let ids = self.read_ids(&mut reader)?;
         let turns = Turns::read(&mut reader, ids.len())?;
-        let queue = self.read_ids(&mut reader)?;
-        let queue_source = if reader.u32()? == 0 { Source::Cloud } else { Source::Cached };
+        let burst = self.read_ids(&mut reader)?;
+        let burst_source = if reader.u32()? == 0 { Source::Cloud } else { Source::Correction };
         let held = reader.bytes()?;
         let stopped = reader.u32()? != 0;
         let end = match reader.u32()? {
@@ -119,7 +119,7 @@ impl Session {
         }
         let cache = reader.raw(self.proposer.cache_bytes(cached))?;
         reader.finish()?;
-        Ok(State { ids, turns, queue, queue_source, held, stopped, end, drawn, cached, cache })
+        Ok(State { ids, turns, burst, burst_source, held, stopped, end, drawn, cached, cache })
     }
 
     /// Tokens of this vocabulary, no more than the session may hold.

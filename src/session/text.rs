@@ -3,6 +3,7 @@
 use crate::tokens::{to_text, whole_len};
 
 /// Holds back bytes that may be part of a stop string, or of an unfinished character.
+#[derive(Clone)]
 pub(super) struct TextOut {
     stops: Vec<Vec<u8>>,
     /// The bytes pushed last that were not shown; once stopped, from the stop string on.

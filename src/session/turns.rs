@@ -6,7 +6,7 @@ use crate::tokens::{ChatTemplate, Message};
 
 /// What has been given by [`super::Session::chat`]. What followed in the context, generated or
 /// prompted, is the assistant's answer.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Turns {
     messages: Vec<Message>,
     /// For every chat call: the context's length and the number of messages after it.
@@ -26,18 +26,22 @@ impl Turns {
         self.marks.last().map(|&(context, _)| context)
     }
 
-    /// The text that continues the context by `new` messages; `reply`: what has followed the last turn.
+    /// The text that continues the context by `new` messages. `reply`: what has followed the last
+    /// turn. `thinking`: see [`ChatTemplate::render_with`].
     pub fn render(
         &self,
         template: &ChatTemplate,
         reply: &Reply,
         new: &[Message],
+        thinking: Option<bool>,
     ) -> Result<String> {
-        let continued =
-            if self.messages.is_empty() { None } else { self.continuation(template, reply, new)? };
+        let continued = match self.messages.as_slice() {
+            [] => None,
+            _ => self.continuation(template, reply, new, thinking)?,
+        };
         match continued {
             Some(text) => Ok(text),
-            None => template.render(new),
+            None => template.render_with(new, true, thinking),
         }
     }
 
@@ -48,11 +52,12 @@ impl Turns {
         template: &ChatTemplate,
         reply: &Reply,
         new: &[Message],
+        thinking: Option<bool>,
     ) -> Result<Option<String>> {
         let mut chat = self.with_reply(reply);
-        let before = template.render_with(&chat, false)?;
+        let before = template.render_with(&chat, false, thinking)?;
         chat.extend_from_slice(new);
-        let whole = template.render_with(&chat, true)?;
+        let whole = template.render_with(&chat, true, thinking)?;
         // Templates may trim the answer.
         let closing = [reply.text.as_str(), reply.text.trim()]
             .into_iter()

@@ -62,6 +62,13 @@ pub trait SlmState: Send {
     /// Forgets the last `n` tokens. Fails when there are fewer.
     fn rewind(&mut self, n: usize) -> Result<()>;
 
+    /// A copy that goes on by itself, on any thread.
+    ///
+    /// Errors: [`Error::Unsupported`] for a state that cannot be copied.
+    fn fork(&self) -> Result<Box<dyn SlmState>> {
+        Err(Error::Unsupported("this SLM's state cannot be copied".into()))
+    }
+
     /// Bytes that `write_cache` writes for `len` tokens; `None` for a graph whose cache cannot be kept outside: its tokens
     /// are fed again instead.
     fn cache_bytes(&self, _len: usize) -> Option<usize> {

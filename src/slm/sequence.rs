@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 pub const CHUNK: usize = 128;
 
 /// How a graph runs, and where it keeps its KV cache.
-pub trait Runner: Send {
+pub trait Runner: Send + Sized + 'static {
     /// Consumes `ids` after the `past` tokens held, and appends the outputs of `rows` (indices into
     /// `ids`) to `output`. After an error the cache may hold a part of `ids`.
     fn run(
@@ -22,6 +22,9 @@ pub trait Runner: Send {
         cancel: &Cancel,
         output: &mut Output,
     ) -> Result<()>;
+
+    /// A copy with its own cache.
+    fn fork(&self) -> Self;
 
     /// Keeps the first `len` tokens of the cache, also after a failed run.
     fn truncate(&mut self, len: usize) -> Result<()>;
@@ -124,6 +127,10 @@ impl<R: Runner> SlmState for Sequence<R> {
         Ok(())
     }
 
+    fn fork(&self) -> Result<Box<dyn SlmState>> {
+        Ok(Box::new(Sequence { runner: self.runner.fork(), ..*self }))
+    }
+
     fn cache_bytes(&self, len: usize) -> Option<usize> {
         self.runner.cache_bytes(len)
     }
@@ -161,7 +168,7 @@ mod tests {
     use super::*;
 
     /// Remembers what it was given; fails or is cancelled at a token, after consuming a part.
-    #[derive(Default)]
+    #[derive(Clone, Default)]
     struct Recorder {
         held: Vec<u32>,
         wanted: Vec<usize>,
@@ -188,6 +195,10 @@ mod tests {
                 self.held.push(*id);
             }
             Ok(())
+        }
+
+        fn fork(&self) -> Recorder {
+            self.clone()
         }
 
         fn truncate(&mut self, len: usize) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior, context};
+use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior, Value, context};
 
 use super::{MAX_TEXT_BYTES, Tokens};
 use crate::bundle::Bundle;
@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 /// One message of a chat.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Message {
-    /// `system`, `user` or `assistant` as a rule; the template decides.
+    /// As the template knows it: `system`, `user`, `assistant`, often `tool`.
     pub role: String,
     pub content: String,
 }
@@ -58,11 +58,17 @@ impl ChatTemplate {
     /// Errors: [`Error::InvalidArgument`] without a message or for more than [`MAX_TEXT_BYTES`] of them,
     /// [`Error::Template`] when the template refuses or fails.
     pub fn render(&self, messages: &[Message]) -> Result<String> {
-        self.render_with(messages, true)
+        self.render_with(messages, true, None)
     }
 
-    /// `answer`: end with what introduces the assistant's answer.
-    pub(crate) fn render_with(&self, messages: &[Message], answer: bool) -> Result<String> {
+    /// `answer`: end with what introduces the assistant's answer. `thinking`: the variable
+    /// `enable_thinking` of the template; `None`: not defined, so the template's default.
+    pub(crate) fn render_with(
+        &self,
+        messages: &[Message],
+        answer: bool,
+        thinking: Option<bool>,
+    ) -> Result<String> {
         let bytes: usize = messages.iter().map(|m| m.role.len() + m.content.len()).sum();
         if messages.is_empty() || bytes > MAX_TEXT_BYTES {
             return Err(Error::InvalidArgument(format!(
@@ -75,6 +81,7 @@ impl ChatTemplate {
             add_generation_prompt => answer,
             bos_token => self.bos,
             eos_token => self.eos,
+            enable_thinking => thinking.map_or(Value::UNDEFINED, Value::from),
         };
         let template = self.environment.get_template(NAME).map_err(|e| failed(&e))?;
         template.render_captured_to(values, &mut out).map_err(|e| failed(&e))?;
@@ -166,6 +173,17 @@ mod tests {
         ];
         for (source, want) in rows {
             assert_eq!(render(source, &hi).unwrap(), want, "{source}");
+        }
+    }
+
+    #[test]
+    fn thinking_is_a_variable_of_the_template() {
+        const SOURCE: &str = "{% if enable_thinking is defined and not enable_thinking %}off\
+                              {% elif enable_thinking is defined %}on{% else %}default{% endif %}";
+        let template = ChatTemplate::new(SOURCE, &example::byte_level()).unwrap();
+        for (thinking, want) in [(None, "default"), (Some(true), "on"), (Some(false), "off")] {
+            let got = template.render_with(&[message("user", "hi")], true, thinking);
+            assert_eq!(got.unwrap(), want);
         }
     }
 

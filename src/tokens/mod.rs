@@ -144,6 +144,17 @@ impl Tokens {
         self.table.bytes(id)
     }
 
+    /// `Err(InvalidArgument)` naming the first id that stands for no token.
+    pub fn check(&self, ids: &[u32]) -> Result<()> {
+        match ids.iter().find(|&&id| !self.is_usable(id)) {
+            None => Ok(()),
+            Some(id) => Err(Error::InvalidArgument(format!(
+                "token {id} is outside the vocabulary of {}",
+                self.info.usable
+            ))),
+        }
+    }
+
     /// The exact bytes of several tokens, control tokens left out.
     pub fn bytes_of(&self, ids: &[u32]) -> Vec<u8> {
         ids.iter().flat_map(|&id| self.bytes(id)).copied().collect()

@@ -1,6 +1,7 @@
 //! The bearer token goes to the server and nowhere else.
 
 use super::*;
+use hybrid::breaker::BreakerState;
 use support::Logs;
 
 const TOKEN: &str = "sk-verysecret-0123456789";
@@ -22,6 +23,36 @@ fn without_one_no_header_is_sent() {
     let server = always(|| Reaction::json(200, PARIS));
     ask(&client(&server)).unwrap();
     assert!(!server.requests()[0].header.to_lowercase().contains("authorization"));
+}
+
+/// On a live client, which a wrong token has made stop asking.
+#[test]
+fn it_can_be_replaced() {
+    let server = Server::start(&Identity::good(), |request: &Recorded| {
+        let header = request.header.to_lowercase();
+        match header.contains(&format!("authorization: bearer {TOKEN}")) {
+            true => Reaction::json(200, PARIS),
+            false => Reaction::json(401, "{}"),
+        }
+    });
+    let cloud = client(&server);
+    let breaker = Consult::breaker(&cloud).unwrap();
+    let asked = || {
+        let admission = breaker.admit()?;
+        let answer = ask(&cloud);
+        breaker.record(admission, answer.as_ref().map(|_| ()).map_err(|failure| *failure));
+        Some(answer.map(|_| ()))
+    };
+    assert_eq!(asked(), Some(Err(Failure::Unauthorized)));
+    assert_eq!((asked(), cloud.breaker_report().state), (None, BreakerState::Open));
+    assert!(cloud.set_token(Some("a b")).is_err());
+    assert_eq!((asked(), cloud.breaker_report().failures), (None, 1), "the old one stays");
+    cloud.set_token(Some(TOKEN)).unwrap();
+    assert_eq!((asked(), cloud.breaker_report().state), (Some(Ok(())), BreakerState::Closed));
+    cloud.set_token(None).unwrap();
+    assert_eq!(asked(), Some(Err(Failure::Unauthorized)));
+    cloud.reset_breaker();
+    assert_eq!(asked(), Some(Err(Failure::Unauthorized)), "asked again");
 }
 
 #[test]

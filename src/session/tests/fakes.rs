@@ -2,12 +2,19 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
+use super::super::base::Base;
+use super::super::proposer::Score;
 use super::super::*;
+use crate::breaker::SharedBreaker;
+use crate::bundle::RewardInfo;
 use crate::consult::{Answer, Continuation, Cost, Failure, Request};
+use crate::policy::Budget;
 use crate::reward::Features;
+use crate::sealed::Fingerprint;
 use crate::slm::{Output, Rows};
-use crate::tokens::example;
+use crate::tokens::{ChatTemplate, example};
 
 /// Rows of the output matrix: the usable ids and a little padding.
 const VOCABULARY: usize = example::PADDING as usize + 2;
@@ -38,6 +45,7 @@ pub fn spelling(prompt: usize, text: &'static str) -> Next {
     })
 }
 
+#[derive(Clone)]
 struct FakeSlm {
     next: Next,
     ids: Vec<u32>,
@@ -91,6 +99,10 @@ impl SlmState for FakeSlm {
         Ok(())
     }
 
+    fn fork(&self) -> Result<Box<dyn SlmState>> {
+        Ok(Box::new(self.clone()))
+    }
+
     /// Its cache is the tokens themselves.
     fn cache_bytes(&self, len: usize) -> Option<usize> {
         Some(4 * len)
@@ -121,6 +133,12 @@ impl Score for FakeScore {
         assert_eq!(features.hidden_after.is_some(), self.after);
         Ok((self.score)(features))
     }
+
+    fn position(&self) -> u64 {
+        0
+    }
+
+    fn set_position(&mut self, _: u64) {}
 }
 
 /// One scripted consult: sees the request, says what comes back.
@@ -134,11 +152,19 @@ pub struct FakeCloud {
     pub script: Script,
     pub shares_vocabulary: bool,
     pub requests: Mutex<Vec<Asked>>,
+    /// The breaker's time.
+    pub millis: Arc<AtomicU64>,
+    breaker: SharedBreaker,
 }
 
 impl FakeCloud {
     pub fn new(shares_vocabulary: bool, script: Script) -> Arc<FakeCloud> {
-        Arc::new(FakeCloud { script, shares_vocabulary, requests: Mutex::default() })
+        let millis = Arc::new(AtomicU64::new(0));
+        let clock = millis.clone();
+        let now = move || Duration::from_millis(clock.load(Relaxed));
+        let breaker = SharedBreaker::with(Box::new(now), Box::new(|| 0.5));
+        let requests = Mutex::default();
+        Arc::new(FakeCloud { script, shares_vocabulary, requests, millis, breaker })
     }
 
     pub fn calls(&self) -> usize {
@@ -164,6 +190,10 @@ impl Consult for FakeCloud {
     fn shares_vocabulary(&self) -> bool {
         self.shares_vocabulary
     }
+
+    fn breaker(&self) -> Option<&SharedBreaker> {
+        Some(&self.breaker)
+    }
 }
 
 pub fn ids(ids: &[u32]) -> std::result::Result<Answer, Failure> {
@@ -179,16 +209,72 @@ pub fn always(answer: std::result::Result<Answer, Failure>) -> Script {
     Arc::new(move |_| answer.clone())
 }
 
+/// Makes sessions' scores and clocks.
+struct FakeBase {
+    model: Fingerprint,
+    after: bool,
+    score: Arc<dyn Fn(&Features) -> f32 + Send + Sync>,
+    tokens: Arc<Tokens>,
+    template: Option<Arc<ChatTemplate>>,
+    millis: Arc<AtomicU64>,
+    clock_set: Arc<AtomicBool>,
+}
+
+impl Base for FakeBase {
+    fn fingerprint(&self) -> Fingerprint {
+        self.model
+    }
+
+    fn tokens(&self) -> &Arc<Tokens> {
+        &self.tokens
+    }
+
+    fn chat_template(&self) -> Option<&ChatTemplate> {
+        self.template.as_deref()
+    }
+
+    fn reward(&self) -> Option<&RewardInfo> {
+        None
+    }
+
+    /// There is a head, but [`ScoreKind::Sampled`] cannot be opened.
+    fn score_kind(&self, kind: ScoreKind) -> Result<ScoreKind> {
+        Ok(if kind == ScoreKind::Auto { ScoreKind::Head } else { kind })
+    }
+
+    fn open_score(&self, kind: ScoreKind, _: u64) -> Result<Box<dyn Score>> {
+        match kind {
+            ScoreKind::Sampled => Err(Error::Bundle("no such score".into())),
+            _ => Ok(Box::new(FakeScore { after: self.after, score: self.score.clone() })),
+        }
+    }
+
+    fn clock(&self) -> Clock {
+        let (millis, clock_set) = (self.millis.clone(), self.clock_set.clone());
+        Clock {
+            elapsed: Box::new(move || Duration::from_millis(millis.load(Relaxed))),
+            is_set: Box::new(move || clock_set.load(Relaxed)),
+        }
+    }
+}
+
 /// A session to be built, and the handles that its scripts leave.
 pub struct Bench {
+    pub model: Fingerprint,
     pub next: Next,
     pub capacity: usize,
     pub after: bool,
     pub score: Arc<dyn Fn(&Features) -> f32 + Send + Sync>,
     pub options: SessionOptions,
+    pub sampling: Sampling,
+    pub gate: Gate,
+    pub consult: ConsultOptions,
+    pub budget: Budget,
+    pub corrections: CorrectionOptions,
     pub cloud: Option<Arc<FakeCloud>>,
     pub template: Option<&'static str>,
     pub log: Arc<Mutex<Vec<i64>>>,
+    /// The time of the session and of the cloud's breaker.
     pub millis: Arc<AtomicU64>,
     pub clock_set: Arc<AtomicBool>,
 }
@@ -197,11 +283,17 @@ impl Bench {
     /// Hybrid with a score that is never weak and no cloud.
     pub fn new(next: Next) -> Bench {
         Bench {
+            model: [0; 32],
             next,
             capacity: 1000,
             after: false,
             score: Arc::new(|_| 1.0),
             options: SessionOptions::default(),
+            sampling: Sampling::default(),
+            gate: Gate::default(),
+            consult: ConsultOptions::default(),
+            budget: Budget::default(),
+            corrections: CorrectionOptions::default(),
             cloud: None,
             template: None,
             log: Arc::default(),
@@ -212,7 +304,21 @@ impl Bench {
 
     /// Every candidate is weak and `cloud` is asked.
     pub fn weak(next: Next, cloud: &Arc<FakeCloud>) -> Bench {
-        Bench { score: Arc::new(|_| 0.0), cloud: Some(cloud.clone()), ..Bench::new(next) }
+        let (cloud, millis) = (Some(cloud.clone()), cloud.millis.clone());
+        Bench { score: Arc::new(|_| 0.0), cloud, millis, ..Bench::new(next) }
+    }
+
+    fn base(&self) -> FakeBase {
+        let tokens = Arc::new(example::byte_level());
+        FakeBase {
+            model: self.model,
+            after: self.after,
+            score: self.score.clone(),
+            template: self.template.map(|t| Arc::new(ChatTemplate::new(t, &tokens).unwrap())),
+            tokens,
+            millis: self.millis.clone(),
+            clock_set: self.clock_set.clone(),
+        }
     }
 
     fn slm(&self) -> FakeSlm {
@@ -226,27 +332,15 @@ impl Bench {
     }
 
     pub fn session(&self) -> Session {
-        let tokens = Arc::new(example::byte_level());
-        let template = self.template.map(|t| Arc::new(ChatTemplate::new(t, &tokens).unwrap()));
-        let (millis, clock_set) = (self.millis.clone(), self.clock_set.clone());
-        let scored = self.options.mode == Mode::Hybrid;
-        let score = FakeScore { after: self.after, score: self.score.clone() };
-        let parts = Parts {
-            model: Default::default(),
-            tokens,
-            chat_template: template,
-            slm: Box::new(self.slm()),
-            scorer: scored.then(|| Box::new(score) as Box<dyn Score>),
-            score_kind: None,
-            reward: None,
-            clock: Clock {
-                elapsed: Box::new(move || Duration::from_millis(millis.load(Relaxed))),
-                is_set: Box::new(move || clock_set.load(Relaxed)),
-                jitter: Box::new(|| 0.5),
-            },
-        };
+        let (base, slm) = (Arc::new(self.base()), Box::new(self.slm()));
         let cloud = self.cloud.clone().map(|cloud| cloud as Arc<dyn Consult>);
-        Session::from_parts(parts, cloud, &self.options).unwrap()
+        let mut session = Session::on(base, slm, cloud, self.options.clone()).unwrap();
+        session.set_sampling(self.sampling).unwrap();
+        session.set_gate(self.gate).unwrap();
+        session.set_consult(self.consult).unwrap();
+        session.set_budget(self.budget).unwrap();
+        session.set_corrections(self.corrections).unwrap();
+        session
     }
 
     /// A session with the prompt `>` (one token).

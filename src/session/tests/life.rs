@@ -78,7 +78,7 @@ fn a_full_context_loses_nothing() {
 fn a_full_context_keeps_the_burst() {
     let cloud = FakeCloud::new(true, always(ids(&[byte(b'x'), byte(b'y'), byte(b'z')])));
     let mut bench = Bench::weak(endless(), &cloud);
-    (bench.capacity, bench.options.burst) = (3, 3);
+    (bench.capacity, bench.consult.burst) = (3, 3);
     let mut session = bench.prompted();
     assert_eq!(text_of(&steps(&mut session, 2)), "xy");
     assert!(matches!(session.step(), Err(Error::ContextFull { used: 3, needed: 1, limit: 3 })));
@@ -88,7 +88,8 @@ fn a_full_context_keeps_the_burst() {
 #[test]
 fn a_peek_draws_once() {
     let mut bench = Bench::new(endless());
-    bench.options.sampler = SamplerOptions { temperature: 2.0, seed: 1, ..Default::default() };
+    bench.options.seed = 1;
+    bench.sampling.temperature = 2.0;
     for after in [false, true] {
         bench.after = after;
         let straight: Vec<u32> = steps(&mut bench.prompted(), 30).iter().map(|s| s.token).collect();
@@ -128,7 +129,7 @@ fn cancelling_loses_nothing() {
     );
     let mut bench = Bench::weak(endless(), &cloud);
     bench.score = Arc::new(|f| (f.candidate % 2) as f32);
-    bench.options.sampler = SamplerOptions { temperature: 3.0, ..Default::default() };
+    bench.sampling.temperature = 3.0;
     for after in [false, true] {
         bench.after = after;
         let straight = steps(&mut bench.prompted(), 40);
@@ -143,9 +144,9 @@ fn cancelling_loses_nothing() {
             cancel.reset();
             cancelled.store(true, Relaxed);
             if session.peek().unwrap().would_consult {
-                let consults = session.stats().consults;
+                let consults = session.usage().consults;
                 assert!(matches!(session.step(), Err(Error::Cancelled)));
-                assert_eq!(session.stats().consults, consults + 1, "its bytes were sent");
+                assert_eq!(session.usage().consults, consults + 1, "its bytes were sent");
             }
             cancelled.store(false, Relaxed);
             assert_eq!(session.ids(), before);
@@ -199,6 +200,55 @@ fn rewinding() {
     }
 }
 
+#[test]
+fn a_prompt_of_ids_is_taken_as_it_is() {
+    let bench = Bench::new(endless());
+    let mut session = bench.session();
+    assert!(matches!(session.prompt_ids(&[]), Err(Error::InvalidArgument(_))));
+    let error = session.prompt_ids(&[USER, PADDING]).unwrap_err().to_string();
+    assert!(error.contains(&format!("token {PADDING}")), "{error}");
+    assert!(session.is_empty());
+    session.prompt_ids(&[byte(b'>')]).unwrap();
+    assert_eq!(session.stats().prompt_tokens, 1);
+    let mut other = bench.prompted();
+    let told =
+        |session: &mut Session| steps(session, 9).iter().map(|s| s.token).collect::<Vec<_>>();
+    assert_eq!(told(&mut session), told(&mut other));
+}
+
+#[test]
+fn the_whole_text() {
+    let mut session = Bench::new(spelling(2, "né")).session();
+    assert_eq!(session.text(), "");
+    session.prompt("<|user|>>").unwrap();
+    let texts = ["n", "n\u{FFFD}", "né"].map(|text| {
+        session.step().unwrap();
+        assert_eq!(session.text(), format!("<|user|>>{text}"));
+    });
+    assert_eq!(texts.len(), 3);
+    session.rewind(2).unwrap();
+    assert_eq!(session.text(), "<|user|>>n");
+}
+
+/// A turn with thinking off goes on with thinking on; roles are the template's.
+#[test]
+fn thinking_and_roles_are_the_templates() {
+    let mut bench = Bench::new(endless());
+    bench.template = Some(
+        "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}{% if add_generation_prompt %}\
+         {% if enable_thinking is defined and not enable_thinking %}<no>{% else %}<yes>{% endif %}\
+         {% endif %}",
+    );
+    let tool = |content: &str| Message { role: "tool".into(), content: content.into() };
+    let mut session = bench.session();
+    session.set_thinking(Some(false));
+    session.chat(&[tool("a")]).unwrap();
+    assert_eq!(session.text(), "[tool]a<no>");
+    session.set_thinking(None);
+    session.chat(&[tool("b")]).unwrap();
+    assert_eq!(session.text(), "[tool]a<no>[tool]b<yes>");
+}
+
 const CHATML: &str = "{% for m in messages %}<|user|>{{ m.role }}:{{ m.content }}<|end|>\n{% endfor %}\
                       {% if add_generation_prompt %}<|user|>assistant:{% endif %}";
 
@@ -221,17 +271,17 @@ fn a_chat_goes_on() {
         steps(&mut session, max);
         let before = session.len();
         session.chat(&[user("b")]).unwrap();
-        let all = String::from_utf8(session.context.bytes().to_vec()).unwrap();
+        let all = String::from_utf8(session.conversation.context.bytes().to_vec()).unwrap();
         assert_eq!(all, format!("{first}{answer}{second}"));
         // Taken back, the turn can be given again, and differently.
         session.rewind(session.len() - before).unwrap();
         session.chat(&[user("c")]).unwrap();
-        let other = String::from_utf8(session.context.bytes().to_vec()).unwrap();
+        let other = String::from_utf8(session.conversation.context.bytes().to_vec()).unwrap();
         assert_eq!(other, all.replace(":b", ":c"));
         session.chat(&[user("d")]).unwrap();
         session.reset();
         session.chat(&[user("a")]).unwrap();
-        assert_eq!(session.context.bytes(), first.as_bytes());
+        assert_eq!(session.conversation.context.bytes(), first.as_bytes());
     }
 }
 
@@ -247,11 +297,11 @@ fn statistics_are_the_sums_of_the_steps() {
     );
     let mut bench = Bench::weak(endless(), &cloud);
     bench.score = Arc::new(|f| (f.candidate % 3) as f32);
-    bench.options.burst = 2;
+    bench.consult.burst = 2;
     let mut session = bench.prompted();
     let got = steps(&mut session, 200);
     let stats = session.stats();
-    property::check_sums(&got, &stats, 0);
+    property::check_sums(&got, &session, 0);
     assert!(stats.local > 0 && stats.cloud > 0 && stats.fallback > 0, "{stats:?}");
     assert_eq!(stats.prompt_tokens, 1);
     assert!(stats.score_time <= stats.local_time);

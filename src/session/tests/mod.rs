@@ -7,14 +7,16 @@ use std::time::Duration;
 use super::*;
 use crate::consult::{Answer, Continuation, Failure};
 use crate::controller::{Hold, Unit};
-use crate::policy::{Budget, Reason};
+use crate::policy::{Budget, Mode, Reason};
 use crate::reward::Features;
-use crate::sampler::SamplerOptions;
+use crate::tokens::Message;
 use crate::tokens::example::*;
 
 mod fakes;
 mod life;
 mod property;
+mod setters;
+mod sharing;
 mod state;
 use fakes::*;
 
@@ -44,10 +46,11 @@ fn local_generation() {
 #[test]
 fn cloud_off_changes_nothing() {
     let silent = FakeCloud::new(true, always(Err(Failure::Connect)));
-    let sampler = SamplerOptions { temperature: 1.0, seed: 5, ..SamplerOptions::default() };
     let generate = |mode, cloud: Option<&Arc<FakeCloud>>, after| {
         let mut bench = Bench::new(endless());
-        bench.options = SessionOptions { mode, sampler, ..SessionOptions::default() };
+        bench.options.seed = 5;
+        bench.sampling.temperature = 1.0;
+        bench.gate.mode = mode;
         bench.cloud = cloud.cloned();
         bench.score = Arc::new(|_| 0.0);
         bench.after = after;
@@ -225,8 +228,8 @@ fn budgets() {
         let script: Script = Arc::new(|r| ids(&vec![byte(b'c'); r.max_tokens as usize]));
         let cloud = FakeCloud::new(true, script);
         let mut bench = Bench::weak(endless(), &cloud);
-        bench.options.budget = budget;
-        bench.options.burst = 3;
+        bench.budget = budget;
+        bench.consult.burst = 3;
         let steps = steps(&mut bench.prompted(), 20);
         assert_eq!(cloud.calls(), calls, "{budget:?}");
         assert_eq!(steps.last().unwrap().reason, reason);
@@ -242,8 +245,8 @@ fn a_share_is_held_in_a_session() {
     let cloud = FakeCloud::new(true, always(ids(&[byte(b'x'), byte(b'y')])));
     let mut bench = Bench::weak(endless(), &cloud);
     bench.score = Arc::new(|f| (f.hidden[0] / (1 << 24) as f32).powi(2));
-    (bench.capacity, bench.options.burst) = (1001, 2);
-    bench.options.hold = Some(Hold::Share(0.3));
+    (bench.capacity, bench.consult.burst) = (1001, 2);
+    bench.budget.hold = Some(Hold::Share(0.3));
     let mut session = bench.prompted();
     steps(&mut session, 1000);
     let (stats, threshold) = (session.stats(), session.threshold());
@@ -258,7 +261,7 @@ fn a_share_is_held_in_a_session() {
 fn an_hour_is_held_in_a_session() {
     let cloud = FakeCloud::new(true, always(ids(&[byte(b'x')])));
     let mut bench = Bench::weak(endless(), &cloud);
-    bench.options.hold = Some(Hold::PerHour { limit: 550.0, unit: Unit::Bytes });
+    bench.budget.hold = Some(Hold::PerHour { limit: 550.0, unit: Unit::Bytes });
     let mut session = bench.prompted();
     let got = steps(&mut session, 10);
     assert_eq!(cloud.calls(), 5, "110 bytes each");
@@ -273,7 +276,7 @@ fn an_hour_is_held_in_a_session() {
 fn a_burst_is_handed_out_token_by_token() {
     let cloud = FakeCloud::new(true, always(ids(&[byte(b'x'), byte(b'y'), byte(b'z')])));
     let mut bench = Bench::weak(spelling(1, "abcdefgh"), &cloud);
-    bench.options.burst = 3;
+    bench.consult.burst = 3;
     let mut session = bench.prompted();
     let got = steps(&mut session, 4);
     assert_eq!(text_of(&got), "xyzx");
@@ -298,7 +301,7 @@ fn a_burst_is_handed_out_token_by_token() {
 fn a_burst_is_handed_back_where_the_slm_is_sure_of_the_same() {
     let cloud = FakeCloud::new(true, always(ids(&b"XbcXe".map(byte))));
     let mut bench = Bench::weak(spelling(1, "abcdefgh"), &cloud);
-    (bench.options.burst, bench.options.hand_back) = (5, true);
+    (bench.consult.burst, bench.consult.hand_back) = (5, true);
     bench.score = Arc::new(|f| match f.candidate {
         c if c == byte(b'a') => 0.0,
         c if c == byte(b'c') => 0.4,
@@ -324,7 +327,7 @@ fn a_burst_is_handed_back_where_the_slm_is_sure_of_the_same() {
         assert_eq!((got[1].score, got[2].score), (0.9, 0.4));
         assert!(got[3].score.is_nan(), "another token comes: there is nothing to score");
         let stats = session.stats();
-        assert_eq!((stats.local, stats.cloud, stats.answer_tokens), (3, 3, 5));
+        assert_eq!((stats.local, stats.cloud, session.usage().answer_tokens), (3, 3, 5));
         assert_eq!(bench.take_log(), log, "the burst is read in one batch");
     }
 }
@@ -333,7 +336,7 @@ fn a_burst_is_handed_back_where_the_slm_is_sure_of_the_same() {
 fn a_long_burst_is_read_in_batches() {
     let cloud = FakeCloud::new(true, always(ids(&[byte(b'x'); 20])));
     let mut bench = Bench::weak(endless(), &cloud);
-    (bench.options.burst, bench.options.hand_back) = (20, true);
+    (bench.consult.burst, bench.consult.hand_back) = (20, true);
     let mut session = bench.prompted();
     steps(&mut session, 20);
     assert_eq!(bench.take_log(), [1, 9, 8, 3]);
@@ -353,7 +356,7 @@ fn in_order(scores: &'static [f32]) -> Arc<dyn Fn(&Features) -> f32 + Send + Syn
 fn the_best_alternative_is_taken_before_the_cloud_is_asked() {
     let cloud = FakeCloud::new(true, always(ids(&[byte(b'X')])));
     let mut bench = Bench::weak(endless(), &cloud);
-    bench.options.rescue = 3;
+    bench.consult.rescue = 3;
     let row = |ids: &[u32]| crate::sampler::top_tokens(&bench.row(ids));
     let [candidate, _, second, third, ..] = row(&[byte(b'>')]);
     for (after, log) in [(false, vec![1, 1]), (true, vec![1, 1, -1, 1, -1, 1, -1, 1, -1, 1, 1])] {
@@ -387,7 +390,7 @@ fn the_best_alternative_is_taken_before_the_cloud_is_asked() {
 fn nothing_is_rescued_where_the_cloud_may_not_be_asked() {
     let cloud = FakeCloud::new(true, always(ids(&[byte(b'X')])));
     let mut bench = Bench::weak(endless(), &cloud);
-    (bench.options.rescue, bench.options.budget.calls) = (7, Some(0));
+    (bench.consult.rescue, bench.budget.calls) = (7, Some(0));
     bench.score = in_order(&[0.4]);
     assert_eq!(bench.prompted().step().unwrap().reason, Reason::BudgetCalls);
 }
@@ -396,23 +399,24 @@ fn nothing_is_rescued_where_the_cloud_may_not_be_asked() {
 fn what_was_answered_before_is_not_asked_again() {
     let cloud = FakeCloud::new(true, always(ids(&[byte(b'X'), byte(b'Y')])));
     let mut bench = Bench::weak(spelling(1, "abcd"), &cloud);
-    bench.options.burst = 2;
-    (bench.options.correction_cache, bench.options.correction_suffix) = (10, 1);
+    bench.consult.burst = 2;
+    (bench.corrections.capacity, bench.corrections.suffix) = (10, 1);
     let mut session = bench.prompted();
     assert_eq!(text_of(&steps(&mut session, 2)), "XY");
     session.rewind(2).unwrap();
     // Also when the cloud could not be asked.
     bench.clock_set.store(false, Relaxed);
     let peek = session.peek().unwrap();
-    assert_eq!((peek.would_consult, peek.reason), (false, Reason::Corrected));
+    assert_eq!((peek.would_consult, peek.reason), (false, Reason::Correction));
     let got = steps(&mut session, 3);
     assert_eq!(text_of(&got), "XYc");
-    let cached = |reason| (Source::Cached, reason);
+    let cached = |reason| (Source::Correction, reason);
     let fallback = (Source::Fallback, Reason::ClockNotSet);
-    assert_eq!(sources(&got), [cached(Reason::Corrected), cached(Reason::Burst), fallback]);
+    assert_eq!(sources(&got), [cached(Reason::Correction), cached(Reason::Burst), fallback]);
     assert_eq!((got[0].candidate, got[0].consulted), (byte(b'a'), false));
     let stats = session.stats();
-    assert_eq!((stats.cloud, stats.cached, stats.answer_tokens), (2, 2, 2));
+    assert_eq!((stats.cloud, stats.corrections), (2, 2));
+    assert_eq!(session.usage().answer_tokens, 2);
     assert_eq!(cloud.calls(), 1);
 
     let saved = session.save_corrections();
@@ -428,7 +432,7 @@ fn what_was_answered_before_is_not_asked_again() {
     other.restore_corrections(&saved).unwrap();
     other.prompt(">").unwrap();
     let got = steps(&mut other, 1);
-    assert_eq!(sources(&got), [cached(Reason::Corrected)]);
+    assert_eq!(sources(&got), [cached(Reason::Correction)]);
     // A saved conversation remembers whose the rest of a burst is.
     let mut state = Vec::new();
     other.save(&mut |piece| state.extend_from_slice(piece));
@@ -440,7 +444,7 @@ fn what_was_answered_before_is_not_asked_again() {
 fn bytes_are_re_encoded() {
     let cloud = FakeCloud::new(false, always(bytes("hello é".as_bytes())));
     let mut bench = Bench::weak(endless(), &cloud);
-    bench.options.burst = 2;
+    bench.consult.burst = 2;
     let mut session = bench.prompted();
     let steps = steps(&mut session, 4);
     assert_eq!(text_of(&steps), "hello é");
@@ -461,7 +465,7 @@ fn the_cloud_ends_the_text() {
     for (shares, answer, text) in rows {
         let cloud = FakeCloud::new(shares, always(answer));
         let mut bench = Bench::weak(endless(), &cloud);
-        bench.options.burst = 3;
+        bench.consult.burst = 3;
         let mut session = bench.prompted();
         let steps = steps(&mut session, 9);
         assert_eq!(text_of(&steps), text);
@@ -481,7 +485,7 @@ fn cloud_first_asks_for_every_token_and_scores_none() {
         }),
     );
     let mut bench = Bench::weak(spelling(1, "abcd"), &cloud);
-    bench.options.mode = Mode::CloudFirst;
+    bench.gate.mode = Mode::CloudFirst;
     let steps = steps(&mut bench.prompted(), 4);
     assert_eq!(text_of(&steps), "CCcC");
     assert!(steps.iter().all(|step| step.score.is_nan()));

@@ -47,23 +47,25 @@ fn moody() -> Script {
 }
 
 /// `lost`: consults that ended in an error of the step.
-pub fn check_sums(steps: &[Step], stats: &Stats, lost: u64) {
+pub fn check_sums(steps: &[Step], session: &Session, lost: u64) {
+    let (stats, usage) = (session.stats(), session.usage());
     let count = |source| steps.iter().filter(|step| step.source == source).count() as u64;
     let sum = |of: fn(&Step) -> u64| steps.iter().map(of).sum::<u64>();
     assert_eq!(stats.tokens, steps.len() as u64);
-    assert_eq!(stats.tokens, stats.local + stats.cloud + stats.cached + stats.fallback);
-    assert_eq!(stats.cached, count(Source::Cached));
+    assert_eq!(stats.tokens, stats.local + stats.cloud + stats.corrections + stats.fallback);
+    assert_eq!(stats.corrections, count(Source::Correction));
     assert_eq!(stats.local, count(Source::Local));
     assert_eq!(stats.cloud, count(Source::Cloud));
     assert_eq!(stats.fallback, count(Source::Fallback));
-    assert_eq!(stats.consults, sum(|step| step.consulted.into()) + lost);
-    assert_eq!(stats.consult_failures, sum(|step| step.failure.is_some().into()) + lost);
-    assert_eq!(stats.bytes_sent, sum(|step| step.bytes_sent) + 100 * lost);
-    assert_eq!(stats.bytes_received, sum(|step| step.bytes_received) + 10 * lost);
     let local_time: Duration = steps.iter().map(|step| step.local_time).sum();
     assert_eq!(stats.local_time, local_time);
-    assert_eq!(stats.cloud_time, Duration::from_millis(3 * stats.consults));
-    assert!(lost > 0 || stats.cloud_prompt_tokens == sum(|step| step.prompt_tokens));
+    assert_eq!(usage.consults, sum(|step| step.consulted.into()) + lost);
+    assert_eq!(usage.failures, sum(|step| step.failure.is_some().into()) + lost);
+    assert_eq!(usage.bytes_sent, sum(|step| step.bytes_sent) + 100 * lost);
+    assert_eq!(usage.bytes_received, sum(|step| step.bytes_received) + 10 * lost);
+    assert_eq!(usage.answer_tokens, sum(|step| step.answer_tokens));
+    assert_eq!(usage.cloud_time, Duration::from_millis(3 * usage.consults));
+    assert!(lost > 0 || usage.prompt_tokens == sum(|step| step.prompt_tokens));
 }
 
 /// What the test believes of the session.
@@ -82,7 +84,7 @@ struct Way {
     burst: u32,
     hand_back: bool,
     draft: u32,
-    correction_cache: u32,
+    corrections: u32,
     mode: Mode,
 }
 
@@ -92,7 +94,7 @@ const HYBRID: Way = Way {
     burst: 1,
     hand_back: false,
     draft: 0,
-    correction_cache: 0,
+    corrections: 0,
     mode: Mode::Hybrid,
 };
 
@@ -106,22 +108,17 @@ fn play(acts: &[Act], way: Way) -> (Session, Model) {
 }
 
 fn play_on(acts: &[Act], next: Next, script: Script, way: Way) -> (Session, Model) {
-    let Way { shares, after, burst, hand_back, draft, correction_cache, mode } = way;
+    let Way { shares, after, burst, hand_back, draft, corrections, mode } = way;
     let tokens = byte_level();
     let cloud = FakeCloud::new(shares, script);
     let mut bench = Bench::weak(next, &cloud);
     (bench.capacity, bench.after) = (40, after);
     bench.score = Arc::new(|f| (hash(&[f.candidate]) % 4) as f32 / 3.0);
-    bench.options = SessionOptions {
-        mode,
-        burst,
-        hand_back,
-        draft,
-        correction_cache,
-        correction_suffix: 1000,
-        stop_strings: vec!["xy€".into()],
-        ..bench.options
-    };
+    bench.options.stop_strings = vec!["xy€".into()];
+    bench.options.draft = draft;
+    bench.gate.mode = mode;
+    (bench.consult.burst, bench.consult.hand_back) = (burst, hand_back);
+    bench.corrections = CorrectionOptions { capacity: corrections, suffix: 1000 };
     let mut session = bench.session();
     let cancel = Cancel::new();
     session.set_cancel(cancel.clone());
@@ -176,7 +173,7 @@ fn play_on(acts: &[Act], next: Next, script: Script, way: Way) -> (Session, Mode
         assert_eq!(session.ids(), model.ids);
         let bytes: Vec<u8> =
             model.ids.iter().flat_map(|&id| tokens.bytes_with_special(id)).copied().collect();
-        assert_eq!(session.context.bytes(), bytes);
+        assert_eq!(session.conversation.context.bytes(), bytes);
         assert!(session.len() <= 40);
     }
     (session, model)
@@ -194,7 +191,7 @@ proptest! {
         mode in prop::sample::select(vec![Mode::Hybrid, Mode::CloudFirst, Mode::LocalOnly]),
     ) {
         let (session, model) = play(&acts, Way { shares, after, burst, mode, ..HYBRID });
-        check_sums(&model.steps, &session.stats(), 0);
+        check_sums(&model.steps, &session, 0);
         prop_assert_eq!(session.stats().prompt_tokens, model.prompt_tokens);
     }
 
@@ -221,7 +218,7 @@ proptest! {
                 prop_assert!(ours.score >= session.threshold());
             }
         }
-        check_sums(&model.steps, &session.stats(), 0);
+        check_sums(&model.steps, &session, 0);
     }
 
     /// Drafts that come true, in part or not at all change the SLM's work, nothing else.
@@ -254,30 +251,30 @@ proptest! {
             steps.iter().map(|step| format!("{:?}", alike(step))).collect()
         };
         prop_assert_eq!(told(&model.steps), told(&wanted.steps));
-        check_sums(&model.steps, &session.stats(), 0);
+        check_sums(&model.steps, &session, 0);
     }
 
     /// The cloud LLM says the same in the same place, so what it said before can take its place. Whole contexts
-    /// are compared, and a cache of two forgets.
+    /// are compared, and a capacity of two forgets.
     #[test]
     fn corrections_change_no_token(acts in acts(), after: bool, burst in 1..5u32) {
         let acts: Vec<Act> = acts.into_iter().filter(|act| !matches!(act, Act::Wait(_))).collect();
         let way = Way { after, burst, ..HYBRID };
         let (plain, all) = play_on(&acts, endless(), steady(), way);
-        for correction_cache in [2, 100] {
-            let way = Way { correction_cache, ..way };
+        for corrections in [2, 100] {
+            let way = Way { corrections, ..way };
             let (session, model) = play_on(&acts, endless(), steady(), way);
             prop_assert_eq!(session.ids(), plain.ids());
             for (ours, plain) in model.steps.iter().zip(&all.steps) {
                 prop_assert_eq!(ours.token, plain.token);
-                if ours.source == Source::Cached {
+                if ours.source == Source::Correction {
                     prop_assert_eq!(plain.source, Source::Cloud);
                     prop_assert!(!ours.consulted);
                 } else {
                     prop_assert_eq!(ours.source, plain.source);
                 }
             }
-            check_sums(&model.steps, &session.stats(), 0);
+            check_sums(&model.steps, &session, 0);
         }
     }
 

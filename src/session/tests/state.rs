@@ -13,9 +13,10 @@ fn saved(session: &Session) -> Vec<u8> {
 
 /// What a session would write from here on.
 fn rest(mut session: Session) -> (Vec<u32>, String, End) {
-    let rest = if session.end == End::None { steps(&mut session, 12) } else { Vec::new() };
+    let rest =
+        if session.conversation.end == End::None { steps(&mut session, 12) } else { Vec::new() };
     let text = text_of(&rest) + &session.flush();
-    (session.ids().to_vec(), text, session.end)
+    (session.ids().to_vec(), text, session.conversation.end)
 }
 
 /// In the middle of whatever: a burst, a character, a stop string, a peek; at an end; with and without the state after a
@@ -40,9 +41,10 @@ fn a_restored_session_goes_on_alike() {
             let mut bench = Bench::new(spelling(1, "né 😀!xyz"));
             (bench.after, bench.cloud) = (after, cloud.cloned());
             bench.score = Arc::new(|f| (hash(&[f.candidate]) % 4) as f32 / 3.0);
-            bench.options.sampler = SamplerOptions { temperature, seed: 3, ..Default::default() };
+            bench.options.seed = 3;
+            bench.sampling.temperature = temperature;
             bench.options.stop_strings = vec!["!xyz?".into()];
-            bench.options.burst = 3;
+            bench.consult.burst = 3;
             let mut session = bench.session();
             way(&mut session);
             let mut other = bench.session();
@@ -90,8 +92,8 @@ fn what_cannot_be_restored_changes_nothing() {
         assert!(matches!(session.restore(&state[..len]), Err(Error::InvalidArgument(_))), "{len}");
     }
     assert_eq!(saved(&session), before);
-    session.model = [7; 32];
-    let error = session.restore(&before).unwrap_err().to_string();
+    let mut other = Bench { model: [7; 32], ..Bench::new(endless()) }.prompted();
+    let error = other.restore(&before).unwrap_err().to_string();
     assert_eq!(
         error,
         "invalid argument: a session's state cannot be read: it belongs to another model"

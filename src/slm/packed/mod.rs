@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use memmap2::Mmap;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::{ToDim, bail};
 
 use super::kernels::{Kernels, Pool};
 use super::{Dimensions, in_graph};
+use crate::bundle::Blob;
 use crate::error::{Error, Result};
 use crate::graph;
 
@@ -31,7 +31,7 @@ impl PackedSlm {
     /// [`Pool::new`].
     pub fn load(
         bytes: &[u8],
-        weights: Arc<Mmap>,
+        weights: Blob,
         dimensions: Dimensions,
         threads: usize,
     ) -> Result<PackedSlm> {
@@ -50,7 +50,7 @@ impl PackedSlm {
 }
 
 /// The graph with its ops bound, before shape inference.
-fn parse(bytes: &[u8], weights: Arc<Mmap>) -> Result<InferenceModel> {
+fn parse(bytes: &[u8], weights: Blob) -> Result<InferenceModel> {
     let mut onnx = graph::onnx().with_ignore_value_info(true).with_ignore_output_shapes(true);
     ops::register(&mut onnx);
     let mut proto = graph::read(&onnx, bytes).map_err(in_graph)?;

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use tract_onnx::prelude::*;
-use tract_onnx::tract_core::plan::eval;
+use tract_onnx::tract_core::plan::{TurnState, eval};
 
 use super::ops::{AttentionState, Scratch};
 use crate::cancel::Cancel;
@@ -67,6 +67,16 @@ impl Runner for PackedRunner {
             to.extend_from_slice(values.map_err(in_run)?);
         }
         Ok(())
+    }
+
+    fn fork(&self) -> PackedRunner {
+        let mut state = self.state.clone();
+        // Values of an interrupted run stay behind, and every sequence has buffers of its own.
+        state.turn_state = TurnState::default();
+        if let Some(scratch) = self.state.turn_state.shared.get::<Scratch>() {
+            state.turn_state.shared.insert(scratch.fork());
+        }
+        PackedRunner { state }
     }
 
     fn truncate(&mut self, len: usize) -> Result<()> {

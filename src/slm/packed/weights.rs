@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use memmap2::Mmap;
 use serde::Deserialize;
 
+use crate::bundle::Blob;
 use crate::error::{Error, Result};
 use crate::slm::kernels::{Format, Matrix};
 
@@ -33,7 +33,7 @@ pub struct Weights {
 #[derive(Clone)]
 pub struct MappedMatrix {
     name: Arc<str>,
-    map: Arc<Mmap>,
+    map: Blob,
     start: usize,
     end: usize,
     pub format: Format,
@@ -43,7 +43,7 @@ pub struct MappedMatrix {
 
 impl Weights {
     /// `table`: the JSON of the graph's `weights` metadata.
-    pub fn new(table: &str, map: Arc<Mmap>) -> Result<Weights> {
+    pub fn new(table: &str, map: Blob) -> Result<Weights> {
         let entries: Vec<Entry> = serde_json::from_str(table)
             .map_err(|e| Error::Bundle(format!("the graph's table of weights: {e}")))?;
         if entries.len() > MAX_MATRICES {
@@ -69,7 +69,7 @@ impl Weights {
 }
 
 impl MappedMatrix {
-    fn new(entry: &Entry, map: &Arc<Mmap>) -> Result<MappedMatrix> {
+    fn new(entry: &Entry, map: &Blob) -> Result<MappedMatrix> {
         let end = entry.offset.checked_add(entry.bytes).filter(|end| *end <= map.len());
         let end = end.ok_or_else(|| {
             Error::Bundle(format!(
@@ -108,7 +108,7 @@ impl std::fmt::Debug for MappedMatrix {
 /// Names are unique within one map.
 impl PartialEq for MappedMatrix {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.map, &other.map) && self.name == other.name
+        self.map.is_same(&other.map) && self.name == other.name
     }
 }
 

@@ -41,8 +41,8 @@ pub struct PlainSlm {
 }
 
 impl PlainSlm {
-    /// `bytes`: those of `graph.onnx`; its external data lie in `dir`.
-    pub fn load(bytes: &[u8], dir: &Path, dimensions: Dimensions) -> Result<PlainSlm> {
+    /// `bytes`: those of `graph.onnx`; its external data lie in `dir`. `None`: it may have none.
+    pub fn load(bytes: &[u8], dir: Option<&Path>, dimensions: Dimensions) -> Result<PlainSlm> {
         let parsed = parse(bytes, dir).map_err(in_graph)?;
         let inputs = inputs(&parsed.model, dimensions.layers)?;
         let plan = plan(parsed, &inputs, dimensions).map_err(in_graph)?;
@@ -77,14 +77,17 @@ struct Parsed {
     hidden: String,
 }
 
-fn parse(bytes: &[u8], dir: &Path) -> TractResult<Parsed> {
+fn parse(bytes: &[u8], dir: Option<&Path>) -> TractResult<Parsed> {
     // What the export says of shapes is less exact than what follows from one batch.
     let onnx = graph::onnx().with_ignore_value_info(true).with_ignore_output_shapes(true);
     let mut proto = graph::read(&onnx, bytes)?;
     let hidden = hidden::find(graph::graph(&proto)?)?.to_owned();
     graph::lower(&mut proto)?;
-    let dir = dir.to_str().context("the bundle's path is not UTF-8, which external data need")?;
-    let parsed = onnx.parse(&proto, Some(dir))?;
+    let utf8 = |dir: &Path| {
+        let text = dir.to_str().map(str::to_owned);
+        text.context("the bundle's path is not UTF-8, which external data need")
+    };
+    let parsed = onnx.parse(&proto, dir.map(utf8).transpose()?.as_deref())?;
     let ParseResult { model, unresolved_inputs, outlets_by_name } = parsed;
     ensure!(unresolved_inputs.is_empty(), "tensors without a source: {unresolved_inputs:?}");
     Ok(Parsed { model, outlets: outlets_by_name, hidden })

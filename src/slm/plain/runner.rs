@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::ensure;
-use tract_onnx::tract_core::plan::eval;
+use tract_onnx::tract_core::plan::{TurnState, eval};
 
 use super::Input;
 use crate::cancel::Cancel;
@@ -88,6 +88,19 @@ impl Runner for PlainRunner {
             append(to, &value, [ids.len(), width], rows.clone()).map_err(in_run)?;
         }
         Ok(())
+    }
+
+    /// Tensors of the cache are never written to, so copies share them.
+    fn fork(&self) -> PlainRunner {
+        let mut state = self.state.clone();
+        state.turn_state = TurnState::default();
+        PlainRunner {
+            state,
+            inputs: self.inputs.clone(),
+            widths: self.widths,
+            cache: self.cache.clone(),
+            empty: self.empty.clone(),
+        }
     }
 
     fn truncate(&mut self, len: usize) -> Result<()> {

@@ -18,7 +18,7 @@ pub fn threads() -> Arg {
     Arg::new("threads")
         .long("threads")
         .value_name("N")
-        .help("Threads that compute, 0 to 64; 0 and 1: one")
+        .help("Threads to compute on, 0 to 64; 0 and 1: one thread")
         .default_value("0")
         .value_parser(value_parser!(usize))
 }

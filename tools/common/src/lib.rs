@@ -7,6 +7,7 @@ pub mod cli;
 pub mod cloud;
 pub mod files;
 pub mod heads;
+pub mod interrupt;
 pub mod progress;
 pub mod prompts;
 pub mod records;

@@ -8,21 +8,23 @@ use clap::{Arg, ArgMatches, Command, value_parser};
 use hybrid::Cancel;
 use hybrid::bundle::{Bundle, Verify};
 use hybrid::slm::{Rows, Slm};
+use hybrid_common::arguments::text;
+use hybrid_common::cli::print;
 
 pub fn command() -> Command {
     let count = |name, default, help| {
-        Arg::new(name).long(name).help(help).default_value(default).value_parser(value_parser!(u32))
+        text(name, "N", help).default_value(default).value_parser(value_parser!(u32))
     };
     Command::new("bench")
-        .about("Measure prompt and generation speed; prints one JSON line")
+        .about("Measure how fast a model reads a prompt and generates; prints one JSON line")
         .arg(
             Arg::new("BUNDLE")
-                .help("The bundle's directory")
+                .help("Directory of the bundle")
                 .required(true)
                 .value_parser(value_parser!(PathBuf)),
         )
-        .arg(count("prompt-tokens", "128", "Tokens of the prompt"))
-        .arg(count("tokens", "64", "Tokens to generate after it"))
+        .arg(count("prompt-tokens", "128", "Length of the prompt in tokens"))
+        .arg(count("tokens", "64", "Tokens to generate"))
         .arg(hybrid_common::arguments::threads())
 }
 
@@ -30,13 +32,20 @@ pub fn run(arguments: &ArgMatches) -> Result<()> {
     let dir: &PathBuf = arguments.get_one("BUNDLE").expect("required by clap");
     let count = |name| *arguments.get_one::<u32>(name).expect("has a default") as usize;
     let (prompt_tokens, tokens) = (count("prompt-tokens"), count("tokens"));
-    ensure!(prompt_tokens > 0 && tokens > 0, "both numbers of tokens must be at least 1");
+    ensure!(prompt_tokens > 0 && tokens > 0, "--prompt-tokens and --tokens must be at least 1");
 
     // Hashes are `hybrid check`'s business; they would only heat the caches here.
     let bundle = Bundle::open(dir, Verify::AllButWeights)?;
     let threads = *arguments.get_one::<usize>("threads").expect("has a default");
     let slm = Slm::open(&bundle, threads)?;
-    let mut state = slm.spawn(prompt_tokens + tokens + 1)?;
+    let context = prompt_tokens + tokens + 1;
+    let limit = slm.context_limit();
+    ensure!(
+        context <= limit,
+        "--prompt-tokens and --tokens need a context of {context} tokens, but the model has \
+         {limit}; take fewer"
+    );
+    let mut state = slm.spawn(context)?;
     // What the ids are does not change the work; what they are not is all equal.
     let usable = bundle.manifest().tokens.usable as u32;
     let prompt: Vec<u32> = (0..prompt_tokens as u32).map(|i| (i * 7919 + 13) % usable).collect();
@@ -63,8 +72,7 @@ pub fn run(arguments: &ArgMatches) -> Result<()> {
         "prefill_tok_s": prompt_tokens as f64 / prefill,
         "decode_tok_s": tokens as f64 / decode,
     });
-    println!("{line}");
-    Ok(())
+    print(&format!("{line}\n"))
 }
 
 fn largest(logits: &[f32]) -> u32 {

@@ -1,21 +1,23 @@
 //! `hybrid check`: verifies a bundle and says what it is.
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::{Arg, ArgMatches, Command, value_parser};
 use hybrid::bundle::{
     Bundle, CalibrationPoint, FileRole, GraphKind, Manifest, Verify, sha256_reader,
 };
 
-use hybrid_common::cli::printable;
-use hybrid_common::progress::Bytes;
+use hybrid_common::cli::{print, printable};
+use hybrid_common::progress::{Bytes, Spinner};
+
+use crate::try_out::try_out;
 
 pub fn command() -> Command {
-    Command::new("check").about("Verify every hash of a bundle and print what it is").arg(
+    Command::new("check").about("Verify a bundle, run its model once and print what it is").arg(
         Arg::new("BUNDLE")
-            .help("The bundle's directory")
+            .help("Directory of the bundle")
             .required(true)
             .value_parser(value_parser!(PathBuf)),
     )
@@ -24,28 +26,38 @@ pub fn command() -> Command {
 pub fn run(arguments: &ArgMatches) -> Result<()> {
     let dir: &PathBuf = arguments.get_one("BUNDLE").expect("required by clap");
     let bar = Bytes::new("checking", 0);
-    let bundle =
-        Bundle::open_with_progress(dir, Verify::All, &mut |done, total| bar.set(done, total))?;
-    check_sha256(&bundle, &bar)?;
+    let bundle = Bundle::open_with_progress(dir, Verify::All, &mut |done, total| {
+        bar.set(done, total);
+        true
+    })?;
+    check_sha256(dir, &bundle, &bar)?;
     drop(bar);
-    print!("{}", describe(bundle.manifest()));
-    Ok(())
+    let facts = describe(bundle.manifest());
+    let trying = Spinner::new("trying out");
+    let notes = try_out(bundle).with_context(|| {
+        let dir = dir.display();
+        format!("all hashes of {dir} are right, but it does not work; pack the model again")
+    })?;
+    drop(trying);
+    let notes: String = notes.iter().map(|note| line("note", note)).collect();
+    print(&(facts + &notes + &line("ok", "all hashes are right, and the model runs")))
 }
 
-/// Opening has checked the BLAKE3 of every file. The SHA-256 is for other tools: it has to be right, too.
-fn check_sha256(bundle: &Bundle, bar: &Bytes) -> Result<()> {
+/// Opening has checked the BLAKE3 of every file. The SHA-256 is for other tools and must be right too.
+fn check_sha256(dir: &Path, bundle: &Bundle, bar: &Bytes) -> Result<()> {
     let files = &bundle.manifest().files;
     let total = files.values().map(|file| file.bytes).sum();
     let mut done = 0;
     for entry in files.values() {
-        let mut file = File::open(bundle.dir().join(&entry.name))?;
+        let mut file = File::open(dir.join(&entry.name))?;
         let found = sha256_reader(&mut file, &mut |n| {
             done += n;
             bar.set(done, total);
         })?;
         ensure!(
             found == entry.sha256,
-            "{} has SHA-256 {found} where the manifest says {}, though its BLAKE3 is right: pack the model again",
+            "{} has SHA-256 {found} where the manifest says {}, though its BLAKE3 is right: \
+             pack the model again",
             entry.name,
             entry.sha256
         );
@@ -92,7 +104,7 @@ fn describe(manifest: &Manifest) -> String {
             point.recall * 100.0
         );
     }
-    text + "all hashes are right\n"
+    text
 }
 
 fn line(name: &str, fact: &str) -> String {

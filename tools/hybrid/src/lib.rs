@@ -10,6 +10,7 @@ mod pack;
 mod perplexity;
 mod reward;
 mod run;
+mod try_out;
 
 pub const PROGRAM: Program = Program {
     name: "hybrid",

@@ -3,31 +3,36 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::{Arg, ArgMatches, Command, value_parser};
-use hybrid::Cancel;
 use hybrid::bundle::{Bundle, Verify};
 use hybrid::slm::{self, Perplexity, Slm};
 use hybrid::tokens::Tokens;
-use indicatif::{ProgressBar, ProgressStyle};
+use hybrid_common::arguments::text;
+use hybrid_common::cli::print;
+use hybrid_common::interrupt;
+use hybrid_common::progress::Steps;
 
 pub fn command() -> Command {
     let path = |name, help| Arg::new(name).help(help).value_parser(value_parser!(PathBuf));
-    let count = |name| Arg::new(name).long(name).value_parser(value_parser!(usize));
+    let count = |name, help| text(name, "N", help).value_parser(value_parser!(u32).range(2..));
     Command::new("perplexity")
-        .about(
-            "Score a text: prints tokens, negative log-likelihood and perplexity as one JSON line",
+        .about("Measure how well a model predicts a text; prints one JSON line")
+        .after_help(
+            "The text is scored in windows of --context tokens. `tokens` is the number of tokens \
+             scored, `mean_nll` their mean negative log-likelihood in nats, and `perplexity` is \
+             e to the power of mean_nll.",
         )
-        .arg(path("BUNDLE", "The bundle's directory").required(true))
-        .arg(path("text", "The text, UTF-8").long("text").value_name("FILE").required(true))
-        .arg(count("tokens").help("Use only the text's first tokens"))
-        .arg(count("context").help("Tokens per window").default_value("512"))
+        .arg(path("BUNDLE", "Directory of the bundle").required(true))
+        .arg(path("text", "Text to score (UTF-8)").long("text").value_name("FILE").required(true))
+        .arg(count("tokens", "Use only the first N tokens of the text"))
+        .arg(count("context", "Tokens in a window").default_value("512"))
         .arg(hybrid_common::arguments::threads())
 }
 
 pub fn run(arguments: &ArgMatches) -> Result<()> {
     let path = |name| arguments.get_one::<PathBuf>(name).expect("required by clap");
-    let count = |name| arguments.get_one::<usize>(name).copied();
+    let count = |name| arguments.get_one::<u32>(name).map(|count| *count as usize);
     let window = count("context").expect("has a default");
     let bundle = Bundle::open(path("BUNDLE"), Verify::AllButWeights)?;
     let threads = *arguments.get_one("threads").expect("has a default");
@@ -35,11 +40,10 @@ pub fn run(arguments: &ArgMatches) -> Result<()> {
     let line = serde_json::json!({
         "model": bundle.manifest().model.name,
         "tokens": found.tokens,
-        "nll": found.nll / found.tokens as f64,
+        "mean_nll": found.nll / found.tokens as f64,
         "perplexity": found.value(),
     });
-    println!("{line}");
-    Ok(())
+    print(&format!("{line}\n"))
 }
 
 /// Scores a text file, or its first `tokens`.
@@ -50,21 +54,18 @@ pub fn score(
     window: usize,
     threads: usize,
 ) -> Result<Perplexity> {
-    let text =
-        std::fs::read_to_string(text).with_context(|| format!("reading {}", text.display()))?;
+    let name = text.display();
+    let text = std::fs::read(text).with_context(|| format!("cannot read {name}"))?;
+    let text = String::from_utf8(text).with_context(|| format!("{name} is not UTF-8"))?;
     let slm = Slm::open(bundle, threads)?;
     let mut ids = Tokens::open(bundle)?.encode(&text, false)?;
     ids.truncate(tokens.unwrap_or(usize::MAX));
-
-    let bar = bar((ids.len() - ids.len() % window.max(1)) as u64);
-    let found =
-        slm::perplexity(&slm, &ids, window, &Cancel::new(), |done| bar.set_position(done as u64))?;
-    bar.finish_and_clear();
-    Ok(found)
-}
-
-fn bar(tokens: u64) -> ProgressBar {
-    let style = ProgressStyle::with_template("scoring   {bar:40} {pos}/{len} tokens {eta}");
-    // The template is a constant, so this only falls back if indicatif changes its syntax.
-    ProgressBar::new(tokens).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+    ensure!(
+        ids.len() >= window,
+        "{name} has only {} tokens to score, but a window has {window}; use a longer text or \
+         smaller windows",
+        ids.len()
+    );
+    let bar = Steps::new("scoring", (ids.len() - ids.len() % window) as u64);
+    Ok(slm::perplexity(&slm, &ids, window, &interrupt::cancel(), |_| bar.add(window as u64))?)
 }

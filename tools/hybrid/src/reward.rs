@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use hybrid::bundle::{Bundle, Verify};
 
+use hybrid_common::cli::print;
 use hybrid_common::heads::head_file::HeadFile;
 
 pub fn command() -> Command {
@@ -13,19 +14,19 @@ pub fn command() -> Command {
         .about("Put a trained reward head into a bundle")
         .arg(
             Arg::new("BUNDLE")
-                .help("The bundle's directory")
+                .help("Directory of the bundle")
                 .required(true)
                 .value_parser(value_parser!(PathBuf)),
         )
         .arg(
             Arg::new("HEAD")
-                .help("A directory with reward.onnx and reward.json")
+                .help("Directory with reward.onnx and reward.json")
                 .required(true)
                 .value_parser(value_parser!(PathBuf)),
         )
         .arg(
             Arg::new("any-source")
-                .help("Also for a bundle packed from another file than the head was trained for")
+                .help("Accept a bundle packed from another file than the head was trained for")
                 .long("any-source")
                 .action(ArgAction::SetTrue),
         )
@@ -38,6 +39,5 @@ pub fn run(arguments: &ArgMatches) -> Result<()> {
     let bundle = Bundle::open(dir, Verify::AllButWeights)?;
     let head = HeadFile::read(head)?;
     head.install(&bundle, arguments.get_flag("any-source"))?;
-    println!("{}: {}", dir.display(), head.about.reward.provenance);
-    Ok(())
+    print(&format!("{}: {}\n", dir.display(), head.about.reward.provenance))
 }

@@ -46,7 +46,8 @@ fn a_model_is_packed_and_checked() {
         "vocabulary    259 tokens, 258 usable",
         "stop tokens   0",
         "reward head   none",
-        "all hashes are right",
+        "chat template none",
+        "ok            all hashes are right, and the model runs",
     ] {
         assert!(out.contains(fact), "{fact:?} not in\n{out}");
     }
@@ -79,6 +80,42 @@ fn a_model_is_packed_and_checked() {
     let (status, _, err) = run(&["check", text(&bundle)]);
     assert_eq!(status, Some(1));
     assert!(err.contains("weights.bin has SHA-256 "), "{err}");
+}
+
+/// What would fail on the board fails when it is packed or checked.
+#[test]
+fn a_chat_template_is_tried_out() {
+    let temp = TempDir::new().unwrap();
+    let (model, bundle) = (temp.child("model.gguf"), temp.child("bundle"));
+    let pack = |template: &str, more: &[&str]| {
+        let mut file = gguf::Model::new("llama").file();
+        file.set("tokenizer.chat_template", gguf::Value::Text(template.into()));
+        fs::write(&model, file.bytes()).unwrap();
+        run(&[&["pack", text(&model), "-o", text(&bundle), "--force"], more].concat())
+    };
+    let broken = "{% for m in messages %}";
+    let (status, _, err) = pack(broken, &[]);
+    assert_eq!(status, Some(1));
+    for part in ["cannot pack", "chat template: ", "pack with --no-chat-template"] {
+        assert!(err.contains(part), "{err}");
+    }
+    assert!(!bundle.exists());
+    assert_eq!(pack(broken, &["--no-chat-template"]), (Some(0), String::new(), String::new()));
+    assert!(run(&["check", text(&bundle)]).1.contains("chat template none"));
+
+    // This one is right, but refuses a chat that begins with the user.
+    let (status, _, err) = pack("{{ raise_exception('system first') }}", &[]);
+    assert_eq!(status, Some(0));
+    assert!(err.starts_with("note: --chat will fail") && err.contains("system first"), "{err}");
+    let (status, out, _) = run(&["check", text(&bundle)]);
+    assert!(status == Some(0) && out.contains("note          --chat will fail"), "{out}");
+
+    let path = bundle.join("bundle.json");
+    let manifest = fs::read_to_string(&path).unwrap().replace("{{ raise_", "{{ ( raise_");
+    fs::write(&path, manifest).unwrap();
+    let (status, out, err) = run(&["check", text(&bundle)]);
+    assert_eq!((status, out.as_str()), (Some(1), ""));
+    assert!(err.contains("hashes") && err.contains("does not work; pack the model again"), "{err}");
 }
 
 #[test]
@@ -130,6 +167,7 @@ fn failures_go_to_stderr_and_leave_nothing() {
     let (status, _, err) = run(&["check", text(&bundle)]);
     assert_eq!(status, Some(1));
     assert!(err.contains("no such directory") && err.contains("hybrid pack"), "{err}");
+    assert_eq!(err.matches("no such directory").count(), 1, "{err}");
 }
 
 #[test]

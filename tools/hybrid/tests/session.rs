@@ -9,11 +9,14 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use hybrid::bundle::Blob;
 use hybrid::cloud::{Cloud, CloudOptions};
 use hybrid::policy::{Mode, Reason};
 use hybrid::reward::{ScoreKind, Threshold};
-use hybrid::sampler::SamplerOptions;
-use hybrid::session::{End, Session, SessionOptions, Source};
+use hybrid::sampler::Sampling;
+use hybrid::session::{
+    ConsultOptions, End, Gate, Model, ModelOptions, Session, SessionOptions, Source,
+};
 use hybrid::tokens::{MAX_TEXT_BYTES, Message};
 use hybrid::{Cancel, Error};
 
@@ -52,8 +55,7 @@ fn a_chat_of_two_turns() {
 fn threads_change_nothing() {
     let story = |threads| {
         let model = models::open_with_threads(SMOLLM2, threads);
-        let options = SessionOptions { mode: Mode::Hybrid, ..SessionOptions::default() };
-        let mut session = local(&model, options);
+        let mut session = local(&model, SessionOptions::default());
         session.prompt(&STORY.repeat(20)).unwrap();
         assert!(session.len() > 200);
         let steps = steps(&mut session, 40);
@@ -70,12 +72,13 @@ fn threads_change_nothing() {
 #[test]
 fn greedy_text_does_not_depend_on_the_way() {
     let model = open(SMOLLM2);
-    let prompted = |options| {
-        let mut session = local(&model, options);
+    let prompted = |gate| {
+        let mut session = local(&model, SessionOptions::default());
+        session.set_gate(gate).unwrap();
         session.prompt(STORY).unwrap();
         session
     };
-    let mut session = prompted(SessionOptions { mode: Mode::LocalOnly, ..Default::default() });
+    let mut session = prompted(Gate { mode: Mode::LocalOnly, ..Gate::default() });
     let first = ids(&steps(&mut session, 24));
     session.rewind(10).unwrap();
     session.peek().unwrap();
@@ -85,7 +88,7 @@ fn greedy_text_does_not_depend_on_the_way() {
     assert_eq!(ids(&steps(&mut session, 24)), first);
     use ScoreKind::*;
     for score in [Auto, MaxProbability, Margin, Entropy, Random, Sampled] {
-        let mut session = prompted(SessionOptions { score, ..Default::default() });
+        let mut session = prompted(Gate { score, ..Gate::default() });
         let scored = steps(&mut session, 24);
         assert_eq!(ids(&scored), first, "{score:?}");
         assert!(scored.iter().all(|step| (0.0..=1.0).contains(&step.score)), "{score:?}");
@@ -97,20 +100,19 @@ fn greedy_text_does_not_depend_on_the_way() {
 fn a_draft_changes_nothing() {
     const REWRITE: &str = "<|im_start|>user\nRepeat this list of words.\none two three four five six seven eight \
          nine ten eleven twelve one two three four five six<|im_end|>\n<|im_start|>assistant\none two three";
-    let sampled = SamplerOptions { temperature: 0.7, seed: 3, ..Default::default() };
     let model = open(SMOLLM2);
-    let told = |prompt: &str, sampler, draft| {
-        let mut session = local(&model, SessionOptions { sampler, draft, ..Default::default() });
+    let told = |prompt: &str, temperature, draft| {
+        let options = SessionOptions { draft, seed: 3, ..SessionOptions::default() };
+        let mut session = local(&model, options);
+        session.set_sampling(Sampling { temperature, ..Sampling::default() }).unwrap();
         session.prompt(prompt).unwrap();
         let steps = steps(&mut session, 40);
         steps.iter().map(|step| (step.token, step.score.to_bits())).collect::<Vec<_>>()
     };
-    for (prompt, sampler) in
-        [(REWRITE, Default::default()), (STORY, Default::default()), (REWRITE, sampled)]
-    {
-        let plain = told(prompt, sampler, 0);
+    for (prompt, temperature) in [(REWRITE, 0.0), (STORY, 0.0), (REWRITE, 0.7)] {
+        let plain = told(prompt, temperature, 0);
         for draft in [2, 7] {
-            assert_eq!(told(prompt, sampler, draft), plain, "{draft}");
+            assert_eq!(told(prompt, temperature, draft), plain, "{draft}");
         }
     }
 }
@@ -119,15 +121,15 @@ fn a_draft_changes_nothing() {
 fn seeds_repeat_a_text() {
     let model = open(SMOLLM2);
     let draw = |seed| {
-        let sampler = SamplerOptions {
+        let mut session = local(&model, SessionOptions { seed, ..SessionOptions::default() });
+        let sampling = Sampling {
             temperature: 0.9,
             top_k: 50,
             top_p: 0.95,
             repetition_penalty: 1.1,
-            seed,
-            ..Default::default()
+            ..Sampling::default()
         };
-        let mut session = local(&model, SessionOptions { sampler, ..Default::default() });
+        session.set_sampling(sampling).unwrap();
         session.prompt(STORY).unwrap();
         ids(&steps(&mut session, 24))
     };
@@ -140,8 +142,11 @@ fn seeds_repeat_a_text() {
 fn a_saved_session_goes_on_where_it_was() {
     let model = open(SMOLLM2);
     for temperature in [0.0, 0.9] {
-        let sampler = SamplerOptions { temperature, seed: 1, ..Default::default() };
-        let new = || local(&model, SessionOptions { sampler, ..Default::default() });
+        let new = || {
+            let mut session = local(&model, SessionOptions { seed: 1, ..Default::default() });
+            session.set_sampling(Sampling { temperature, ..Sampling::default() }).unwrap();
+            session
+        };
         let rest = |session: &mut Session| {
             let steps = steps(session, 20);
             steps.iter().map(|step| (step.token, step.score.to_bits())).collect::<Vec<_>>()
@@ -162,6 +167,72 @@ fn a_saved_session_goes_on_where_it_was() {
         let error = other.restore(&state).unwrap_err().to_string();
         assert!(error.contains("another model"), "{error}");
     }
+}
+
+/// Down to the probabilities and to scores that are drawn, and each on a thread of its own.
+#[test]
+fn a_fork_goes_on_where_its_session_was() {
+    let model = open(SMOLLM2);
+    for (temperature, score) in [(0.0, ScoreKind::Auto), (0.9, ScoreKind::Random)] {
+        let mut session = local(&model, SessionOptions { seed: 1, ..Default::default() });
+        session.set_sampling(Sampling { temperature, ..Sampling::default() }).unwrap();
+        session.set_gate(Gate { score, ..Gate::default() }).unwrap();
+        session.prompt(&STORY.repeat(12)).unwrap();
+        steps(&mut session, 10);
+        session.peek().unwrap();
+        let fork = session.fork().unwrap();
+        let rest = |mut session: Session| {
+            let steps = steps(&mut session, 20);
+            steps.iter().map(|step| (step.token, step.score.to_bits())).collect::<Vec<_>>()
+        };
+        thread::scope(|scope| {
+            let other = scope.spawn(|| rest(fork));
+            assert_eq!(rest(session), other.join().unwrap());
+        });
+    }
+}
+
+#[test]
+fn a_model_in_memory_writes_the_same() {
+    let dir = models::bundle(SMOLLM2);
+    let file = |entry: std::io::Result<std::fs::DirEntry>| {
+        let entry = entry.unwrap();
+        let map = hybrid::bundle::map(&std::fs::File::open(entry.path()).unwrap()).unwrap();
+        (entry.file_name().into_string().unwrap(), Blob::new(map))
+    };
+    let files = std::fs::read_dir(dir).unwrap().map(file).collect();
+    let (mut last, mut calls) = ((0, 0), 0);
+    let in_memory = Model::from_memory(files, ModelOptions::default(), &mut |done, total| {
+        (last, calls) = ((done, total), calls + 1);
+        true
+    });
+    assert!(last.0 == last.1 && calls > 10, "{last:?}, {calls} calls");
+    let [ours, theirs] = [Arc::new(in_memory.unwrap()), open(SMOLLM2)].map(|model| {
+        let mut session = local(&model, SessionOptions::default());
+        session.prompt(STORY).unwrap();
+        ids(&steps(&mut session, 12))
+    });
+    assert_eq!(ours, theirs);
+}
+
+/// As the SLM's own prompt and text, and back.
+#[test]
+fn a_model_tokenises() {
+    let model = open(SMOLLM2);
+    let text = "<|im_start|>naïve";
+    let (as_prompt, as_text) =
+        (model.tokenize(text, true).unwrap(), model.tokenize(text, false).unwrap());
+    let mut session = local(&model, SessionOptions::default());
+    session.prompt(text).unwrap();
+    assert_eq!(session.ids(), as_prompt);
+    assert!(as_text.len() > as_prompt.len(), "the control token is text");
+    assert_eq!(model.count_tokens(text, true).unwrap(), as_prompt.len());
+    assert_eq!(model.count_tokens(text, false).unwrap(), as_text.len());
+    assert_eq!(model.detokenize(&as_text, false).unwrap(), text.as_bytes());
+    assert_eq!(model.detokenize(&as_prompt, true).unwrap(), text.as_bytes());
+    assert_eq!(model.detokenize(&as_prompt, false).unwrap(), "naïve".as_bytes());
+    let error = model.detokenize(&[u32::MAX], true).unwrap_err();
+    assert!(matches!(error, Error::InvalidArgument(_)), "{error}");
 }
 
 #[test]
@@ -215,12 +286,11 @@ fn the_cloud_is_unplugged() {
     let options =
         CloudOptions { url: server.url(), roots: server.roots(), ..CloudOptions::default() };
     let cloud = Arc::new(Cloud::new(options).unwrap());
-    let options = SessionOptions {
-        threshold: Threshold::At(2.0),
-        consult_deadline: Duration::from_secs(20),
-        ..Default::default()
-    };
+    let options = SessionOptions::default();
     let mut session = Session::new(model.clone(), Some(cloud), options).unwrap();
+    session.set_gate(Gate { threshold: Threshold::At(2.0), ..Gate::default() }).unwrap();
+    let deadline = Duration::from_secs(20);
+    session.set_consult(ConsultOptions { deadline, ..ConsultOptions::default() }).unwrap();
     session.prompt(STORY).unwrap();
     let steps = steps(&mut session, 12);
     assert_eq!(text(&steps[..3]), " and and and");

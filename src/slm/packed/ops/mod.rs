@@ -95,6 +95,11 @@ impl Scratch {
             ropes: RefCell::default(),
         }
     }
+
+    /// Empty buffers for another sequence that computes alike.
+    pub fn fork(&self) -> Scratch {
+        Scratch::new(self.kernels, self.pool.clone())
+    }
 }
 
 /// The sequence's buffers, which the runner has put into tract's shared resources.

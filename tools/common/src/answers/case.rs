@@ -9,7 +9,9 @@ use hybrid::bundle::{FileRole, sha256};
 use hybrid::consult::Consult;
 use hybrid::policy::Mode;
 use hybrid::reward::{ScoreKind, Threshold};
-use hybrid::session::{Model, Session, SessionOptions, Step};
+use hybrid::session::{
+    ConsultOptions, CorrectionOptions, Gate, Model, Session, SessionOptions, Step,
+};
 use serde::{Deserialize, Serialize};
 
 use super::memory::Memory;
@@ -71,11 +73,11 @@ pub struct Setting {
 /// What a session may do besides asking.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Extras {
-    /// [`SessionOptions::hand_back`].
+    /// [`ConsultOptions::hand_back`].
     pub hand_back: bool,
-    /// [`SessionOptions::rescue`], of gates by a head.
+    /// [`ConsultOptions::rescue`], of gates by a head.
     pub rescue: u32,
-    /// [`SessionOptions::correction_suffix`] of a cache that begins empty with every prompt; 0: none.
+    /// [`CorrectionOptions::suffix`] of corrections that begin empty with every prompt; 0: none.
     pub corrections: u32,
 }
 
@@ -248,32 +250,32 @@ impl Case<'_> {
         let cloud = self.bench.cloud.clone();
         let cloud = cloud.context("live sessions need a cloud: give --cloud-url")?;
         let options = SessionOptions { context: self.bench.context, ..self.options(setting) };
-        self.outcome(Session::new(self.bench.model.clone(), Some(cloud), options)?)
+        self.set(Session::new(self.bench.model.clone(), Some(cloud), options)?, setting)
+            .and_then(|session| self.outcome(session))
     }
 
-    /// A greedy session. Scores that are drawn are other ones for every prompt.
+    /// Scores that are drawn are other ones for every prompt.
     fn options(&self, setting: Setting) -> SessionOptions {
+        let drawn = matches!(setting.score, ScoreKind::Random | ScoreKind::Sampled);
+        let seed = if drawn { number_of(&self.prompt.id).into() } else { 0 };
+        SessionOptions { seed, ..SessionOptions::default() }
+    }
+
+    /// A greedy session with this setting.
+    fn set(&self, mut session: Session, setting: Setting) -> Result<Session> {
         let Setting { mode, score, threshold, burst, extras } = setting;
-        let mut options = SessionOptions {
-            mode,
-            score,
-            threshold: Threshold::At(threshold),
+        session.set_gate(Gate { mode, score, threshold: Threshold::At(threshold) })?;
+        session.set_consult(ConsultOptions {
             burst,
+            deadline: DEADLINE,
             hand_back: extras.hand_back,
-            consult_deadline: DEADLINE,
-            ..SessionOptions::default()
-        };
-        if setting.uses_head() {
-            options.rescue = extras.rescue;
-        }
+            rescue: if setting.uses_head() { extras.rescue } else { 0 },
+        })?;
         if extras.corrections > 0 {
-            (options.correction_cache, options.correction_suffix) =
-                (CORRECTIONS, extras.corrections);
+            let options = CorrectionOptions { capacity: CORRECTIONS, suffix: extras.corrections };
+            session.set_corrections(options)?;
         }
-        if matches!(score, ScoreKind::Random | ScoreKind::Sampled) {
-            options.sampler.seed = number_of(&self.prompt.id).into();
-        }
-        options
+        Ok(session)
     }
 
     /// Names a fact by all that it depends on, besides prompt, SLM and cloud LLM.
@@ -290,23 +292,25 @@ impl Case<'_> {
     fn session(&self, setting: Setting) -> Result<Session> {
         let state = SharedState::new(self.bench.rows.clone());
         let (model, options) = (self.bench.model.clone(), self.options(setting));
-        Ok(Session::with_state(model, Box::new(state), Some(self.cloud.clone()), options)?)
+        let session =
+            Session::with_state(model, Box::new(state), Some(self.cloud.clone()), options)?;
+        self.set(session, setting)
     }
 
     fn outcome(&self, mut session: Session) -> Result<Outcome> {
         let mut bytes = Vec::new();
         self.generate(&mut session, &mut |step| bytes.extend_from_slice(&step.bytes))?;
         self.note(session.ids().get(self.ids.len()..).unwrap_or_default());
-        let stats = session.stats();
+        let (stats, usage) = (session.stats(), session.usage());
         Ok(Outcome {
             text: self.bench.text(self.prompt, &bytes),
             tokens: stats.tokens,
             cloud: stats.cloud,
-            answer_tokens: stats.answer_tokens,
-            consults: stats.consults,
-            prompt_tokens: stats.cloud_prompt_tokens,
-            bytes: stats.bytes_sent + stats.bytes_received,
-            seconds: (stats.local_time + stats.cloud_time).as_secs_f64(),
+            answer_tokens: usage.answer_tokens,
+            consults: usage.consults,
+            prompt_tokens: usage.prompt_tokens,
+            bytes: usage.bytes_sent + usage.bytes_received,
+            seconds: (stats.local_time + usage.cloud_time).as_secs_f64(),
         })
     }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::Result;
 use hybrid::bundle::sha256;
 use hybrid::consult::{Answer, Consult, Continuation, Cost, Failure, Request};
-use hybrid::sampler::{Sampler, SamplerOptions};
+use hybrid::sampler::{Sampler, Sampling};
 use hybrid::session::Model;
 use hybrid::tokens::Tokens;
 use serde::{Deserialize, Serialize};
@@ -121,7 +121,7 @@ pub struct Teacher {
 
 impl Teacher {
     pub fn new(model: &Model) -> Result<Teacher> {
-        let sampler = Sampler::new(SamplerOptions::default())?;
+        let sampler = Sampler::new(Sampling::default(), 0)?;
         let inner = Mutex::new((Reader::new(&model.slm)?, sampler));
         Ok(Teacher { tokens: model.tokens.clone(), inner })
     }

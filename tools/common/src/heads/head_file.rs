@@ -112,6 +112,10 @@ impl HeadFile {
             head.reads_after() == self.about.reward.after,
             "{JSON} is wrong about `reward.after`"
         );
-        Ok(set_reward(bundle.dir(), &self.onnx, self.about.reward.clone())?)
+        Ok(set_reward(
+            bundle.dir().context("a bundle in memory")?,
+            &self.onnx,
+            self.about.reward.clone(),
+        )?)
     }
 }

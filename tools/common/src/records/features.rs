@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use hybrid::reward::statistics;
-use hybrid::sampler::{Sampler, SamplerOptions, logit_stats, top_tokens};
+use hybrid::sampler::{Sampler, Sampling, logit_stats, top_tokens};
 
 use super::reader::Reader;
 
@@ -26,7 +26,7 @@ pub struct Features {
 impl Features {
     pub fn read(slm: &mut Reader, prompt: &[u32], path: &[u32]) -> Result<Features> {
         let mut features = Features::default();
-        let mut sampler = Sampler::new(SamplerOptions::default())?;
+        let mut sampler = Sampler::new(Sampling::default(), 0)?;
         slm.along(prompt, path, |at, logits, hidden| {
             if at > 0 {
                 features.after.extend_from_slice(hidden);

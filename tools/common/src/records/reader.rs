@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use hybrid::cancel::Cancel;
-use hybrid::sampler::{Sampler, SamplerOptions};
+use hybrid::sampler::{Sampler, Sampling};
 use hybrid::slm::{Output, Rows, Slm, SlmState};
 
 /// Tokens fed at a time; bounds the memory of their logits.
@@ -82,10 +82,10 @@ impl Reader {
     pub fn write(
         &mut self,
         prompt: &[u32],
-        options: SamplerOptions,
+        (sampling, seed): (Sampling, u64),
         done: impl Fn(&[u32]) -> bool,
     ) -> Result<Vec<u32>> {
-        let mut sampler = Sampler::new(options)?;
+        let mut sampler = Sampler::new(sampling, seed)?;
         let mut text = prompt.to_vec();
         while !done(&text[prompt.len()..]) {
             let output = self.after(&text)?;
@@ -102,7 +102,7 @@ impl Reader {
         mut guess: &[u32],
         done: impl Fn(&[u32]) -> bool,
     ) -> Result<Vec<u32>> {
-        let mut sampler = Sampler::new(SamplerOptions::default())?;
+        let mut sampler = Sampler::new(Sampling::default(), 0)?;
         let mut text = prompt.to_vec();
         while !done(&text[prompt.len()..]) {
             let room = self.state.capacity() - text.len();

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use hybrid::Cancel;
-use hybrid::sampler::{Sampler, SamplerOptions, logit_stats};
+use hybrid::sampler::{Sampler, Sampling, logit_stats};
 use hybrid::session::Model;
 use hybrid::slm::Rows;
 use hybrid_common::cli::Program;
@@ -81,7 +81,7 @@ fn pack_with(
 fn candidate(model: &Model, ids: &[u32]) -> (u32, f32) {
     let mut state = model.slm.spawn(0).unwrap();
     let logits = state.feed(ids, Rows::Last, &Cancel::new()).unwrap().logits;
-    let token = Sampler::new(SamplerOptions::default()).unwrap().sample(&logits, ids).unwrap();
+    let token = Sampler::new(Sampling::default(), 0).unwrap().sample(&logits, ids).unwrap();
     (token, logit_stats(&logits, token).log_p)
 }
 

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use hybrid::bundle::sha256;
 use hybrid::cancel::Cancel;
 use hybrid::consult::{Answer, Consult, Continuation, Failure, Request};
-use hybrid::sampler::SamplerOptions;
+use hybrid::sampler::Sampling;
 use hybrid::tokens::Tokens;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -105,7 +105,7 @@ impl Answers<'_> {
             }
             (None, Some(llm)) => {
                 let done = |new: &[u32]| ending.is_reached(&[begun, new].concat());
-                let new = llm.write(&context, SamplerOptions::default(), done)?;
+                let new = llm.write(&context, (Sampling::default(), 0), done)?;
                 ids = [begun, &new].concat();
             }
             (None, None) => bail!(

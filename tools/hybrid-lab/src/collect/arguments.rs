@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Arg, ArgMatches, Command, builder::PossibleValuesParser, value_parser};
 use hybrid::cloud::CloudOptions;
-use hybrid::sampler::SamplerOptions;
+use hybrid::sampler::Sampling;
 
 use hybrid_common::arguments::{path, text};
 use hybrid_common::cloud::{cache, cloud, cloud_arguments};
@@ -70,7 +70,7 @@ pub fn command() -> Command {
 #[derive(Debug, Clone, Copy)]
 pub enum Writer {
     Llm,
-    Slm(SamplerOptions),
+    Slm(Sampling, u64),
     Answer,
 }
 
@@ -79,7 +79,7 @@ impl Writer {
     pub fn name(self) -> String {
         match self {
             Writer::Llm => "llm".into(),
-            Writer::Slm(options) => format!("slm {} {}", options.temperature, options.seed),
+            Writer::Slm(sampling, seed) => format!("slm {} {seed}", sampling.temperature),
             Writer::Answer => "answer".into(),
         }
     }
@@ -105,12 +105,12 @@ impl Options {
     pub fn parse(arguments: &ArgMatches) -> Result<Options> {
         let path = |name: &str| arguments.get_one::<PathBuf>(name).cloned();
         let text = |name: &str| arguments.get_one::<String>(name).cloned();
-        let sampling = SamplerOptions {
+        let sampling = Sampling {
             temperature: *arguments.get_one("temperature").expect("has a default"),
-            seed: *arguments.get_one("seed").expect("has a default"),
-            ..SamplerOptions::default()
+            ..Sampling::default()
         };
-        sampling.validate()?;
+        sampling.check()?;
+        let seed = *arguments.get_one("seed").expect("has a default");
         let splits = arguments.get_many::<String>("splits").into_iter().flatten();
         Ok(Options {
             bundle: path("BUNDLE").expect("required by clap"),
@@ -121,7 +121,7 @@ impl Options {
             teacher: path("teacher"),
             cache: cache(arguments)?,
             writer: match text("path").as_deref() {
-                Some("slm") => Writer::Slm(sampling),
+                Some("slm") => Writer::Slm(sampling, seed),
                 Some("answer") => Writer::Answer,
                 _ => Writer::Llm,
             },

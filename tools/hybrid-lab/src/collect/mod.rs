@@ -243,7 +243,9 @@ impl<'a> Collector<'a> {
     fn path(&mut self, prompt: &Prompt, ids: &[u32], ending: &Ending) -> Result<Vec<u32>> {
         Ok(match self.options.writer {
             Writer::Llm => self.answers.get(&prompt.id, ids, &[], ending, self.llm.as_mut())?,
-            Writer::Slm(options) => self.slm.write(ids, options, |text| ending.is_reached(text))?,
+            Writer::Slm(sampling, seed) => {
+                self.slm.write(ids, (sampling, seed), |text| ending.is_reached(text))?
+            }
             Writer::Answer => {
                 let answer = prompt.answer.as_deref().context("it comes without an answer")?;
                 let path = self.model.tokens.encode_continuation(answer)?;

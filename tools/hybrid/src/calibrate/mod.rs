@@ -61,7 +61,7 @@ pub fn run(arguments: &ArgMatches) -> Result<()> {
         default_threshold: threshold(&scored.scaled(scaling), options.share),
         ..scored.calibrated(&info, scaling)
     };
-    set_reward(model.bundle.dir(), &scaling.write(&onnx)?, info)?;
+    set_reward(model.bundle.dir().context("a bundle in memory")?, &scaling.write(&onnx)?, info)?;
     println!("{}: calibrated", options.bundle.display());
     Ok(())
 }

@@ -26,7 +26,7 @@ fn templates_of_real_models() {
     ];
     for (name, system) in models {
         let (gguf, _map) = model(name);
-        let tokenizer = tokenizer::from_gguf(&gguf.metadata).unwrap();
+        let tokenizer = tokenizer::from_gguf(&gguf.metadata, usize::MAX).unwrap();
         let tokens = Tokens::new(&tokenizer.json, tokenizer.info).unwrap();
         let source = gguf.metadata.text("tokenizer.chat_template").unwrap().unwrap();
         let template = ChatTemplate::new(source, &tokens).unwrap();

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use hybrid::bundle::{self, FileRole, GraphKind, Manifest, ModelInfo, Writer};
 use memmap2::Mmap;
 
@@ -12,7 +12,7 @@ use super::gguf::Gguf;
 use super::plan::Plan;
 use super::requantise::{self, Bits};
 use super::tokenizer::{self, Tokenizer};
-use super::{Source, graph, hash, name, weights};
+use super::{Source, graph, hash, left_out, name, weights};
 
 pub struct GgufSource {
     path: PathBuf,
@@ -34,13 +34,7 @@ impl GgufSource {
         if bits == Bits::Four {
             requantise::tie(&mut plan, &file)?;
         }
-        let tokenizer = tokenizer::from_gguf(&gguf.metadata)?;
-        let rows = plan.output.rows();
-        ensure!(
-            rows == tokenizer.vocabulary,
-            "the output matrix has {rows} rows for {} tokens",
-            tokenizer.vocabulary
-        );
+        let tokenizer = tokenizer::from_gguf(&gguf.metadata, plan.output.rows())?;
         let model_name = gguf.metadata.text("general.name")?.map(str::to_owned);
         let chat_template = gguf.metadata.text("tokenizer.chat_template")?.map(str::to_owned);
         Ok(GgufSource {
@@ -68,7 +62,7 @@ impl GgufSource {
             heads: widest.heads,
             kv_heads: widest.kv_heads,
             head_dim: widest.head_dim,
-            vocabulary: self.tokenizer.vocabulary,
+            vocabulary: self.plan.output.rows(),
             context: self.shape.context,
             source: name(&self.path),
             source_sha256: hash(&[&self.path])?,
@@ -77,6 +71,12 @@ impl GgufSource {
 }
 
 impl Source for GgufSource {
+    fn notes(&self) -> Vec<String> {
+        let matrices = self.plan.matrices();
+        let kept = matrices.into_iter().filter_map(|matrix| self.bits.exception(matrix));
+        kept.chain(left_out(&self.tokenizer.left_out)).collect()
+    }
+
     fn write(self: Box<Self>, writer: &mut Writer) -> Result<Manifest> {
         let entries = weights::layout(&self.plan, self.bits)?;
         writer.add_bytes(FileRole::Graph, &graph::encode(&self.plan, &entries)?)?;

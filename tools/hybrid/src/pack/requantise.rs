@@ -4,6 +4,7 @@ use anyhow::Result;
 use half::f16;
 use hybrid::slm::kernels::format::BLOCK;
 use hybrid::slm::kernels::{Format, RowBuffer};
+use hybrid_common::interrupt;
 
 use super::plan::{Matrix, Plan};
 
@@ -21,9 +22,22 @@ impl Bits {
     pub fn format(self, matrix: &Matrix) -> Format {
         match (self, matrix.tensor.kind.format()) {
             // Without minimums (4.5 bits instead of 5) SmolLM2's perplexity grew by a third.
-            (Bits::Four, format) if format.code_bits() > 4 => Format::Q4M,
+            (Bits::Four, format) if format.code_bits() > 4 && fits_blocks(matrix) => Format::Q4M,
             (_, format) => format,
         }
+    }
+
+    /// Why a matrix keeps its type though it has more bits than were asked for.
+    pub fn exception(self, matrix: &Matrix) -> Option<String> {
+        let bits = matrix.tensor.kind.format().code_bits();
+        (self == Bits::Four && bits > 4 && !fits_blocks(matrix)).then(|| {
+            format!(
+                "{} stays {}: its {} columns are not a multiple of {BLOCK}",
+                matrix.name,
+                matrix.tensor.kind.name(),
+                matrix.tensor.cols
+            )
+        })
     }
 
     /// Row `row` of a matrix in its packed format.
@@ -34,6 +48,7 @@ impl Bits {
         row: usize,
         buffer: &mut RowBuffer,
     ) -> Result<()> {
+        interrupt::check()?;
         let from = matrix.tensor.kind.format();
         let row = matrix.order.source_row(row);
         if self.format(matrix) == from {
@@ -47,6 +62,11 @@ impl Bits {
         }
         Ok(())
     }
+}
+
+/// Quantised formats have a scale per block of columns.
+fn fits_blocks(matrix: &Matrix) -> bool {
+    matrix.tensor.cols.is_multiple_of(BLOCK)
 }
 
 /// Makes the output matrix the embedding's where the file has it twice, each time with other bits: the
@@ -72,6 +92,7 @@ fn are_alike(a: &Matrix, b: &Matrix, file: &[u8]) -> Result<bool> {
     }
     let (mut difference, mut size) = (0.0, 0.0);
     for row in 0..a.tensor.rows {
+        interrupt::check()?;
         let (a, b) = (values(a, file, row)?, values(b, file, row)?);
         for (a, b) in a.iter().zip(b) {
             difference += f64::from((a - b).powi(2));

@@ -23,12 +23,17 @@ pub fn bundle(name: &str) -> PathBuf {
     lock.lock().unwrap();
     let dir = bundles.join(name);
     if !is_newer(&dir.join(MANIFEST_NAME), HYBRID.as_ref()) {
-        let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/models");
-        let gguf = output("python3", [scripts.as_os_str(), name.as_ref()]);
-        let pack = ["pack".as_ref(), gguf.trim().as_ref(), "-o".as_ref(), dir.as_os_str()];
+        let gguf = gguf(name);
+        let pack = ["pack".as_ref(), gguf.as_os_str(), "-o".as_ref(), dir.as_os_str()];
         output(HYBRID, pack.into_iter().chain([OsStr::new("--force")]));
     }
     dir
+}
+
+/// The GGUF file of such a model.
+pub fn gguf(name: &str) -> PathBuf {
+    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/models");
+    output("python3", [scripts.as_os_str(), name.as_ref()]).trim().into()
 }
 
 fn is_newer(file: &Path, than: &Path) -> bool {

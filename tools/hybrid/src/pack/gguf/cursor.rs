@@ -2,6 +2,9 @@
 
 use anyhow::{Context, Result, bail};
 
+/// What an end inside of something means for the user.
+pub const TOO_SHORT: &str = "the file is truncated or damaged; download or copy it again";
+
 pub struct Cursor<'a> {
     file: &'a [u8],
     position: usize,
@@ -28,7 +31,7 @@ impl<'a> Cursor<'a> {
         });
         match taken {
             Some(taken) => Ok(taken),
-            None => bail!("the file ends too early: it was truncated, or its head is damaged"),
+            None => bail!("it goes on after the end: {TOO_SHORT}"),
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::cursor::Cursor;
+use super::cursor::{Cursor, TOO_SHORT};
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
@@ -177,7 +177,7 @@ fn array(cursor: &mut Cursor) -> Result<Value> {
     let kind = cursor.u32()?;
     let count = usize::try_from(cursor.u64()?).unwrap_or(usize::MAX);
     let fits = count.checked_mul(least_bytes(kind)?).is_some_and(|n| n <= cursor.remaining());
-    ensure!(fits, "an array of {count} elements is longer than the file");
+    ensure!(fits, "its {count} elements go on after the end: {TOO_SHORT}");
     ensure!(count <= MAX_ELEMENTS, "an array of {count} elements is longer than {MAX_ELEMENTS}");
     Ok(match kind {
         STRING => {

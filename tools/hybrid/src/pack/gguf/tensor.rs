@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::cursor::Cursor;
+use super::cursor::{Cursor, TOO_SHORT};
 
 const MAX_NAME_BYTES: usize = 256;
 
@@ -181,7 +181,7 @@ impl Tensor {
                 self.data = begin..end;
                 Ok(())
             }
-            _ => bail!("its data end after the file's {file} bytes: the file was truncated"),
+            _ => bail!("its data goes on after the file's {file} bytes: {TOO_SHORT}"),
         }
     }
 

@@ -53,17 +53,31 @@ impl Config {
         })
     }
 
-    /// What the manifest says of the tokens, without the fingerprint.
-    pub fn tokens(&self, json: &[u8], vocabulary: usize) -> Result<TokenInfo> {
+    /// What the manifest says of the tokens, without the fingerprint. `left_out`: tokens that the files name
+    /// but the model's output of `rows` rows does not have.
+    pub fn tokens(&self, json: &[u8], rows: usize, left_out: &[String]) -> Result<TokenInfo> {
+        for name in ["bos_token", "eos_token"] {
+            let token = token_text(&self.tokenizer[name]).unwrap_or_default();
+            ensure!(
+                !left_out.iter().any(|left| left == token),
+                "{name} of tokenizer_config.json is {token:?}, but the model's output has no row for it"
+            );
+        }
         let tokenizer = Tokenizer::from_bytes(json)
             .map_err(|e| anyhow::anyhow!("tokenizer.json cannot be loaded: {e}"))?;
         let highest = tokenizer.get_vocab(true).into_values().max();
         let usable = highest.context("tokenizer.json has no token")? as usize + 1;
         ensure!(
-            usable <= vocabulary,
-            "tokenizer.json has {usable} tokens, but the model's output only {vocabulary}"
+            usable <= rows,
+            "tokenizer.json has {usable} tokens, the model's output {rows} rows"
         );
         let bos = self.bos(&tokenizer);
+        if let Some(id) = bos {
+            ensure!(
+                (id as usize) < usable,
+                "bos_token_id is {id}, but the model can write only {usable} tokens"
+            );
+        }
         let stop = self.stop(&tokenizer, usable);
         ensure!(
             !stop.is_empty(),
@@ -163,7 +177,10 @@ fn ids(value: &Value) -> Vec<u32> {
 }
 
 /// A token given as its text, or as an object with its `content`.
+fn token_text(value: &Value) -> Option<&str> {
+    value.as_str().or_else(|| value["content"].as_str())
+}
+
 fn named_token(value: &Value, tokenizer: &Tokenizer) -> Option<u32> {
-    let content = value.as_str().or_else(|| value["content"].as_str())?;
-    tokenizer.token_to_id(content)
+    tokenizer.token_to_id(token_text(value)?)
 }

@@ -12,6 +12,7 @@ use hybrid::bundle::{FileRole, Writer};
 use tract_onnx::pb::tensor_proto::DataLocation;
 use tract_onnx::pb::{GraphProto, StringStringEntryProto, TensorProto};
 
+use hybrid_common::interrupt::Interruptible;
 use hybrid_common::progress::Bytes;
 
 /// Data begin at multiples of this in the new file.
@@ -79,7 +80,8 @@ impl External {
                 out.write_all(&vec![0; padding]).map_err(io)?;
                 let mut file = File::open(&path).map_err(io)?;
                 file.seek(SeekFrom::Start(piece.offset)).map_err(io)?;
-                let copied = std::io::copy(&mut file.take(piece.length), out).map_err(io)?;
+                let copied =
+                    std::io::copy(&mut Interruptible(file.take(piece.length)), out).map_err(io)?;
                 if copied != piece.length {
                     return Err(io(std::io::ErrorKind::UnexpectedEof.into()));
                 }

@@ -5,6 +5,7 @@
 mod config;
 mod external;
 mod interface;
+mod vocabulary;
 
 use std::fs::File;
 use std::io::Read;
@@ -15,7 +16,7 @@ use hybrid::bundle::{self, FileRole, GraphKind, Manifest, ModelInfo, TokenInfo, 
 use prost::Message;
 use tract_onnx::pb::{GraphProto, ModelProto};
 
-use super::{Source, hash, name};
+use super::{Source, hash, hint, left_out, name};
 use config::Config;
 use external::External;
 
@@ -32,6 +33,8 @@ pub struct OnnxSource {
     vocabulary: usize,
     tokenizer: Vec<u8>,
     tokens: TokenInfo,
+    /// Tokens that the model cannot read or write.
+    left_out: Vec<String>,
 }
 
 impl OnnxSource {
@@ -48,10 +51,21 @@ impl OnnxSource {
         let model_dir = model_path.parent().unwrap_or(dir);
         let external = External::find(graph, model_dir)?;
         let tokenizer = read(&dir.join("tokenizer.json"), MAX_TEXT_BYTES)?;
-        let tokens = config.tokens(&tokenizer, vocabulary)?;
+        let (tokenizer, left_out) = vocabulary::fit(tokenizer, vocabulary)?;
+        let tokens = config.tokens(&tokenizer, vocabulary, &left_out)?;
         let tokens = super::fingerprinted(&tokenizer, tokens)?;
         let dir = dir.to_owned();
-        Ok(OnnxSource { dir, model_path, model, external, config, vocabulary, tokenizer, tokens })
+        Ok(OnnxSource {
+            dir,
+            model_path,
+            model,
+            external,
+            config,
+            vocabulary,
+            tokenizer,
+            tokens,
+            left_out,
+        })
     }
 
     fn model_info(&self, graph: &GraphProto) -> Result<ModelInfo> {
@@ -75,6 +89,10 @@ impl OnnxSource {
 }
 
 impl Source for OnnxSource {
+    fn notes(&self) -> Vec<String> {
+        left_out(&self.left_out).into_iter().collect()
+    }
+
     fn write(mut self: Box<Self>, writer: &mut Writer) -> Result<Manifest> {
         let mut graph = self.model.graph.take().context("model.onnx has no graph")?;
         let info = self.model_info(&graph)?;
@@ -98,7 +116,7 @@ fn find_model(dir: &Path) -> Result<PathBuf> {
     let places = ["model.onnx", "onnx/model.onnx"].map(|place| dir.join(place));
     match places.iter().find(|place| place.is_file()) {
         Some(found) => Ok(found.clone()),
-        None => bail!("there is neither model.onnx nor onnx/model.onnx in it"),
+        None => bail!(hint::of_directory(dir)),
     }
 }
 

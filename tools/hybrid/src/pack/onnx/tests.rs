@@ -13,7 +13,9 @@ use tract_onnx::pb::{
     type_proto,
 };
 
+use super::super::{Options, assemble, pack};
 use super::*;
+use crate::try_out::try_out;
 
 const LAYERS: usize = 2;
 
@@ -64,9 +66,13 @@ impl Export {
     }
 
     fn write(&self, dir: &Path) {
+        self.write_with(dir, &tokenizer());
+    }
+
+    fn write_with(&self, dir: &Path, tokenizer: &Value) {
         fs::write(dir.join("model.onnx"), self.model.encode_to_vec()).unwrap();
         fs::write(dir.join("config.json"), self.config.to_string()).unwrap();
-        fs::write(dir.join("tokenizer.json"), tokenizer().to_string()).unwrap();
+        fs::write(dir.join("tokenizer.json"), tokenizer.to_string()).unwrap();
         let config = self.tokenizer_config.to_string();
         fs::write(dir.join("tokenizer_config.json"), config).unwrap();
         fs::write(dir.join("one.data"), (0..=127).collect::<Vec<u8>>()).unwrap();
@@ -78,7 +84,8 @@ impl Export {
         let (dir, bundle) = (temp.path().join("export"), temp.path().join("bundle"));
         fs::create_dir(&dir)?;
         self.write(&dir);
-        super::super::pack(&dir, &bundle, super::super::Bits::AsTheyAre, false)?;
+        // Its graph computes nothing.
+        assemble(&dir, &bundle, Options::new())?.put_into_place()?;
         let bundle = Bundle::open(&bundle, Verify::All)?;
         Ok((temp, bundle))
     }
@@ -156,6 +163,22 @@ fn an_export_becomes_a_plain_bundle() {
     assert_eq!(data.collect::<Vec<_>>(), [(64..96).collect::<Vec<u8>>(), vec![7; 32]]);
 }
 
+/// All files are right, but the graph is one node that computes nothing.
+#[test]
+fn a_graph_that_does_not_run_is_neither_packed_nor_checked_as_right() {
+    let temp = TempDir::new().unwrap();
+    let (dir, target) = (temp.path().join("export"), temp.path().join("bundle"));
+    fs::create_dir(&dir).unwrap();
+    Export::new().write(&dir);
+    let error = format!("{:#}", pack(&dir, &target, Options::new()).unwrap_err());
+    assert!(error.contains("graph.onnx: nothing makes \"logits\""), "{error}");
+    assert!(!target.exists());
+
+    let (_temp, bundle) = Export::new().pack().unwrap();
+    let error = try_out(bundle).unwrap_err().to_string();
+    assert!(error.contains("graph.onnx: nothing makes \"logits\""), "{error}");
+}
+
 #[test]
 fn settings_of_the_tokenizer_are_found() {
     let mut export = Export::new();
@@ -201,7 +224,7 @@ fn every_problem_is_named() {
         (|e| e.model.graph = None, "no graph"),
         (
             |e| e.graph().output[0] = value("logits", DataType::Float, &[-1, -1, 100]),
-            "258 tokens, but the model's output only 100",
+            "is part of ordinary text, but the model's output has only 100 rows",
         ),
         (|e| e.graph().initializer[0] = external("a", "../x", None), "outside the export"),
         (|e| e.graph().initializer[0] = external("a", "/etc/passwd", None), "outside the export"),
@@ -230,6 +253,32 @@ fn a_control_token_may_end_texts_by_its_name() {
     export.tokenizer_config = json!({});
     let (_temp, bundle) = export.pack().unwrap();
     assert_eq!(bundle.manifest().tokens.stop, [0]);
+}
+
+/// An added token without a row is left out; a special one must have a row.
+#[test]
+fn a_vocabulary_may_be_longer_than_the_output() {
+    let mut export = Export::new();
+    export.graph().output[0] = value("logits", DataType::Float, &[-1, -1, 258]);
+    let mut longer = tokenizer();
+    let image = json!({"id": 258, "content": "<image>", "special": true, "normalized": false,
+        "single_word": false, "lstrip": false, "rstrip": false});
+    longer["added_tokens"].as_array_mut().unwrap().push(image);
+    let open = |export: &Export| {
+        let temp = TempDir::new().unwrap();
+        export.write_with(temp.path(), &longer);
+        OnnxSource::open(temp.path())
+    };
+    let source = open(&export).unwrap();
+    assert_eq!(source.notes().len(), 1);
+    assert_eq!((source.vocabulary, source.tokens.usable), (258, 258));
+    let tokens = Tokens::new(&source.tokenizer, source.tokens).unwrap();
+    let ids = tokens.encode("<image>", true).unwrap();
+    assert_eq!(tokens.bytes_of(&ids), b"<image>", "it is ordinary text now");
+
+    export.tokenizer_config["eos_token"] = "<image>".into();
+    let error = format!("{:#}", open(&export).err().unwrap());
+    assert!(error.contains("eos_token of tokenizer_config.json is \"<image>\""), "{error}");
 }
 
 #[test]

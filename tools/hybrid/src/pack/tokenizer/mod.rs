@@ -22,7 +22,7 @@ const MAX_TOKENS: usize = 1 << 22;
 struct Vocabulary<'a> {
     tokens: &'a [String],
     kinds: Vec<Kind>,
-    /// Ids at and above this one are padding of the output matrix.
+    /// Ids at and above this one are padding of the output matrix, or have no row in it.
     usable: usize,
 }
 
@@ -43,16 +43,18 @@ enum Kind {
 pub struct Tokenizer {
     pub json: Vec<u8>,
     pub info: TokenInfo,
-    /// Rows of the output matrix, padding included.
-    pub vocabulary: usize,
+    /// Tokens of the file that the model cannot read or write and that are left out.
+    pub left_out: Vec<String>,
 }
 
-/// Builds the tokenizer. Its ids are those of llama.cpp for the same file.
-pub fn from_gguf(metadata: &Metadata) -> Result<Tokenizer> {
+/// Builds the tokenizer of a model whose output matrix has `rows` rows. Its ids are those of llama.cpp for
+/// the same file.
+pub fn from_gguf(metadata: &Metadata, rows: usize) -> Result<Tokenizer> {
     let key = "tokenizer.ggml.model";
     let model = required(key, metadata.text(key))?;
-    let mut vocabulary = Vocabulary::read(metadata)?;
+    let mut vocabulary = Vocabulary::read(metadata, rows)?;
     end::mark_control(&mut vocabulary);
+    let left_out = vocabulary.left_out(rows)?;
     let parts = match model {
         "gpt2" => bpe::parts(metadata, &vocabulary)?,
         "llama" => spm::parts(metadata, &vocabulary)?,
@@ -72,7 +74,7 @@ pub fn from_gguf(metadata: &Metadata) -> Result<Tokenizer> {
     let json = serde_json::to_vec(&document)?;
     let info = vocabulary.info(metadata, parts.add_bos)?;
     let info = super::fingerprinted(&json, info)?;
-    Ok(Tokenizer { json, info, vocabulary: vocabulary.tokens.len() })
+    Ok(Tokenizer { json, info, left_out })
 }
 
 /// What the two kinds of vocabularies do differently.
@@ -86,7 +88,7 @@ struct Parts {
 }
 
 impl<'a> Vocabulary<'a> {
-    fn read(metadata: &'a Metadata) -> Result<Self> {
+    fn read(metadata: &'a Metadata, rows: usize) -> Result<Self> {
         let key = "tokenizer.ggml.tokens";
         let tokens = required(key, metadata.texts(key))?;
         ensure!((1..=MAX_TOKENS).contains(&tokens.len()), "{key} has {} entries", tokens.len());
@@ -104,13 +106,31 @@ impl<'a> Vocabulary<'a> {
             tokens.len()
         );
         let is_used = |(kind, token): (&Kind, &String)| *kind != Kind::Unused && !is_padding(token);
-        let last = kinds.iter().zip(tokens).rposition(is_used);
+        let last = kinds.iter().zip(tokens).take(rows).rposition(is_used);
         let usable = last.context("every token is unused")? + 1;
         let mut seen = HashSet::new();
         if let Some(twice) = tokens.iter().take(usable).find(|token| !seen.insert(*token)) {
             bail!("token {twice:?} is there twice");
         }
         Ok(Vocabulary { tokens, kinds, usable })
+    }
+
+    /// Tokens without a row in the output matrix: the model can neither read nor write them. Those that are
+    /// found only by their whole text may be left out; without any other, ordinary text would become other
+    /// tokens than the model was trained on.
+    fn left_out(&self, rows: usize) -> Result<Vec<String>> {
+        let mut left_out = Vec::new();
+        for (id, (token, kind)) in self.tokens.iter().zip(&self.kinds).enumerate().skip(rows) {
+            match kind {
+                _ if is_padding(token) => {}
+                Kind::Unused => {}
+                Kind::Control | Kind::Unknown | Kind::UserDefined => left_out.push(token.clone()),
+                Kind::Normal | Kind::Byte => {
+                    return Err(super::ordinary_without_row(token, id, rows));
+                }
+            }
+        }
+        Ok(left_out)
     }
 
     /// Usable tokens: id, text, kind.
@@ -161,7 +181,7 @@ impl<'a> Vocabulary<'a> {
                 // Written by some converters for "none".
                 Ok(u32::MAX) => Ok(None),
                 Ok(id) if (id as usize) < self.usable => Ok(Some(id)),
-                _ => bail!("{key} is {id}, but there are {} tokens", self.usable),
+                _ => bail!("{key} is {id}, but the model can write only {} tokens", self.usable),
             },
         }
     }

@@ -1,0 +1,195 @@
+//! The conversation: what was prompted and handed out, and what is still to be handed out.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use super::context::Context;
+use super::text::TextOut;
+use super::turns::{Reply, Turns};
+use super::{End, Session, Source};
+use crate::error::{Error, Result};
+use crate::tokens::{Message, to_text, whole_len};
+
+/// What grows with every token. Tokens of a burst that were not handed out yet are not part of the
+/// context.
+#[derive(Clone)]
+pub(super) struct Conversation {
+    pub context: Context,
+    pub turns: Turns,
+    /// Tokens of the last answer that were not handed out yet, and where it came from.
+    pub burst: VecDeque<u32>,
+    pub burst_source: Source,
+    pub text: TextOut,
+    pub end: End,
+}
+
+impl Conversation {
+    pub fn new(stop_strings: &[String]) -> Conversation {
+        Conversation {
+            context: Context::default(),
+            turns: Turns::default(),
+            burst: VecDeque::new(),
+            burst_source: Source::Cloud,
+            text: TextOut::new(stop_strings),
+            end: End::None,
+        }
+    }
+}
+
+impl Session {
+    /// Appends text to the context. Raw: the caller has rendered any template; text of control
+    /// tokens becomes control tokens. Ends what was being generated: tokens of a burst and text that
+    /// were not handed out are dropped.
+    ///
+    /// Errors, each leaving the session as it was: [`Error::InvalidArgument`] for an empty text or one
+    /// over [`crate::tokens::MAX_TEXT_BYTES`], [`Error::ContextFull`], [`Error::Cancelled`].
+    pub fn prompt(&mut self, text: &str) -> Result<()> {
+        if text.is_empty() {
+            return Err(Error::InvalidArgument("the prompt is empty".into()));
+        }
+        let start = Instant::now();
+        let ids = self.tokens.encode_prompt(text, self.conversation.context.is_empty())?;
+        self.append(&ids, start)
+    }
+
+    /// Appends tokens to the context as they are. Nothing is put in front of the first one, no `bos`
+    /// either. Otherwise as [`Session::prompt`].
+    ///
+    /// Errors, each leaving the session as it was: [`Error::InvalidArgument`] for no ids and for one
+    /// that is no token, [`Error::ContextFull`], [`Error::Cancelled`].
+    pub fn prompt_ids(&mut self, ids: &[u32]) -> Result<()> {
+        if ids.is_empty() {
+            return Err(Error::InvalidArgument("the prompt is empty".into()));
+        }
+        self.tokens.check(ids)?;
+        self.append(ids, Instant::now())
+    }
+
+    /// Appends messages, rendered by the bundle's chat template up to where the assistant's answer
+    /// begins. A later call continues the chat: what the context has got since the last call,
+    /// generated or prompted, is the assistant's message before the new ones.
+    ///
+    /// Text of control tokens within a message becomes control tokens, as templates are plain text.
+    ///
+    /// Errors as [`Session::prompt`], [`Error::Unsupported`] for a bundle without a template, and
+    /// those of [`ChatTemplate::render`].
+    pub fn chat(&mut self, messages: &[Message]) -> Result<()> {
+        let template = self.base.chat_template().ok_or_else(|| {
+            Error::Unsupported("chat: this bundle has no chat template; use a raw prompt".into())
+        })?;
+        let reply = self.reply();
+        let text = self.conversation.turns.render(template, &reply, messages, self.thinking)?;
+        self.prompt(&text)?;
+        self.conversation.turns.push(&reply, messages, self.conversation.context.len());
+        Ok(())
+    }
+
+    fn reply(&self) -> Reply {
+        let start =
+            self.conversation.turns.answer_start().unwrap_or(self.conversation.context.len());
+        let ids = self.conversation.context.since(start);
+        let stop = ids.last().filter(|&&id| self.tokens.is_stop(id));
+        Reply {
+            text: to_text(&self.tokens.bytes_of(ids)),
+            stop: stop.map(|&id| to_text(self.tokens.bytes_with_special(id))),
+        }
+    }
+
+    /// `start`: when the work on this prompt began.
+    fn append(&mut self, ids: &[u32], start: Instant) -> Result<()> {
+        self.cancel.check()?;
+        self.check_room(ids.len())?;
+        let before = self.conversation.context.len();
+        self.conversation.context.extend(ids, &self.tokens);
+        if let Err(error) = self.proposer.extend(self.conversation.context.ids(), &self.cancel) {
+            self.conversation.context.truncate(before, &self.tokens);
+            return Err(error);
+        }
+        self.begin_afresh();
+        self.conversation.text.clear();
+        self.stats.prompt_tokens += ids.len() as u64;
+        self.stats.prompt_time += start.elapsed();
+        Ok(())
+    }
+
+    /// After the context was changed by the caller.
+    fn begin_afresh(&mut self) {
+        self.conversation.burst.clear();
+        self.conversation.end = End::None;
+    }
+
+    pub(super) fn check_room(&self, needed: usize) -> Result<()> {
+        let (used, limit) = (self.conversation.context.len(), self.proposer.capacity());
+        if needed > limit.saturating_sub(used) {
+            return Err(Error::ContextFull { used, needed, limit });
+        }
+        Ok(())
+    }
+
+    /// Text still held back (an unfinished character or stop string) after the last step.
+    pub fn flush(&mut self) -> String {
+        self.conversation.text.flush()
+    }
+
+    /// Forgets the last `n` tokens of the context, prompt included, and what is left of a burst.
+    /// Generation can go on from there, also after its end.
+    ///
+    /// Errors: [`Error::InvalidArgument`] when there are fewer than `n`.
+    pub fn rewind(&mut self, n: usize) -> Result<()> {
+        let len = self.conversation.context.len();
+        let kept = len.checked_sub(n).ok_or_else(|| {
+            Error::InvalidArgument(format!("cannot rewind {n} tokens: the context has {len}"))
+        })?;
+        if n > 0 {
+            self.proposer.truncate(kept)?;
+            self.rewind_text(kept);
+            self.conversation.context.truncate(kept, &self.tokens);
+            self.conversation.turns.truncate(kept);
+        }
+        self.begin_afresh();
+        Ok(())
+    }
+
+    fn rewind_text(&mut self, kept: usize) {
+        let dropped = self.conversation.context.since(kept);
+        let shown: usize = dropped.iter().map(|&id| self.handed_out(id).len()).sum();
+        let bytes: usize = dropped.iter().map(|&id| self.tokens.bytes_with_special(id).len()).sum();
+        let rest = self.conversation.context.bytes();
+        let rest = rest.get(..rest.len() - bytes).unwrap_or_default();
+        self.conversation.text.rewind(shown, rest.get(whole_len(rest)..).unwrap_or_default());
+    }
+
+    /// The bytes of a generated token as its step gave them.
+    pub(super) fn handed_out(&self, id: u32) -> &[u8] {
+        if self.tokens.is_stop(id) { &[] } else { self.tokens.bytes(id) }
+    }
+
+    /// Forgets the context. Settings, statistics, with them the budgets, corrections and the
+    /// sampler's generator go on.
+    pub fn reset(&mut self) {
+        // Cannot fail: there are as many tokens as are forgotten.
+        let forgotten = self.rewind(self.conversation.context.len());
+        debug_assert!(forgotten.is_ok(), "{forgotten:?}");
+        self.conversation.text.clear();
+    }
+
+    /// Tokens in the context.
+    pub fn len(&self) -> usize {
+        self.conversation.context.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.conversation.context.is_empty()
+    }
+
+    /// The text of the whole context, prompt and generated, with the texts of control tokens. U+FFFD
+    /// stands for bytes that are no character.
+    pub fn text(&self) -> String {
+        to_text(self.conversation.context.bytes())
+    }
+
+    /// Every token of the context, prompt and generated.
+    pub fn ids(&self) -> &[u32] {
+        self.conversation.context.ids()
+    }
+}
