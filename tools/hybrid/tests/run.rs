@@ -106,6 +106,24 @@ fn without_a_cloud_nothing_is_said_of_one() {
     assert!(err.contains("error: the prompt has 15 tokens, the context 2; shorten"), "{err}");
 }
 
+#[test]
+fn perplexity_is_one_line_of_json() {
+    let temp = TempDir::new().unwrap();
+    let (bundle, scored) = (bundle(&temp), temp.child("text"));
+    fs::write(&scored, "hello ".repeat(20)).unwrap();
+    let run = |context: &str| {
+        let file = scored.to_str().unwrap();
+        let arguments = ["perplexity", &bundle, "--text", file, "--context", context];
+        start(&arguments).wait_with_output().unwrap()
+    };
+    let output = run("40");
+    let line: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let (mean, value) = (line["mean_nll"].as_f64().unwrap(), line["perplexity"].as_f64().unwrap());
+    assert!((mean.exp() / value - 1.0).abs() < 1e-6 && line["tokens"] == 78, "{line}");
+    let error = text(run("512").stderr);
+    assert!(error.contains("tokens to score, but a window has 512; use a longer text"), "{error}");
+}
+
 /// Waits until a pack of `target` writes, ten seconds at most.
 fn wait_for_files(folder: &Path) {
     for _ in 0..10_000 {

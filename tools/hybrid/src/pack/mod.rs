@@ -7,6 +7,8 @@ mod from_gguf;
 mod gguf;
 mod graph;
 mod hint;
+#[cfg(test)]
+mod odd_tests;
 mod onnx;
 mod plan;
 mod requantise;
