@@ -1,16 +1,15 @@
-//! Quantised matmul, attention and their helpers: the hot loops of libhybrid, which knows this crate as `slm::kernels`.
+//! Quantised matmul, attention and their helpers: the hot loops of libhybrid, which knows this
+//! crate as `slm::kernels`.
 //!
 //! [`Kernels`] is the way in: one table of functions per instruction set, picked at run time. What
 //! they work on is checked when it is made ([`Matrix`], [`Activations`], [`KvCache`], [`Rope`]) or
 //! called; inside, sizes fit.
 #![allow(unsafe_code)]
-#![deny(unsafe_op_in_unsafe_fn)]
 // Loops over register blocks index several arrays by the same row or lane.
 #![allow(clippy::needless_range_loop)]
 
 use std::ops::Range;
 
-use crate::error::{Error, Result};
 use activations::PANEL_ROWS;
 use output::Output;
 use parts::Parts;
@@ -98,7 +97,7 @@ mod attention;
 mod attention_tests;
 mod code;
 mod elementwise;
-pub mod error;
+mod error;
 mod float;
 pub mod format;
 mod kv_cache;
@@ -121,6 +120,7 @@ mod x86_64;
 
 pub use activations::Activations;
 pub use attention::AttentionScratch;
+pub use error::{Error, Result};
 pub use format::Format;
 pub use kv_cache::{AttentionShape, KvCache};
 pub use matrix::Matrix;
@@ -135,8 +135,8 @@ pub use rope::Rope;
 /// other call uses the same tiles of the same output at the same time.
 type Tiles = unsafe fn(&Matrix, &Activations, Range<usize>, &Output);
 
-/// How to multiply a single row of activations, which is bound by memory, where memory delivers more
-/// from several places at once.
+/// How to multiply a single row of activations, which is bound by memory, where memory delivers
+/// more from several places at once.
 ///
 /// A column is `count` tiles, read side by side: of the `count` equal runs into which the matrix's
 /// tiles are divided, it has one tile each. So every place is read on in order however the columns
@@ -185,8 +185,8 @@ pub struct Kernels {
     exp_sums: unsafe fn(&[f32], f32) -> (f64, f64),
 }
 
-/// The least work worth handing to another thread, some microseconds of a slow core: bytes of weights
-/// for one to four rows of activations...
+/// The least work worth handing to another thread, some microseconds of a slow core: bytes of
+/// weights for one to four rows of activations...
 const MATMUL_GRAIN: usize = 32 << 10;
 /// ... multiplications of attention...
 const ATTENTION_GRAIN: usize = 32 << 10;
@@ -252,16 +252,16 @@ impl Kernels {
         let (x, out) = into.prepare(x, cols)?;
         let grain = ELEMENTWISE_GRAIN.div_ceil(PANEL_ROWS * cols);
         pool.run(x.runs(), grain, &|_, runs| {
-            // SAFETY: a table is only handed out on a CPU that has its instructions; the ranges of a
-            // run are disjoint.
+            // SAFETY: a table is only handed out on a CPU that has its instructions; the ranges of
+            // a run are disjoint.
             unsafe { (self.quantise)(&x, runs, &out) }
         });
         Ok(())
     }
 
     /// `out[r · stride + n] = x[r] · w[n] + bias[n]` for all rows of activations and of the matrix.
-    /// Fails on sizes that do not fit, before anything is written. The result does not depend on the
-    /// number of threads.
+    /// Fails on sizes that do not fit, before anything is written. The result does not depend on
+    /// the number of threads.
     pub fn matmul(
         &self,
         matrix: &Matrix,
@@ -301,13 +301,13 @@ impl Kernels {
         Ok(())
     }
 
-    /// Causal grouped-query attention: appends the new tokens' keys and values to `cache` and writes
-    /// what each new token attends to.
+    /// Causal grouped-query attention: appends the new tokens' keys and values to `cache` and
+    /// writes what each new token attends to.
     ///
-    /// `qkv` is `[tokens][queries | keys | values]` ([`AttentionShape::qkv_width`]), before RoPE; the
-    /// first token's position is the cache's length. `out` is `[tokens][heads · head_dim]`. Fails, with
-    /// the cache unchanged, when sizes do not fit or the cache has no room. The result does not depend on
-    /// the number of threads.
+    /// `qkv` is `[tokens][queries | keys | values]` ([`AttentionShape::qkv_width`]), before RoPE;
+    /// the first token's position is the cache's length. `out` is `[tokens][heads · head_dim]`.
+    /// Fails, with the cache unchanged, when sizes do not fit or the cache has no room. The result
+    /// does not depend on the number of threads.
     pub fn attention(
         &self,
         rope: &Rope,
@@ -398,8 +398,8 @@ impl Kernels {
         Ok(())
     }
 
-    /// The sums of `e^d` and of `d · e^d` over all values, where `d = x − max`. What lies more than 80
-    /// under `max`, and NaN, counts as nothing.
+    /// The sums of `e^d` and of `d · e^d` over all values, where `d = x − max`. What lies more than
+    /// 80 under `max`, and NaN, counts as nothing.
     pub fn exp_sums(&self, values: &[f32], max: f32) -> (f64, f64) {
         // SAFETY: a table is only handed out on a CPU that has its instructions.
         unsafe { (self.exp_sums)(values, max) }

@@ -76,7 +76,8 @@ fn check_matmul(format: Format, rows: &[RowBuffer], m: usize, with_bias: bool, s
     }
 }
 
-/// What every function of a table makes of random values that begin `shift` floats after a cache line.
+/// What every function of a table makes of random values that begin `shift` floats after a cache
+/// line.
 fn every_result(
     kernels: &Kernels,
     format: Format,

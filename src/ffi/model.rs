@@ -273,7 +273,7 @@ impl hybrid_model_options {
         let options = ModelOptions {
             verify: self.verify.get("options.verify")?,
             threads: self.threads as usize,
-            kernels: kernels.map(Kernels::by_name).transpose()?,
+            kernels: kernels.map(Kernels::by_name).transpose().map_err(crate::Error::from)?,
         };
         let (callback, user) = (self.progress, self.user);
         // SAFETY: header rule *Callbacks*.

@@ -24,7 +24,7 @@ pub enum Threshold {
 }
 
 /// The lowest threshold, so the cheapest, with which few enough tokens differ from what the cloud LLM
-/// would have written in the same place. What holds and what it takes is in `docs/reward-head.md`.
+/// would have written in the same place. What holds and what it takes is in `docs/deciding.md`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Guarantee {
     /// At most the share `risk` of all tokens, with this `confidence`; both between 0 and 1.
@@ -92,7 +92,7 @@ impl Guarantee {
         let measured = reward.measured.as_ref().ok_or_else(|| {
             Error::Unsupported(
                 "a guarantee needs the counts of the calibration, which this bundle's table lacks; \
-                 `hybrid train` writes them"
+                 `hybrid-lab train` writes them"
                     .into(),
             )
         })?;

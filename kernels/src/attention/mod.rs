@@ -2,10 +2,10 @@
 //!
 //! Every key/value head serves a group of query heads. Up to eight queries of one group (heads, and
 //! in a prompt also rows) go through the cache together, so that every key and value is read and
-//! converted once per batch. The cache is walked in chunks with a running softmax, which begins anew
-//! with every *span* of the context; the spans' results are joined in order. So several threads can
-//! work on the spans of one token, and get the bits that one thread gets. Scratch memory grows with
-//! the number of spans only where they do.
+//! converted once per batch. The cache is walked in chunks with a running softmax, which begins
+//! anew with every *span* of the context; the spans' results are joined in order. So several
+//! threads can work on the spans of one token, and get the bits that one thread gets. Scratch
+//! memory grows with the number of spans only where they do.
 
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -173,8 +173,8 @@ pub(super) fn append<L: Lanes>(job: &Job, cache: &mut KvCache, scratch: &mut Att
     }
 }
 
-/// Writes what some pieces attend to, once their keys and values are in the cache: into the output, or
-/// into the partial results where blocks are split.
+/// Writes what some pieces attend to, once their keys and values are in the cache: into the output,
+/// or into the partial results where blocks are split.
 ///
 /// # Safety
 /// No other call uses the same pieces of the same target at the same time.

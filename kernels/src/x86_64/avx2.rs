@@ -1,5 +1,5 @@
-//! AVX2 with FMA and F16C: two registers hold a quad of a tile's 16 rows. Byte products are added in
-//! pairs to 16 bits (`vpmaddubsw`), for as many quads as cannot overflow, then widened.
+//! AVX2 with FMA and F16C: two registers hold a quad of a tile's 16 rows. Byte products are added
+//! in pairs to 16 bits (`vpmaddubsw`), for as many quads as cannot overflow, then widened.
 
 use std::arch::x86_64::*;
 use std::ops::Range;
