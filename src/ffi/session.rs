@@ -128,8 +128,8 @@ pub unsafe extern "C" fn hybrid_session_new(
 
 /// Makes a second session that continues from where this one is: with the same model, cloud,
 /// settings, context, corrections and position of the random generator. From then on the two share
-/// nothing that changes. The new one has statistics and budgets of its own, from 0, and no
-/// hybrid_cancel. `out`: owned; free it with hybrid_session_free.
+/// nothing that changes, but the cloud with its breaker. The new one has statistics and budgets of
+/// its own, from 0, and no hybrid_cancel. `out`: owned; free it with hybrid_session_free.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hybrid_session_fork(
     session: *mut hybrid_session,

@@ -34,7 +34,7 @@ static void opening_tells_how_it_gets_on(const char *path) {
   options.progress = note_progress;
   options.user = &all;
   CHECK_OK(hybrid_model_open(path, &options, &model));
-  CHECK(all.calls > 2 && all.done == all.total && all.total > 100000000);
+  CHECK(all.calls > 2 && all.done == all.total && all.total > 50000000);
   hybrid_model_free(model);
   model = (hybrid_model *)&model;
   options.user = &stopped;
