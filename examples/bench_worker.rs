@@ -2,16 +2,17 @@
 //!
 //!     bench_worker BUNDLE CONTEXT THREADS [unhashed]
 //!
-//! It answers every line with seconds, and the start with those that opening took (`unhashed`: without checking the
-//! weights' hash):
+//! It answers every line with seconds, and the start with those that opening took (`unhashed`:
+//! without checking the weights' hash):
 //!
 //!     prefill N             N tokens into an empty context
 //!     decode CONTEXT N      N tokens, one after the other, from CONTEXT tokens of context on
 //!     session DRAFT TEMPERATURE N FILE
-//!                           per token, N at most, of a session's answer to the text in FILE, with DRAFT tokens drafted;
-//!                           it must be the same answer each time
+//!                           per token, N at most, of a session's answer to the text in
+//!                           FILE, with DRAFT tokens drafted; it must be the same each time
 //!
-//! `scripts/tools/llama_worker.c` and `scripts/tools/onnx_worker.py` do the same on other runtimes, but for sessions.
+//! `scripts/tools/llama_worker.c` and `scripts/tools/onnx_worker.py` do the same on other runtimes,
+//! but for sessions.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -114,8 +115,8 @@ impl Worker {
         Ok(seconds / tokens)
     }
 
-    /// Up to `context` tokens in all; the logits of the last. Which ids does not change the work, but all
-    /// workers use the same.
+    /// Up to `context` tokens in all; the logits of the last. Which ids does not change the work,
+    /// but all workers use the same.
     fn fill(&mut self, context: usize) -> Result<Vec<f32>> {
         let usable = self.model.bundle.manifest().tokens.usable as u32;
         let range = self.state.len() as u32..context as u32;

@@ -1,11 +1,12 @@
-//! What 8-bit activations change: the logits of a quantised bundle beside those of a bundle with the same weights as floats,
-//! which computes with float activations.
+//! What 8-bit activations change: the logits of a quantised bundle beside those of a bundle with
+//! the same weights as floats, which computes with float activations.
 //!
 //!     compare_activations BUNDLE FLOAT_BUNDLE PROMPTS.json
 //!
-//! PROMPTS.json is a list of texts. Per text: the cosine of both rows of logits at the first token, at the worst of the others
-//! and at the last, and what share of the next token's probability moves. Exit status 1: the median of all cosines is
-//! under `LIMIT`. Single ones are no measure: docs/performance.md says why.
+//! PROMPTS.json is a list of texts. Per text: the cosine of both rows of logits at the first token,
+//! at the worst of the others and at the last, and what share of the next token's probability
+//! moves. Exit status 1: the median of all cosines is under `LIMIT`. Single ones are no measure:
+//! docs/performance.md says why.
 
 use std::path::Path;
 use std::process::ExitCode;

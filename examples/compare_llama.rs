@@ -142,7 +142,8 @@ fn compare_greedy(model: &Model, reference: &Greedy) -> Result<bool> {
         }
     }
     println!(
-        "greedy: {texts} of {} texts identical; {} of {steps} steps equal, {} ties (llama.cpp's own noise {}), {} wrong {wrong:?}",
+        "greedy: {texts} of {} texts identical; {} of {steps} steps equal, {} ties (llama.cpp's \
+         own noise {}), {} wrong {wrong:?}",
         reference.prompts.len(),
         steps - ties.len() - wrong.len(),
         ties.len(),

@@ -2,8 +2,9 @@
 //!
 //!     read_bandwidth THREADS [MEGABYTES]
 //!
-//! Prints GB (10^9 bytes) per second, the best of some passes over an array larger than any cache. Every thread has a
-//! part of it and reads that as one stream, or as two, four or eight side by side, whichever is fastest here.
+//! Prints GB (10^9 bytes) per second, the best of some passes over an array larger than any cache.
+//! Every thread has a part of it and reads that as one stream, or as two, four or eight side by
+//! side, whichever is fastest here.
 
 use std::hint::black_box;
 use std::time::Instant;

@@ -187,7 +187,14 @@ model() {
 HYBRID=$TARGET/release/hybrid
 build_cli() {
   need_rust
-  (cd "$ROOT" && cargo build --release --features cli --bin hybrid)
+  (cd "$ROOT" && cargo build --release --package hybrid-cli)
+}
+
+# build_lab: the laboratory, as $LAB.
+LAB=$TARGET/release/hybrid-lab
+build_lab() {
+  need_rust
+  (cd "$ROOT" && cargo build --release --package hybrid-lab)
 }
 
 # build_archive PROFILE [TRIPLE] [VARIANT]: the static library, sealed, as $ARCHIVE. Profile `dist` is what ships;
@@ -210,7 +217,7 @@ build_archive() {
   (
     cd "$ROOT"
     [[ $profile != dist* ]] || shipped_flags "$triple" "$profile"
-    "${cargo[@]}" rustc --profile "$profile" --lib --crate-type staticlib "${features[@]}"
+    "${cargo[@]}" rustc --profile "$profile" --package libhybrid --lib --crate-type staticlib "${features[@]}"
   ) >&2
   folder=$folder/$profile
   ARCHIVE=$folder/sealed-$variant/libhybrid.a

@@ -4,7 +4,11 @@
 //! Read top-down: [`session`] is the step; [`policy`] decides it; [`slm`], [`reward`] and [`cloud`]
 //! are its three parts; [`bundle`] is what they are loaded from; `ffi` is the C boundary.
 
-#![deny(unsafe_code)]
+// Tests may.
+#![cfg_attr(
+    not(test),
+    warn(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used, clippy::expect_used)
+)]
 
 pub mod breaker;
 pub mod bundle;
@@ -14,6 +18,7 @@ pub mod clock;
 pub mod cloud;
 pub mod consult;
 pub mod controller;
+pub mod error;
 pub mod ffi;
 pub mod graph;
 pub mod policy;
@@ -26,4 +31,3 @@ pub mod tokens;
 
 pub use cancel::Cancel;
 pub use error::{Error, Result};
-pub use hybrid_kernels::error;

@@ -219,8 +219,8 @@ fn cut_and_flipped_files_never_panic() {
     }
 }
 
-/// The heads in `heads/` are whole and described rightly. That they score as they were fitted `hybrid train` checks when it
-/// writes them.
+/// The heads in `heads/` are whole and described rightly. That they score as they were fitted
+/// `hybrid-lab train` checks when it writes them.
 #[test]
 fn shipped_heads_keep_the_contract() {
     let heads = Path::new(env!("CARGO_MANIFEST_DIR")).join("heads");

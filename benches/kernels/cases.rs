@@ -20,8 +20,8 @@ pub struct Case {
     pub run: Box<dyn FnMut()>,
 }
 
-/// `name`: `FORMAT-ROWS` (a matmul with so many rows of activations), `attention-CONTEXT`, `quantise`,
-/// `norm`, `swiglu` or `exp`.
+/// `name`: `FORMAT-ROWS` (a matmul with so many rows of activations), `attention-CONTEXT`,
+/// `quantise`, `norm`, `swiglu` or `exp`.
 pub fn case(kernels: &'static Kernels, name: &str) -> Case {
     match name.split_once('-') {
         Some(("attention", context)) => attention(kernels, context.parse().expect("a number")),
@@ -62,7 +62,7 @@ fn weights(format: Format) -> Aligned<u8> {
             }
             false => buffer.values = floats(WIDTH),
         }
-        Ok(())
+        Ok::<_, hybrid_kernels::Error>(())
     };
     let mut bytes = Vec::new();
     pack_matrix(format, WIDTH, WIDTH, &mut fill, &mut bytes).unwrap();

@@ -1,6 +1,6 @@
 //! How fast the kernels of this CPU are, for weights and a cache that lie in the CPU's caches.
 //!
-//!     cargo bench --features cli --bench kernels -- [FILTER]
+//!     cargo bench --bench kernels -- [FILTER]
 //!
 //! `scripts/bench` measures whole models, `scripts/bench-arm` counts what other CPUs execute.
 

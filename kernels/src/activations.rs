@@ -10,8 +10,8 @@ use crate::error::{Error, Result};
 /// Most rows that a kernel multiplies with one pass over a tile.
 pub(super) const PANEL_ROWS: usize = 16;
 
-/// 1.5 · 2^23: added to a small float it leaves the nearest integer (ties to even) in the low bits. And an integer under
-/// 2^22 added to its bits makes the float that is larger by the integer.
+/// 1.5 · 2^23: added to a small float it leaves the nearest integer (ties to even) in the low bits.
+/// And an integer under 2^22 added to its bits makes the float that is larger by the integer.
 pub(super) const ROUND: f32 = 12_582_912.0;
 
 /// 32 activations of one row: `x ≈ scale · code`, codes −127 to 127.
@@ -23,8 +23,8 @@ pub(super) struct ActBlock {
     pub scale: f32,
     /// Scale times the sum of the codes: what a weight's `min` is multiplied with.
     pub offset: f32,
-    /// The bits of [`ROUND`] and eight times `negated`: what an accumulator of 4-bit codes starts from, so that in the end
-    /// it is a float's bits.
+    /// The bits of [`ROUND`] and eight times `negated`: what an accumulator of 4-bit codes starts
+    /// from, so that in the end it is a float's bits.
     pub start: i32,
     /// The codes' sum, negated: times the weights' zero point it is what an accumulator of unsigned
     /// codes starts from.
@@ -35,9 +35,9 @@ pub(super) struct ActBlock {
 
 /// `rows × cols` activations, kept for reuse from one matmul to the next.
 ///
-/// Quantised weights use the 8-bit blocks; float weights the floats, which are kept on demand. Rows are grouped in *panels* of
-/// 16, 8, 4, 2 or 1 rows; within a panel all rows of a block lie together, so that a kernel walks
-/// through memory once.
+/// Quantised weights use the 8-bit blocks; float weights the floats, which are kept on demand. Rows
+/// are grouped in *panels* of 16, 8, 4, 2 or 1 rows; within a panel all rows of a block lie
+/// together, so that a kernel walks through memory once.
 #[derive(Debug, Clone, Default)]
 pub struct Activations {
     rows: usize,
@@ -90,7 +90,8 @@ impl Activations {
         &self.values
     }
 
-    /// Copies the floats that were quantised last, for float weights. Fails when `x` is not as many.
+    /// Copies the floats that were quantised last, for float weights. Fails when `x` is not as
+    /// many.
     pub fn keep_floats(&mut self, x: &[f32]) -> Result<()> {
         if x.len() != self.rows * self.cols {
             return Err(Error::InvalidArgument(format!(

@@ -198,8 +198,8 @@ fn long_contexts_cross_chunks_and_digits() {
     check_attention(&Case::new(shape, 64, 600, 3), &[200, 1, 1, 70, 1, 236, 5]);
 }
 
-/// Over a context of several spans, which threads share when there are few tokens; nor does it matter how
-/// many tokens are fed at once.
+/// Over a context of several spans, which threads share when there are few tokens; nor does it
+/// matter how many tokens are fed at once.
 #[test]
 fn threads_and_pieces_do_not_change_a_bit() {
     let shape = AttentionShape::new(3, 1, 32).unwrap();
@@ -275,10 +275,10 @@ fn a_full_cache_and_wrong_sizes_change_nothing() {
         kernels.attention(rope, qkv, &mut cache, scratch, &mut out, &Pool::default())
     };
     let full = attempt(&[0.0; 64], &case.rope);
-    assert!(matches!(full, Err(Error::ContextFull { used: 5, needed: 1, limit: 5 })));
+    assert!(matches!(full, Err(Error::Full { used: 5, needed: 1, limit: 5 })));
     assert!(attempt(&[0.0; 65], &case.rope).is_err());
     assert!(attempt(&[0.0; 64], &Rope::new(32, 1e4, None).unwrap()).is_err());
-    assert!(matches!(cache.read(6, &[]), Err(Error::ContextFull { needed: 6, .. })));
+    assert!(matches!(cache.read(6, &[]), Err(Error::Full { needed: 6, .. })));
     assert!(cache.read(2, &vec![0; KvCache::bytes(shape, 2) + 1]).is_err());
     assert_eq!(cache.len(), 5);
     assert!(KvCache::new(shape, 0).is_err());

@@ -38,8 +38,8 @@ pub(super) fn swiglu<L: Lanes>(gate_up: &[f32], width: usize, out: &mut [f32]) {
     }
 }
 
-/// The sums of `e^d` and of `d · e^d` over all values, where `d = x − max` is clamped to −80 and NaN
-/// counts as that. f32 within a block, f64 across blocks.
+/// The sums of `e^d` and of `d · e^d` over all values, where `d = x − max` is clamped to −80 and
+/// NaN counts as that. f32 within a block, f64 across blocks.
 #[inline(always)]
 pub(super) fn exp_sums<L: Lanes>(values: &[f32], max: f32) -> (f64, f64) {
     const BLOCK: usize = 64 * LANES;

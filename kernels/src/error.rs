@@ -1,52 +1,27 @@
-//! The one error type of the library. Each variant is one status code of the C ABI.
-
-use std::path::{Path, PathBuf};
+//! Why a kernel or what it works on was refused.
 
 /// Shorthand used throughout the crate.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why a call failed. The text says what to do about it.
+/// Nothing was computed or changed. The library makes its own error of it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// An option or argument is out of its documented range.
-    #[error("invalid argument: {0}")]
+    /// Sizes, ranges or names that a function does not take.
+    #[error("{0}")]
     InvalidArgument(String),
-    /// Bytes that must be UTF-8 are not.
-    #[error("invalid UTF-8 in {what} at byte {at}")]
-    InvalidUtf8 { what: &'static str, at: usize },
-    /// A file could not be read or written.
-    #[error("{path}: {source}")]
-    Io { path: PathBuf, source: std::io::Error },
-    /// A bundle is damaged: a hash, a size, the manifest or a file inside is wrong.
-    #[error("damaged bundle: {0}")]
-    Bundle(String),
-    /// Something valid that this build does not support; the text names it.
-    #[error("not supported: {0}")]
-    Unsupported(String),
-    /// The model could not be loaded or run.
-    #[error("model: {0}")]
+    /// Packed weights that are not as long or not as aligned as their format says.
+    #[error("{0}")]
+    Weights(String),
+    /// A number out of a model's description that nothing here computes.
+    #[error("{0}")]
     Model(String),
-    /// The chat template failed.
-    #[error("chat template: {0}")]
-    Template(String),
-    /// The tokens do not fit into the session's context; nothing was consumed.
-    #[error(
-        "context full: {used} used + {needed} needed > {limit}; rewind, or open the session with a larger context"
-    )]
-    ContextFull { used: usize, needed: usize, limit: usize },
-    /// The caller cancelled; the session is as it was before the call.
-    #[error("cancelled")]
-    Cancelled,
-    /// The cloud client could not be set up (URL, certificate, token, clock).
-    #[error("cloud: {0}")]
-    Cloud(String),
-    /// The call does not fit the state of the session (for example a step before a prompt).
-    #[error("wrong state: {0}")]
-    State(String),
-}
-
-impl Error {
-    pub fn io(path: &Path, source: std::io::Error) -> Self {
-        Error::Io { path: path.to_owned(), source }
-    }
+    /// The system refused a thread.
+    #[error("{0}")]
+    Thread(String),
+    /// More tokens than a KV cache has room for.
+    #[error("{used} used + {needed} needed > {limit} tokens")]
+    Full { used: usize, needed: usize, limit: usize },
+    /// Packed weights could not be written.
+    #[error("packed weights: {0}")]
+    Write(#[source] std::io::Error),
 }

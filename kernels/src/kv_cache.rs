@@ -126,8 +126,8 @@ impl KvCache {
         2 * size_of::<u16>() * shape.kv_heads * shape.head_dim * len
     }
 
-    /// The first `len` positions, which must be filled, as they can be kept outside: `[kv head][position]`, of each the
-    /// key's and then the value's dimensions, f16 in little endian.
+    /// The first `len` positions, which must be filled, as they can be kept outside: `[kv
+    /// head][position]`, of each the key's and then the value's dimensions, f16 in little endian.
     pub fn write(&self, len: usize, out: &mut dyn FnMut(&[u8])) {
         let dim = self.shape.head_dim;
         let mut row = vec![0; 2 * size_of::<u16>() * dim];
@@ -147,10 +147,11 @@ impl KvCache {
 
     /// Takes `len` positions from the bytes of [`KvCache::write`] in place of what there is.
     ///
-    /// Errors, with nothing changed: [`Error::ContextFull`]; [`Error::InvalidArgument`] for another number of bytes.
+    /// Errors, with nothing changed: [`Error::Full`]; [`Error::InvalidArgument`] for another number
+    /// of bytes.
     pub fn read(&mut self, len: usize, bytes: &[u8]) -> Result<()> {
         if len > self.capacity {
-            return Err(Error::ContextFull { used: 0, needed: len, limit: self.capacity });
+            return Err(Error::Full { used: 0, needed: len, limit: self.capacity });
         }
         if bytes.len() != KvCache::bytes(self.shape, len) {
             return Err(Error::InvalidArgument("a KV cache of another size".into()));
@@ -187,9 +188,7 @@ impl KvCache {
     pub(super) fn check_room(&self, count: usize) -> Result<()> {
         match count <= self.capacity - self.len {
             true => Ok(()),
-            false => {
-                Err(Error::ContextFull { used: self.len, needed: count, limit: self.capacity })
-            }
+            false => Err(Error::Full { used: self.len, needed: count, limit: self.capacity }),
         }
     }
 

@@ -4,8 +4,8 @@
 //! implementation is an array, which compilers turn into whatever vectors the target always has.
 //!
 //! Code over [`Lanes`] must be inlined, down to every intrinsic, into a function compiled for the
-//! instruction set. Closures and adapters such as `map` are compiled on their own first, without the
-//! instructions: write loops and `#[inline(always)]` functions.
+//! instruction set. Closures and adapters such as `map` are compiled on their own first, without
+//! the instructions: write loops and `#[inline(always)]` functions.
 
 /// Lanes of a vector.
 pub const LANES: usize = 16;

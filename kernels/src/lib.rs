@@ -1,93 +1,15 @@
-//! Quantised matmul, attention and their helpers: the hot loops of libhybrid, which knows this crate as `slm::kernels`.
+//! Quantised matmul, attention and their helpers: the hot loops of libhybrid, which knows this
+//! crate as `slm::kernels`.
 //!
 //! [`Kernels`] is the way in: one table of functions per instruction set, picked at run time. What
 //! they work on is checked when it is made ([`Matrix`], [`Activations`], [`KvCache`], [`Rope`]) or
 //! called; inside, sizes fit.
 #![allow(unsafe_code)]
-#![deny(unsafe_op_in_unsafe_fn)]
 // Loops over register blocks index several arrays by the same row or lane.
 #![allow(clippy::needless_range_loop)]
 
-use std::ops::Range;
-
-use crate::error::{Error, Result};
-use activations::PANEL_ROWS;
-use output::Output;
-use parts::Parts;
-
-/// Compiles the algorithms that are written over [`lanes::Lanes`] for one instruction set and
-/// completes the table with its quantised matmul.
-macro_rules! kernels {
-    ($(#[$feature:meta])* $name:literal, $available:expr, $lanes:ty, $tiles:path) => {{
-        use std::ops::Range;
-
-        use crate::parts::Parts;
-        use crate::{
-            AttentionScratch, Kernels, KvCache, activations, attention, elementwise,
-        };
-        $(#[$feature])*
-        unsafe fn quantise(
-            x: &activations::Floats,
-            runs: Range<usize>,
-            out: &Parts<activations::ActBlock>,
-        ) {
-            // SAFETY: the caller's promise, passed on.
-            unsafe { activations::quantise::<$lanes>(x, runs, out) }
-        }
-        $(#[$feature])*
-        fn append(job: &attention::Job, cache: &mut KvCache, scratch: &mut AttentionScratch) {
-            attention::append::<$lanes>(job, cache, scratch)
-        }
-        $(#[$feature])*
-        unsafe fn attend(
-            job: &attention::Job,
-            cache: &KvCache,
-            angles: &[f32],
-            pieces: Range<usize>,
-            buffers: &mut attention::Buffers,
-            target: &attention::Target,
-        ) {
-            // SAFETY: the caller's promise, passed on.
-            unsafe { attention::attend::<$lanes>(job, cache, angles, pieces, buffers, target) }
-        }
-        $(#[$feature])*
-        fn rms_norm(x: &[f32], gamma: &[f32], epsilon: f32, out: &mut [f32]) {
-            elementwise::rms_norm::<$lanes>(x, gamma, epsilon, out)
-        }
-        $(#[$feature])*
-        fn skip_rms_norm(
-            x: &[f32],
-            skip: &[f32],
-            gamma: &[f32],
-            epsilon: f32,
-            out: &mut [f32],
-            sum: &mut [f32],
-        ) {
-            elementwise::skip_rms_norm::<$lanes>(x, skip, gamma, epsilon, out, sum)
-        }
-        $(#[$feature])*
-        fn swiglu(gate_up: &[f32], width: usize, out: &mut [f32]) {
-            elementwise::swiglu::<$lanes>(gate_up, width, out)
-        }
-        $(#[$feature])*
-        fn exp_sums(values: &[f32], max: f32) -> (f64, f64) {
-            elementwise::exp_sums::<$lanes>(values, max)
-        }
-        Kernels {
-            name: $name,
-            available: $available,
-            tiles: $tiles,
-            streams: None,
-            quantise,
-            append,
-            attend,
-            rms_norm,
-            skip_rms_norm,
-            swiglu,
-            exp_sums,
-        }
-    }};
-}
+#[macro_use]
+mod table;
 
 #[cfg(target_arch = "aarch64")]
 mod aarch64;
@@ -98,7 +20,7 @@ mod attention;
 mod attention_tests;
 mod code;
 mod elementwise;
-pub mod error;
+mod error;
 mod float;
 pub mod format;
 mod kv_cache;
@@ -108,6 +30,7 @@ mod matrix;
 mod output;
 mod pack;
 mod parts;
+mod pick;
 mod pool;
 mod portable;
 mod rope;
@@ -121,303 +44,11 @@ mod x86_64;
 
 pub use activations::Activations;
 pub use attention::AttentionScratch;
+pub use error::{Error, Result};
 pub use format::Format;
 pub use kv_cache::{AttentionShape, KvCache};
 pub use matrix::Matrix;
 pub use pack::{RowBuffer, pack_matrix};
 pub use pool::Pool;
 pub use rope::Rope;
-
-/// Multiplies a range of tiles with all activations.
-///
-/// # Safety
-/// The CPU has the table's instructions; columns and activations agree; the tiles exist, and no
-/// other call uses the same tiles of the same output at the same time.
-type Tiles = unsafe fn(&Matrix, &Activations, Range<usize>, &Output);
-
-/// How to multiply a single row of activations, which is bound by memory, where memory delivers more
-/// from several places at once.
-///
-/// A column is `count` tiles, read side by side: of the `count` equal runs into which the matrix's
-/// tiles are divided, it has one tile each. So every place is read on in order however the columns
-/// are split among threads.
-struct Streams {
-    count: usize,
-    /// As [`Tiles`], with a range of columns; quantised weights only.
-    columns: Tiles,
-}
-
-/// Quantises runs of 16 rows.
-///
-/// # Safety
-/// The CPU has the table's instructions; no other call uses the same runs at the same time.
-type Quantise = unsafe fn(&activations::Floats, Range<usize>, &Parts<activations::ActBlock>);
-
-type Append = unsafe fn(&attention::Job, &mut KvCache, &mut AttentionScratch);
-
-/// Writes what a range of pieces attends to.
-///
-/// # Safety
-/// The CPU has the table's instructions; no other call uses the same pieces at the same time.
-type Attend = unsafe fn(
-    &attention::Job,
-    &KvCache,
-    &[f32],
-    Range<usize>,
-    &mut attention::Buffers,
-    &attention::Target,
-);
-
-type SkipRmsNorm = unsafe fn(&[f32], &[f32], &[f32], f32, &mut [f32], &mut [f32]);
-
-/// The hot loops for one instruction set. All tables give the same results up to rounding.
-pub struct Kernels {
-    name: &'static str,
-    available: fn() -> bool,
-    tiles: Tiles,
-    streams: Option<Streams>,
-    quantise: Quantise,
-    append: Append,
-    attend: Attend,
-    rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
-    skip_rms_norm: SkipRmsNorm,
-    swiglu: unsafe fn(&[f32], usize, &mut [f32]),
-    exp_sums: unsafe fn(&[f32], f32) -> (f64, f64),
-}
-
-/// The least work worth handing to another thread, some microseconds of a slow core: bytes of weights
-/// for one to four rows of activations...
-const MATMUL_GRAIN: usize = 32 << 10;
-/// ... multiplications of attention...
-const ATTENTION_GRAIN: usize = 32 << 10;
-/// ... and values to quantise or activate.
-const ELEMENTWISE_GRAIN: usize = 4 << 10;
-
-/// On aarch64 it is the tests' reference only, and no code of it ships.
-#[cfg_attr(target_arch = "aarch64", allow(dead_code))]
-static PORTABLE: Kernels = kernels!("portable", || true, lanes::Array, portable::tiles);
-
-// TABLES are those that not every CPU can run, best first; BASELINE is the one that each can.
-#[cfg(not(any(target_arch = "aarch64", target_arch = "x86_64")))]
-use PORTABLE as BASELINE;
-#[cfg(target_arch = "aarch64")]
-use aarch64::{NEON as BASELINE, TABLES};
-#[cfg(target_arch = "x86_64")]
-use {PORTABLE as BASELINE, x86_64::TABLES};
-#[cfg(not(any(target_arch = "aarch64", target_arch = "x86_64")))]
-static TABLES: [&Kernels; 0] = [];
-
-impl Kernels {
-    /// The tables that this CPU can run, best first.
-    pub fn available() -> impl Iterator<Item = &'static Kernels> {
-        let tables = TABLES.into_iter().filter(|table| (table.available)()).chain([&BASELINE]);
-        #[cfg(all(test, target_arch = "aarch64"))]
-        let tables = tables.chain([&PORTABLE]);
-        tables
-    }
-
-    /// The fastest table that this CPU can run.
-    pub fn best() -> &'static Kernels {
-        static BEST: std::sync::OnceLock<&Kernels> = std::sync::OnceLock::new();
-        BEST.get_or_init(|| Self::available().next().unwrap_or(&BASELINE))
-    }
-
-    /// A table by its name. Fails when this CPU cannot run it or there is none.
-    pub fn by_name(name: &str) -> Result<&'static Kernels> {
-        Self::available().find(|table| table.name == name).ok_or_else(|| {
-            let names = Self::names(", ");
-            Error::InvalidArgument(format!("kernels {name:?}; this CPU can use: {names}"))
-        })
-    }
-
-    /// The names of the tables that this CPU can run, best first.
-    pub fn names(separator: &str) -> String {
-        Self::available().map(Kernels::name).collect::<Vec<_>>().join(separator)
-    }
-
-    /// `portable`; `avx2`, `avx512vnni`; `neon`, `neon-dotprod`, `neon-i8mm`.
-    pub fn name(&self) -> &'static str {
-        self.name
-    }
-
-    /// Quantises rows of `cols` activations, for quantised weights; float ones need
-    /// [`Activations::keep_floats`] too. Fails when `x` is not whole rows.
-    pub fn quantise(
-        &self,
-        x: &[f32],
-        cols: usize,
-        into: &mut Activations,
-        pool: &Pool,
-    ) -> Result<()> {
-        let (x, out) = into.prepare(x, cols)?;
-        let grain = ELEMENTWISE_GRAIN.div_ceil(PANEL_ROWS * cols);
-        pool.run(x.runs(), grain, &|_, runs| {
-            // SAFETY: a table is only handed out on a CPU that has its instructions; the ranges of a
-            // run are disjoint.
-            unsafe { (self.quantise)(&x, runs, &out) }
-        });
-        Ok(())
-    }
-
-    /// `out[r · stride + n] = x[r] · w[n] + bias[n]` for all rows of activations and of the matrix.
-    /// Fails on sizes that do not fit, before anything is written. The result does not depend on the
-    /// number of threads.
-    pub fn matmul(
-        &self,
-        matrix: &Matrix,
-        acts: &Activations,
-        bias: Option<&[f32]>,
-        out: &mut [f32],
-        stride: usize,
-        pool: &Pool,
-    ) -> Result<()> {
-        let out = Output::new(matrix, acts.rows(), bias, out, stride)?;
-        if acts.cols() != matrix.cols() {
-            return Err(Error::InvalidArgument(format!(
-                "{} x {} activations times a {} x {} matrix",
-                acts.rows(),
-                acts.cols(),
-                matrix.rows(),
-                matrix.cols()
-            )));
-        }
-        if !matrix.format().is_quantised() && acts.values().is_empty() {
-            return Err(Error::InvalidArgument("float weights, but no float activations".into()));
-        }
-        let cost = matrix.bytes().len() / matrix.tiles() * (1 + acts.rows() / 4);
-        let grain = MATMUL_GRAIN.div_ceil(cost.max(1));
-        // SAFETY: a table is only handed out on a CPU that has its instructions; sizes are checked;
-        // the ranges of a run are disjoint, and so are columns and the tiles behind them.
-        let multiply = |part: Tiles, range| unsafe { part(matrix, acts, range, &out) };
-        let single = acts.rows() == 1 && matrix.format().is_quantised();
-        let Some(streams) = self.streams.as_ref().filter(|_| single) else {
-            pool.run(matrix.tiles(), grain, &|_, tiles| multiply(self.tiles, tiles));
-            return Ok(());
-        };
-        let columns = matrix.tiles() / streams.count;
-        let grain = grain.div_ceil(streams.count);
-        pool.run(columns, grain, &|_, range| multiply(streams.columns, range));
-        multiply(self.tiles, columns * streams.count..matrix.tiles());
-        Ok(())
-    }
-
-    /// Causal grouped-query attention: appends the new tokens' keys and values to `cache` and writes
-    /// what each new token attends to.
-    ///
-    /// `qkv` is `[tokens][queries | keys | values]` ([`AttentionShape::qkv_width`]), before RoPE; the
-    /// first token's position is the cache's length. `out` is `[tokens][heads · head_dim]`. Fails, with
-    /// the cache unchanged, when sizes do not fit or the cache has no room. The result does not depend on
-    /// the number of threads.
-    pub fn attention(
-        &self,
-        rope: &Rope,
-        qkv: &[f32],
-        cache: &mut KvCache,
-        scratch: &mut AttentionScratch,
-        out: &mut [f32],
-        pool: &Pool,
-    ) -> Result<()> {
-        let shape = cache.shape();
-        let rows = qkv.len() / shape.qkv_width();
-        if qkv.len() != rows * shape.qkv_width()
-            || out.len() != rows * shape.out_width()
-            || rope.dims() > shape.head_dim()
-        {
-            return Err(Error::InvalidArgument(format!(
-                "attention from {} to {} values over {} of {} dimensions",
-                qkv.len(),
-                out.len(),
-                rope.dims(),
-                shape.head_dim()
-            )));
-        }
-        cache.check_room(rows)?;
-        let job = attention::Job::new(shape, rope, qkv, cache.len(), pool.threads());
-        scratch.allow(pool.threads());
-        // SAFETY: a table is only handed out on a CPU that has its instructions.
-        unsafe { (self.append)(&job, cache, scratch) };
-        let mut partials = scratch.take_partials(&job);
-        let (cache, lent) = (&*cache, &*scratch);
-        let target =
-            attention::Target { out: Parts::new(out), partials: Parts::new(&mut partials) };
-        let grain = ATTENTION_GRAIN.div_ceil(job.piece_cost());
-        pool.run(job.pieces(), grain, &|thread, pieces| {
-            let mut buffers = lent.buffers(thread);
-            // SAFETY: as above; the ranges of a run are disjoint.
-            unsafe { (self.attend)(&job, cache, lent.angles(), pieces, &mut buffers, &target) }
-        });
-        if job.split {
-            attention::join(&job, cache, &mut partials, out);
-        }
-        scratch.give_back(partials);
-        Ok(())
-    }
-
-    /// `out = x / sqrt(mean(x²) + epsilon) · gamma` for rows of `gamma.len()`.
-    pub fn rms_norm(&self, x: &[f32], gamma: &[f32], epsilon: f32, out: &mut [f32]) -> Result<()> {
-        check_rows("rms_norm", x.len(), gamma.len(), &[out.len()])?;
-        // SAFETY: a table is only handed out on a CPU that has its instructions.
-        unsafe { (self.rms_norm)(x, gamma, epsilon, out) };
-        Ok(())
-    }
-
-    /// `sum = x + skip` and `out =` [`Kernels::rms_norm`] of `sum`.
-    pub fn skip_rms_norm(
-        &self,
-        x: &[f32],
-        skip: &[f32],
-        gamma: &[f32],
-        epsilon: f32,
-        out: &mut [f32],
-        sum: &mut [f32],
-    ) -> Result<()> {
-        let others = [skip.len(), out.len(), sum.len()];
-        check_rows("skip_rms_norm", x.len(), gamma.len(), &others)?;
-        // SAFETY: a table is only handed out on a CPU that has its instructions.
-        unsafe { (self.skip_rms_norm)(x, skip, gamma, epsilon, out, sum) };
-        Ok(())
-    }
-
-    /// `out = silu(gate) · up` for rows of `width` gates followed by `width` ups.
-    pub fn swiglu(
-        &self,
-        gate_up: &[f32],
-        width: usize,
-        out: &mut [f32],
-        pool: &Pool,
-    ) -> Result<()> {
-        check_rows("swiglu", out.len(), width, &[gate_up.len() / 2, gate_up.len().div_ceil(2)])?;
-        let (rows, out) = (out.len() / width, Parts::new(out));
-        pool.run(rows, ELEMENTWISE_GRAIN.div_ceil(width), &|_, rows: Range<usize>| {
-            let gate_up = &gate_up[2 * width * rows.start..2 * width * rows.end];
-            // SAFETY: the ranges of a run are disjoint.
-            let out = unsafe { out.get(width * rows.start..width * rows.end) };
-            // SAFETY: a table is only handed out on a CPU that has its instructions.
-            unsafe { (self.swiglu)(gate_up, width, out) }
-        });
-        Ok(())
-    }
-
-    /// The sums of `e^d` and of `d · e^d` over all values, where `d = x − max`. What lies more than 80
-    /// under `max`, and NaN, counts as nothing.
-    pub fn exp_sums(&self, values: &[f32], max: f32) -> (f64, f64) {
-        // SAFETY: a table is only handed out on a CPU that has its instructions.
-        unsafe { (self.exp_sums)(values, max) }
-    }
-}
-
-impl std::fmt::Debug for Kernels {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Kernels({})", self.name)
-    }
-}
-
-/// Fails unless `len` is whole rows of `width` and all `others` are as long.
-fn check_rows(what: &str, len: usize, width: usize, others: &[usize]) -> Result<()> {
-    match width > 0 && len.is_multiple_of(width) && others.iter().all(|other| *other == len) {
-        true => Ok(()),
-        false => Err(Error::InvalidArgument(format!(
-            "{what}: {len} values, rows of {width}, other operands of {others:?}"
-        ))),
-    }
-}
+pub use table::Kernels;

@@ -19,14 +19,14 @@ impl<'a> Matrix<'a> {
     pub fn new(format: Format, rows: usize, cols: usize, bytes: &'a [u8]) -> Result<Self> {
         let expected = format.packed_bytes(rows, cols)?;
         if bytes.len() != expected {
-            return Err(Error::Bundle(format!(
+            return Err(Error::Weights(format!(
                 "a {rows} x {cols} matrix in format {} has {} bytes instead of {expected}",
                 format.name(),
                 bytes.len()
             )));
         }
         if !(bytes.as_ptr() as usize).is_multiple_of(ALIGN) {
-            return Err(Error::Bundle("a weight matrix is not 64-byte aligned".into()));
+            return Err(Error::Weights("a weight matrix is not 64-byte aligned".into()));
         }
         Ok(Matrix { format, rows, cols, bytes })
     }
@@ -64,7 +64,8 @@ impl<'a> Matrix<'a> {
         &self.bytes[tile * bytes..(tile + 1) * bytes]
     }
 
-    /// Writes row `row` as `cols` floats. Fails when there is no such row or `out` is not `cols` long.
+    /// Writes row `row` as `cols` floats. Fails when there is no such row or `out` is not `cols`
+    /// long.
     pub fn dequantise_row(&self, row: usize, out: &mut [f32]) -> Result<()> {
         if row >= self.rows || out.len() != self.cols {
             return Err(Error::InvalidArgument(format!(

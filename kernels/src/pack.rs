@@ -40,7 +40,8 @@ impl RowBuffer {
         let found = [self.values.len(), self.codes.len(), self.scales.len(), self.mins.len()];
         if found != expected {
             return Err(Error::InvalidArgument(format!(
-                "a row in format {} needs {expected:?} values, codes, scales and mins, not {found:?}",
+                "a row in format {} needs {expected:?} values, codes, scales and mins, not \
+                 {found:?}",
                 format.name()
             )));
         }
@@ -56,20 +57,20 @@ impl RowBuffer {
 }
 
 /// Packs a matrix: `row(r, buffer)` is asked for each row once, in order, and must fill `buffer`.
-/// Writes exactly [`Format::packed_bytes`] bytes, a multiple of 64.
-pub fn pack_matrix(
+/// Writes exactly [`Format::packed_bytes`] bytes, a multiple of 64. An error of `row` is passed on.
+pub fn pack_matrix<E: From<Error>>(
     format: Format,
     rows: usize,
     cols: usize,
-    row: &mut dyn FnMut(usize, &mut RowBuffer) -> Result<()>,
+    row: &mut dyn FnMut(usize, &mut RowBuffer) -> Result<(), E>,
     out: &mut dyn Write,
-) -> Result<()> {
+) -> Result<(), E> {
     let total = format.packed_bytes(rows, cols)?;
     let mut buffer = RowBuffer::default();
     let mut fill = |r: usize, buffer: &mut RowBuffer| {
         buffer.clear();
         row(r, buffer)?;
-        buffer.check(format, cols)
+        buffer.check(format, cols).map_err(E::from)
     };
     if !format.is_quantised() {
         let mut written = 0;
@@ -79,7 +80,8 @@ pub fn pack_matrix(
             written += bytes.len();
             write(out, &bytes)?;
         }
-        return write(out, &vec![0; total - written]);
+        write(out, &vec![0; total - written])?;
+        return Ok(());
     }
     let mut tile = vec![0; cols.div_ceil(GROUP) * format.group_bytes()];
     for first in (0..rows).step_by(TILE_ROWS) {
@@ -94,7 +96,7 @@ pub fn pack_matrix(
 }
 
 fn write(out: &mut dyn Write, bytes: &[u8]) -> Result<()> {
-    out.write_all(bytes).map_err(|e| Error::io("packed weights".as_ref(), e))
+    out.write_all(bytes).map_err(Error::Write)
 }
 
 fn float_row(format: Format, values: &[f32]) -> Vec<u8> {
@@ -201,7 +203,7 @@ mod tests {
         for (format, row, fits) in table {
             let mut source = |_: usize, buffer: &mut RowBuffer| {
                 *buffer = row.clone();
-                Ok(())
+                Ok::<_, Error>(())
             };
             let mut out = Vec::new();
             let result = pack_matrix(format, 3, 32, &mut source, &mut out);
@@ -216,15 +218,22 @@ mod tests {
 
     #[test]
     fn errors_of_source_and_sink_come_through() {
-        let mut failing = |_: usize, _: &mut RowBuffer| Err(Error::Cancelled);
+        #[derive(Debug)]
+        struct Own;
+        impl From<Error> for Own {
+            fn from(error: Error) -> Own {
+                panic!("{error}")
+            }
+        }
+        let mut failing = |_: usize, _: &mut RowBuffer| Err(Own);
         let result = pack_matrix(Format::Q4, 1, 32, &mut failing, &mut Vec::new());
-        assert!(matches!(result, Err(Error::Cancelled)));
+        assert!(matches!(result, Err(Own)));
         let mut source = |_: usize, buffer: &mut RowBuffer| {
             buffer.values = vec![1.0; 4];
-            Ok(())
+            Ok::<_, Error>(())
         };
         let mut full: &mut [u8] = &mut [0; 8];
         let result = pack_matrix(Format::F32, 1, 4, &mut source, &mut full);
-        assert!(matches!(result, Err(Error::Io { .. })));
+        assert!(matches!(result, Err(Error::Write(_))));
     }
 }

@@ -1,12 +1,12 @@
 //! Threads that help the calling thread with one kernel at a time.
 //!
-//! [`Pool::run`] publishes a job, takes part in it and returns when all of it is done. Every thread has
-//! a share of its own, which it takes part by part, so that it reads on in order, and then takes from the
-//! ends of the others' shares: one that the system holds up does less, and the caller waits only for
-//! workers that are in the middle of a part. The next kernel follows within
-//! microseconds, so workers spin for a moment before they sleep. When other programs want the cores,
-//! waiting for workers and waking them costs more than they do; the caller measures that, and then
-//! works alone for a multiple of the time it lost.
+//! [`Pool::run`] publishes a job, takes part in it and returns when all of it is done. Every thread
+//! has a share of its own, which it takes part by part, so that it reads on in order, and then
+//! takes from the ends of the others' shares: one that the system holds up does less, and the
+//! caller waits only for workers that are in the middle of a part. The next kernel follows within
+//! microseconds, so workers spin for a moment before they sleep. When other programs want the
+//! cores, waiting for workers and waking them costs more than they do; the caller measures that,
+//! and then works alone for a multiple of the time it lost.
 
 use std::any::Any;
 use std::cell::UnsafeCell;
@@ -21,8 +21,9 @@ use std::time::{Duration, Instant};
 use super::signals::BlockedSignals;
 use crate::error::{Error, Result};
 
-/// How often a thread looks before it sleeps: for about 100 microseconds, longer than the gaps between
-/// the kernels of a token. Counted and not timed, since on a busy machine most of the time is others'.
+/// How often a thread looks before it sleeps: for about 100 microseconds, longer than the gaps
+/// between the kernels of a token. Counted and not timed, since on a busy machine most of the time
+/// is others'.
 const SPINS: usize = 2500;
 /// What waking workers and waiting for them costs on a quiet machine at most, also on slow cores.
 const USUAL_LOSS: Duration = Duration::from_micros(100);
@@ -62,7 +63,7 @@ impl Pool {
 
     /// `threads`: how many compute, the caller's included; 0 and 1 start none.
     ///
-    /// Errors: those of [`Pool::check`]; [`Error::Model`] when the system refuses a thread.
+    /// Errors: those of [`Pool::check`]; [`Error::Thread`] when the system refuses a thread.
     pub fn new(threads: usize) -> Result<Pool> {
         Self::check(threads)?;
         let mut pool = Pool::with_shares(threads.max(1));
@@ -75,7 +76,7 @@ impl Pool {
                 .stack_size(STACK_BYTES)
                 .spawn(move || shared.work(number));
             pool.workers.push(started.map_err(|error| {
-                Error::Model(format!("thread {number} of {threads} cannot be started: {error}"))
+                Error::Thread(format!("thread {number} of {threads} cannot be started: {error}"))
             })?);
         }
         Ok(pool)
@@ -86,8 +87,8 @@ impl Pool {
         self.workers.len() + 1
     }
 
-    /// Calls `work` with ranges that make up `0..items`, on several threads at once: each of `grain`
-    /// items or more, but for the last. The first argument is the thread's number, below
+    /// Calls `work` with ranges that make up `0..items`, on several threads at once: each of
+    /// `grain` items or more, but for the last. The first argument is the thread's number, below
     /// [`Pool::threads`] and never the same in two calls at once.
     ///
     /// What is too small to share, or comes while the workers are busy for another caller, stays on
@@ -174,8 +175,8 @@ unsafe fn call<F: Fn(usize, Range<usize>)>(data: *const (), thread: usize, items
 }
 
 impl Job {
-    /// Works until nothing is left. Only for the caller and for workers that have joined: the closure
-    /// lives as long as they are at it.
+    /// Works until nothing is left. Only for the caller and for workers that have joined: the
+    /// closure lives as long as they are at it.
     fn take_parts(&self, thread: usize, shares: &[Apart<Share>]) {
         let (before, from_own) = shares.split_at(thread);
         for (ix, share) in from_own.iter().chain(before).enumerate() {

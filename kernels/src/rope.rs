@@ -11,7 +11,8 @@ const BASE: usize = 64;
 ///
 /// Pair `i` of position `p` turns by `p · base^(−2i / dims) / factor[i]`. A table of all positions
 /// would be large and computing sines per token slow, so the table holds the three base-64 digits
-/// of a position, combined by the addition theorems in f64: exact to the last bit of the f32 result.
+/// of a position, combined by the addition theorems in f64: exact to the last bit of the f32
+/// result.
 #[derive(Debug, Clone)]
 pub struct Rope {
     pairs: usize,

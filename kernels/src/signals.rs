@@ -2,8 +2,8 @@
 
 use std::mem::MaybeUninit;
 
-/// While this lives the current thread takes no signal, and neither do, for good, the threads that it
-/// starts: a program's handlers run on the program's own threads. Only what a thread brings upon
+/// While this lives the current thread takes no signal, and neither do, for good, the threads that
+/// it starts: a program's handlers run on the program's own threads. Only what a thread brings upon
 /// itself, such as a bad address, still arrives.
 pub struct BlockedSignals {
     before: libc::sigset_t,
@@ -15,7 +15,8 @@ const OWN_FAULTS: [i32; 6] =
 impl BlockedSignals {
     pub fn new() -> Self {
         let (mut set, mut before) = (MaybeUninit::uninit(), MaybeUninit::uninit());
-        // SAFETY: `sigfillset` initialises the set; then it is passed on, with room for the old one.
+        // SAFETY: `sigfillset` initialises the set; then it is passed on, with room for the old
+        // one.
         unsafe {
             libc::sigfillset(set.as_mut_ptr());
             for signal in OWN_FAULTS {

@@ -1,4 +1,5 @@
-//! What the kernels' tests share: random matrices, their exact values, and reading a packed row back.
+//! What the kernels' tests share: random matrices, their exact values, and reading a packed row
+//! back.
 
 use half::f16;
 use proptest::prelude::*;
@@ -58,7 +59,7 @@ pub fn pack(format: Format, rows: &[RowBuffer]) -> Aligned<u8> {
     let mut out = Vec::new();
     let mut source = |r: usize, buffer: &mut RowBuffer| {
         *buffer = rows[r].clone();
-        Ok(())
+        Ok::<_, crate::Error>(())
     };
     pack_matrix(format, rows.len(), cols(rows), &mut source, &mut out).unwrap();
     Aligned::from_slice(&out)

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::activations::Activations;
 use super::aligned::Aligned;
+use super::pick::PORTABLE;
 use super::testing::{Random, cols, matrix_rows, pack, random_rows, row_values};
 use super::*;
 
@@ -76,7 +77,8 @@ fn check_matmul(format: Format, rows: &[RowBuffer], m: usize, with_bias: bool, s
     }
 }
 
-/// What every function of a table makes of random values that begin `shift` floats after a cache line.
+/// What every function of a table makes of random values that begin `shift` floats after a cache
+/// line.
 fn every_result(
     kernels: &Kernels,
     format: Format,

@@ -63,7 +63,7 @@ def load(target: str, features: list[str]) -> list[Crate]:
 def linked_crates(target: str, options: list[str]) -> set[tuple[str, str]]:
     """cargo tree, unlike cargo metadata, keeps the features of build tools and of tests apart."""
     edges = "--edges=normal,no-proc-macro"
-    lines = cargo("tree", edges, "--prefix=none", "--format={p}", f"--target={target}", *options)
+    lines = cargo("tree", "--package=libhybrid", edges, "--prefix=none", "--format={p}", f"--target={target}", *options)
     words = (line.split() for line in lines.splitlines() if line)
     return {(name, version.removeprefix("v")) for name, version, *_ in words}
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """How often a correction cache would answer, and be right, by the length of the suffix that must be the same.
 
-    correction_suffix.py FOLDER      records that `hybrid collect --path llm` wrote
+    correction_suffix.py FOLDER      records that `hybrid-lab collect --path llm` wrote
 
 The problems of the train and validation splits come one after the other, and the fifth of the tokens with the least
 probability is asked for. The answer is right if it is the cloud LLM's token in the new place too.

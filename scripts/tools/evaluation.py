@@ -1,4 +1,4 @@
-"""What `hybrid eval --out` wrote, and which of its programs pass."""
+"""What `hybrid-lab eval --out` wrote, and which of its programs pass."""
 
 import hashlib
 import json
@@ -36,7 +36,7 @@ class Judge:
 
 
 class Evaluation:
-    """One output of `hybrid eval`; with a judge also what passes."""
+    """One output of `hybrid-lab eval`; with a judge also what passes."""
 
     def __init__(self, path: Path, judge: Judge = None):
         lines = [json.loads(line) for line in path.read_text().splitlines()]

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Prompts for `hybrid eval` from the last problems of GSM8K's train file, which no head was trained on.
+"""Prompts for `hybrid-lab eval` from the last problems of GSM8K's train file, which no head was trained on.
 
     gsm8k_prompts.py gsm8k-train.jsonl N      N to measure, and N to set thresholds on
 """

@@ -1,4 +1,4 @@
-"""Whether the SLM's token changes the outcome where the two models disagree: runs the programs of `hybrid collect --branches`.
+"""Whether the SLM's token changes the outcome where the two models disagree: runs the programs of `hybrid-lab collect --branches`.
 
     outcomes.py BRANCHES --data mbpp.jsonl --passed CACHE
 

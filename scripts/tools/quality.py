@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes docs/quality.md of what `hybrid eval` wrote: runs the programs, counts, and draws the curves.
+"""Makes docs/quality.md of what `hybrid-lab eval` wrote: runs the programs, counts, and draws the curves.
 
     quality.py --alone EVAL.jsonl --mbpp EVAL.jsonl --data mbpp.jsonl --passed CACHE.json --docs DIR
                [--wide EVAL.jsonl --wide-hand-back EVAL.jsonl]

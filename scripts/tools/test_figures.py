@@ -71,7 +71,7 @@ class Words(unittest.TestCase):
 
 
 def evaluation(folder: str, sessions: dict, scores: dict, agrees: list, prompts: list, seconds={}, **setup) -> Evaluation:
-    """As if `hybrid eval` had written it. `sessions`: by way a list of (tokens, cloud tokens, consults, identical); `seconds`:
+    """As if `hybrid-lab eval` had written it. `sessions`: by way a list of (tokens, cloud tokens, consults, identical); `seconds`:
     by gate and burst."""
     lines = [{"kind": "setup", "slm": "S", "llm": "L", "head": "H", "validation_prompts": 3, "available_prompts": 9, **setup}]
     lines += [{"kind": "prompt", "id": f"p{i}", "text": f"```python\np{i}", "answer": ""} for i in range(max(prompts) + 1)]

@@ -14,6 +14,7 @@ use crate::sealed::Fingerprint;
 mod hash;
 mod manifest;
 mod source;
+mod temporary;
 mod validate;
 mod write;
 
@@ -22,7 +23,7 @@ pub use hash::{fingerprint, sha256, sha256_reader};
 pub use manifest::*;
 pub use source::{Blob, map};
 use source::{Content, Source};
-pub use write::{Writer, set_reward};
+pub use write::{Complete, Writer, set_reward};
 
 /// The manifest's file name.
 pub const MANIFEST_NAME: &str = "bundle.json";

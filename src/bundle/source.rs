@@ -148,9 +148,13 @@ impl Content {
 fn read_manifest(dir: &Path) -> Result<Vec<u8>> {
     match std::fs::metadata(dir) {
         Ok(found) if found.is_dir() => {}
-        Ok(_) => return Err(Error::io(dir, other("a bundle is a directory, this is not one"))),
+        Ok(_) => {
+            let text = "a bundle is a directory, this is a file; `hybrid pack MODEL -o BUNDLE` \
+                        makes a bundle of a model file";
+            return Err(Error::io(dir, other(text)));
+        }
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            let text = "no such directory; a bundle is made by `hybrid pack MODEL -o BUNDLE`";
+            let text = "no such directory; `hybrid pack MODEL -o BUNDLE` makes a bundle";
             return Err(Error::io(dir, io::Error::new(e.kind(), text)));
         }
         Err(e) => return Err(Error::io(dir, e)),
@@ -158,7 +162,7 @@ fn read_manifest(dir: &Path) -> Result<Vec<u8>> {
     let path = dir.join(MANIFEST_NAME);
     let file = open_regular(&path).map_err(|e| match e.kind() {
         io::ErrorKind::NotFound => Error::Bundle(format!(
-            "{} has no {MANIFEST_NAME}; it is not a bundle, or was copied incompletely",
+            "{} has no {MANIFEST_NAME}; copy the bundle again, or make one with `hybrid pack`",
             dir.display()
         )),
         _ => Error::io(&path, e),

@@ -152,14 +152,46 @@ fn a_writer_that_is_dropped_or_fails_leaves_nothing() {
     assert_eq!(names(temp.path()), [""; 0]);
 }
 
+/// A running process is left alone; what a killed one left is removed.
 #[test]
-fn what_a_killed_process_left_is_no_obstacle() {
+fn leftovers_are_removed_and_no_obstacle() {
     let temp = TempDir::new().unwrap();
     let dir = temp.path().join("bundle");
-    let killed = Writer::create(&dir, false).unwrap();
+    let running = Writer::create(&dir, false).unwrap();
+    let left = temp.path().join(".bundle.new-4194305-0");
+    let old = temp.path().join(".bundle.old-4194305-0");
+    let others = [".bundle.new-x-0", ".bundle.new-1-", ".other.new-1-0", ".bundle.newer-1-0"];
+    for name in others.into_iter().chain([".bundle.new-4194305-0", ".bundle.old-4194305-0"]) {
+        fs::create_dir(temp.path().join(name)).unwrap();
+    }
+    fs::write(left.join("weights.bin"), "half").unwrap();
     write_bundle(&dir, false).unwrap();
     Bundle::open(&dir, Verify::All).unwrap();
-    drop(killed);
+    assert!(!left.exists() && old.exists(), "there was no other bundle");
+    write_bundle(&dir, true).unwrap();
+    assert!(!old.exists());
+    assert_eq!(names(temp.path()).len(), others.len() + 2, "{:?}", names(temp.path()));
+    drop(running);
+    assert_eq!(names(temp.path()).len(), others.len() + 1, "{:?}", names(temp.path()));
+}
+
+#[test]
+fn a_complete_bundle_can_be_tried_before_it_is_there() {
+    let temp = TempDir::new().unwrap();
+    let dir = temp.path().join("bundle");
+    for put in [false, true] {
+        let mut writer = Writer::create(&dir, false).unwrap();
+        for role in [FileRole::Graph, FileRole::Weights, FileRole::Tokenizer] {
+            writer.add_bytes(role, b"x").unwrap();
+        }
+        let complete = writer.complete(example::manifest()).unwrap();
+        Bundle::open(complete.dir(), Verify::All).unwrap();
+        assert!(!dir.exists());
+        if put {
+            complete.put_into_place().unwrap();
+        }
+    }
+    Bundle::open(&dir, Verify::All).unwrap();
     assert_eq!(names(temp.path()), ["bundle"]);
 }
 

@@ -6,6 +6,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use super::hash::{HashingWriter, blake3_of};
+use super::temporary::{TemporaryDir, lock, parent_of, sibling};
 use super::{FileEntry, FileRole, MANIFEST_NAME, Manifest, RewardInfo, source::Source};
 use crate::error::{Error, Result};
 
@@ -14,13 +15,13 @@ use crate::error::{Error, Result};
 pub struct Writer {
     target: PathBuf,
     /// Where the files are written until they are complete; the same file system as `target`.
-    temporary: PathBuf,
+    temporary: TemporaryDir,
     files: BTreeMap<FileRole, FileEntry>,
 }
 
 impl Writer {
     /// Starts a bundle that will be at `target`. `replace`: a bundle already there is replaced at
-    /// the end.
+    /// the end. What a killed process left of an earlier try is removed.
     ///
     /// Errors: [`Error::InvalidArgument`] when `target` exists and may not be replaced (anything
     /// that is not a bundle never is), [`Error::Io`].
@@ -28,8 +29,7 @@ impl Writer {
         check_target(target, replace)?;
         let parent = parent_of(target);
         fs::create_dir_all(parent).map_err(|e| Error::io(parent, e))?;
-        let temporary = sibling(target, "new")?;
-        fs::create_dir(&temporary).map_err(|e| Error::io(&temporary, e))?;
+        let temporary = TemporaryDir::beside(target)?;
         Ok(Writer { target: target.to_owned(), temporary, files: BTreeMap::new() })
     }
 
@@ -40,31 +40,55 @@ impl Writer {
         write: impl FnOnce(&mut dyn Write) -> Result<()>,
     ) -> Result<()> {
         let name = role.file_name();
-        let entry = write_file(&self.temporary.join(name), name, write)?;
+        let entry = write_file(&self.temporary.path().join(name), name, write)?;
         self.files.insert(role, entry);
         Ok(())
     }
 
     /// As [`Writer::add`], for a file that is in memory already.
     pub fn add_bytes(&mut self, role: FileRole, bytes: &[u8]) -> Result<()> {
-        let path = self.temporary.join(role.file_name());
+        let path = self.temporary.path().join(role.file_name());
         self.add(role, |out| out.write_all(bytes).map_err(|e| Error::io(&path, e)))
     }
 
     /// Writes `manifest`, whose `files` are filled in, and puts the bundle into place.
     ///
     /// Errors: [`Error::Bundle`] when the manifest is not valid, [`Error::Io`].
-    pub fn finish(mut self, mut manifest: Manifest) -> Result<()> {
+    pub fn finish(self, manifest: Manifest) -> Result<()> {
+        self.complete(manifest)?.put_into_place()
+    }
+
+    /// As [`Writer::finish`], but the bundle is not in its place yet, so that it can be tried out.
+    pub fn complete(mut self, mut manifest: Manifest) -> Result<Complete> {
         manifest.files = std::mem::take(&mut self.files);
-        write_manifest(&self.temporary, &manifest)?;
-        sync_directory(&self.temporary)?;
+        write_manifest(self.temporary.path(), &manifest)?;
+        sync_directory(self.temporary.path())?;
+        Ok(Complete { target: self.target, temporary: self.temporary })
+    }
+}
+
+/// A bundle with all its files, not in its place yet. Dropped, it leaves nothing behind.
+pub struct Complete {
+    target: PathBuf,
+    temporary: TemporaryDir,
+}
+
+impl Complete {
+    /// Where it is for now.
+    pub fn dir(&self) -> &Path {
+        self.temporary.path()
+    }
+
+    /// Renames it to its place.
+    pub fn put_into_place(self) -> Result<()> {
         let old = sibling(&self.target, "old")?;
+        let _lock = lock(&self.target);
         let replaced = match fs::rename(&self.target, &old) {
             Ok(()) => true,
             Err(e) if e.kind() == io::ErrorKind::NotFound => false,
             Err(e) => return Err(Error::io(&self.target, e)),
         };
-        if let Err(e) = fs::rename(&self.temporary, &self.target) {
+        if let Err(e) = fs::rename(self.temporary.path(), &self.target) {
             if replaced {
                 // Best effort: the first error is the one to report.
                 let _ = fs::rename(&old, &self.target);
@@ -75,13 +99,6 @@ impl Writer {
             fs::remove_dir_all(&old).map_err(|e| Error::io(&old, e))?;
         }
         sync_directory(parent_of(&self.target))
-    }
-}
-
-impl Drop for Writer {
-    fn drop(&mut self) {
-        // Gone already after a successful `finish`.
-        let _ = fs::remove_dir_all(&self.temporary);
     }
 }
 
@@ -173,27 +190,4 @@ fn rename(from: &Path, to: &Path) -> Result<()> {
 
 fn sync_directory(dir: &Path) -> Result<()> {
     File::open(dir).and_then(|d| d.sync_all()).map_err(|e| Error::io(dir, e))
-}
-
-fn parent_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    }
-}
-
-/// A hidden name next to `path` that nothing has yet. The number keeps apart what an earlier
-/// process with the same id left behind when it was killed, as happens in containers.
-fn sibling(path: &Path, what: &str) -> Result<PathBuf> {
-    let name = path.file_name().ok_or_else(|| {
-        Error::InvalidArgument(format!("{} does not end in a name", path.display()))
-    })?;
-    let (name, process) = (name.to_string_lossy(), std::process::id());
-    let candidate = |number| parent_of(path).join(format!(".{name}.{what}-{process}-{number}"));
-    let is_free = |path: &PathBuf| {
-        fs::symlink_metadata(path).is_err_and(|e| e.kind() == io::ErrorKind::NotFound)
-    };
-    (0..100).map(candidate).find(is_free).ok_or_else(|| {
-        Error::io(&candidate(0), io::Error::other("there are 100 of these; remove them"))
-    })
 }

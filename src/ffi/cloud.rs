@@ -156,9 +156,10 @@ pub(super) mod client {
     unsafe fn roots(options: &hybrid_cloud_options) -> Result<Roots> {
         match (options.ca_file.is_null(), options.ca_pem.is_null()) {
             (true, true) => Ok(Roots::System),
-            // SAFETY: header rule *Strings*.
             (false, true) => {
-                Ok(Roots::PemFile(unsafe { pointers::path(options.ca_file, "options.ca_file") }?))
+                // SAFETY: header rule *Strings*.
+                let path = unsafe { pointers::path(options.ca_file, "options.ca_file") }?;
+                Ok(Roots::PemFile(path))
             }
             (true, false) => {
                 let (pem, size) = (options.ca_pem.cast::<u8>(), options.ca_pem_size);

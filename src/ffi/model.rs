@@ -204,7 +204,7 @@ impl hybrid_model_options {
         Ok(ModelOptions {
             verify: verify(self.verify)?,
             threads: self.threads as usize,
-            kernels: kernels.map(Kernels::by_name).transpose()?,
+            kernels: kernels.map(Kernels::by_name).transpose().map_err(crate::Error::from)?,
         })
     }
 }

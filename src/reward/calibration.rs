@@ -93,7 +93,7 @@ impl Guarantee {
         let measured = reward.measured.as_ref().ok_or_else(|| {
             Error::Unsupported(
                 "a guarantee needs the counts of the calibration, which this bundle's table lacks; \
-                 `hybrid train` writes them"
+                 `hybrid-lab train` writes them"
                     .into(),
             )
         })?;

@@ -179,7 +179,7 @@ fn open_head(bundle: &Bundle) -> Result<Option<Box<Head>>> {
 
 fn no_head() -> Error {
     Error::Unsupported(
-        "this bundle has no reward head; train one with `hybrid train`, install one with \
+        "this bundle has no reward head; train one with `hybrid-lab train`, install one with \
          `hybrid reward`, or choose a built-in score"
             .into(),
     )

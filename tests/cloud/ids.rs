@@ -132,14 +132,16 @@ fn what_ids_mean_on_the_wire() {
         // llama.cpp
         (
             OpenAi,
-            r#"{"choices":[{"text":"a","logprobs":{"content":[{"id":97}]},"finish_reason":"length"}],
+            r#"{"choices":[{"text":"a","logprobs":{"content":[{"id":97}]},
+                "finish_reason":"length"}],
                 "usage":{"completion_tokens":1}}"#,
             Ok((Ids(vec![97]), false)),
         ),
         // llama.cpp where three tokens make one character: the ids are not exact.
         (
             OpenAi,
-            r#"{"choices":[{"text":"a","logprobs":{"content":[{"id":97}]},"finish_reason":"length"}],
+            r#"{"choices":[{"text":"a","logprobs":{"content":[{"id":97}]},
+                "finish_reason":"length"}],
                 "usage":{"completion_tokens":3}}"#,
             Err(Failure::Protocol),
         ),

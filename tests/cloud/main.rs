@@ -22,8 +22,10 @@ use support::{Identity, Reaction, Recorded, Server};
 const PLENTY: Duration = Duration::from_secs(20);
 
 /// An answer of llama.cpp's `/v1/completions`.
-const PARIS: &str = r#"{"choices":[{"text":" Paris","index":0,"logprobs":null,"finish_reason":"length"}],
-    "usage":{"prompt_tokens":5,"completion_tokens":1,"prompt_tokens_details":{"cached_tokens":4}}}"#;
+const PARIS: &str = r#"{
+    "choices":[{"text":" Paris","index":0,"logprobs":null,"finish_reason":"length"}],
+    "usage":{"prompt_tokens":5,"completion_tokens":1,"prompt_tokens_details":{"cached_tokens":4}}
+}"#;
 
 fn options(server: &Server) -> CloudOptions {
     CloudOptions {

@@ -20,8 +20,8 @@ pub(super) unsafe trait Dot {
     #[inline(always)]
     fn arrange<const R: usize>(_codes: &mut [Quad; 8]) {}
 
-    /// `start`, plus the products of four or eight quads of codes, at most `largest` from zero, with as
-    /// many quads of `R` (1 or 2) rows of activations, from quad `first` on.
+    /// `start`, plus the products of four or eight quads of codes, at most `largest` from zero,
+    /// with as many quads of `R` (1 or 2) rows of activations, from quad `first` on.
     fn dots<const R: usize>(
         codes: &[Quad],
         largest: i32,
@@ -85,7 +85,8 @@ unsafe impl Dot for Widening {
     }
 }
 
-/// Adds the products of a quad with quad `LANE` of the activations; with `fresh`, replaces what there is.
+/// Adds the products of a quad with quad `LANE` of the activations; with `fresh`, replaces what
+/// there is.
 #[inline(always)]
 fn multiply<const LANE: i32, const R: usize>(
     codes: &Quad,
@@ -236,8 +237,8 @@ fn sdot<const LANE: i32>(sums: &mut int32x4_t, codes: int8x16_t, acts: int8x16_t
     }
 }
 
-/// ARMv8.6 matrix products: `smmla` multiplies eight columns of two rows with those of two activation
-/// rows. A single activation row has nothing to gain.
+/// ARMv8.6 matrix products: `smmla` multiplies eight columns of two rows with those of two
+/// activation rows. A single activation row has nothing to gain.
 pub(super) struct MatrixProduct;
 
 // SAFETY: its table is only handed out on CPUs with `i8mm` and `dotprod`.

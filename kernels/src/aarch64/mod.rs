@@ -1,9 +1,9 @@
-//! The kernels for aarch64: one set of algorithms on NEON, which every such CPU has, with three ways
-//! to sum products of bytes, picked at run time.
+//! The kernels for aarch64: one set of algorithms on NEON, which every such CPU has, with three
+//! ways to sum products of bytes, picked at run time.
 
 use std::arch::is_aarch64_feature_detected;
 
-use super::Kernels;
+use crate::table::Kernels;
 
 mod dot;
 mod lanes;

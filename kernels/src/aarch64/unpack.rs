@@ -107,8 +107,8 @@ fn six_bits(block: &[Line], quad: usize, part: usize) -> uint8x16_t {
     }
 }
 
-/// All ones in every lane where `a` and `b` share a bit. The compiler would make three instructions of
-/// the intrinsic.
+/// All ones in every lane where `a` and `b` share a bit. The compiler would make three instructions
+/// of the intrinsic.
 #[inline(always)]
 fn test(a: uint8x16_t, b: uint8x16_t) -> uint8x16_t {
     let out: uint8x16_t;

@@ -2,14 +2,14 @@
 
 use std::ops::Range;
 
+use super::job::{Buffers, CHUNK, Job, QUERIES, SPAN};
 use super::softmax::{Partial, Running};
-use super::{Buffers, CHUNK, Job, QUERIES, SPAN};
 use crate::kv_cache::KvCache;
 use crate::lanes::{LANES, Lanes};
 use crate::parts::Parts;
 
-/// Runs `$body` with the constant `$m` equal to `$count`, so that its loops over queries are unrolled
-/// and keep their sums in registers.
+/// Runs `$body` with the constant `$m` equal to `$count`, so that its loops over queries are
+/// unrolled and keep their sums in registers.
 macro_rules! unrolled {
     ($count:expr, $m:ident => $body:expr) => {
         unrolled!($count, $m, $body, 1 2 3 4 5 6 7)
@@ -118,7 +118,8 @@ impl Batch<'_> {
         }
     }
 
-    /// Queries times keys for `len` positions from `start` on; the rest of the last 16 is undefined.
+    /// Queries times keys for `len` positions from `start` on; the rest of the last 16 is
+    /// undefined.
     #[inline(always)]
     fn score<L: Lanes, const M: usize>(
         &self,

@@ -1,16 +1,17 @@
-//! AVX2 with FMA and F16C: two registers hold a quad of a tile's 16 rows. Byte products are added in
-//! pairs to 16 bits (`vpmaddubsw`), for as many quads as cannot overflow, then widened.
+//! AVX2 with FMA and F16C: two registers hold a quad of a tile's 16 rows. Byte products are added
+//! in pairs to 16 bits (`vpmaddubsw`), for as many quads as cannot overflow, then widened.
 
 use std::arch::x86_64::*;
 use std::ops::Range;
 
 use crate::activations::{ActBlock, Activations, Panel};
 use crate::code::{Code, Line, Q4, Q4M, Q5, Q6, Q8};
+use crate::float;
 use crate::format::Format;
 use crate::lanes::Lanes;
 use crate::matrix::Matrix;
 use crate::output::Output;
-use crate::{Kernels, float};
+use crate::table::Kernels;
 
 use super::ymm::Ymm;
 

@@ -1,5 +1,5 @@
-//! AVX-512 with VNNI: one register holds a quad of all 16 rows of a tile, `vpdpbusd` multiplies it with
-//! four broadcast activations.
+//! AVX-512 with VNNI: one register holds a quad of all 16 rows of a tile, `vpdpbusd` multiplies it
+//! with four broadcast activations.
 
 use std::arch::asm;
 use std::arch::x86_64::*;
@@ -7,11 +7,12 @@ use std::ops::Range;
 
 use crate::activations::{ActBlock, Activations, Panel, ROUND};
 use crate::code::{Code, Line, Q4, Q4M, Q5, Q6, Q8};
+use crate::float;
 use crate::format::{BLOCK, Format};
 use crate::lanes::Lanes;
 use crate::matrix::Matrix;
 use crate::output::Output;
-use crate::{Kernels, Streams, float};
+use crate::table::{Kernels, Streams};
 
 use super::zmm::Zmm;
 
@@ -152,7 +153,8 @@ fn block<C: Code, const M: usize>(
     acts: &[ActBlock; M],
     sums: &mut [__m512; M],
 ) {
-    // Products are added side by side for eight rows: for one row after the other they would wait for each other.
+    // Products are added side by side for eight rows: for one row after the other they would wait
+    // for each other.
     match M {
         1 => abreast::<C, 1>(group, index, acts, sums),
         2 => abreast::<C, 2>(group, index, acts, sums),
@@ -240,7 +242,8 @@ fn start(act: &ActBlock, factors: [i16; 2]) -> __m512i {
     _mm512_dpwssd_epi32(round, sums, _mm512_set1_epi32(pair(factors)))
 }
 
-/// Sixteen rows' dot products over some quads from quad `first` of the activations on, as floats whose bits were counted up.
+/// Sixteen rows' dot products over some quads from quad `first` of the activations on, as floats
+/// whose bits were counted up.
 #[target_feature(enable = "avx512bw,avx512vnni")]
 #[inline]
 fn dots<const R: usize>(
@@ -267,13 +270,15 @@ fn dots<const R: usize>(
     floats
 }
 
-/// Adds one quad's products for eight rows. In assembly, since the compiler would add up one row after the other.
+/// Adds one quad's products for eight rows. In assembly, since the compiler would add up one row
+/// after the other.
 #[target_feature(enable = "avx512bw,avx512vnni")]
 #[inline]
 fn add_eight(sums: &mut [__m512i; 8], codes: __m512i, acts: &[ActBlock; 8], quad: usize) {
     assert!(quad < BLOCK / 4);
     let [a, b, c, d, e, f, g, h] = sums;
-    // SAFETY: the CPU has the instructions. They read four codes of each of eight blocks, which begin with their codes.
+    // SAFETY: the CPU has the instructions. They read four codes of each of eight blocks, which
+    // begin with their codes.
     unsafe {
         asm!(
             "vpdpbusd {a}, {codes}, dword ptr [{acts} + 0 * {size}]{{1to16}}",

@@ -95,7 +95,7 @@ impl MappedMatrix {
     /// The kernels' view of it.
     pub fn view(&self) -> Result<Matrix<'_>> {
         let bytes = self.map.get(self.start..self.end).unwrap_or_default();
-        Matrix::new(self.format, self.rows, self.cols, bytes)
+        Ok(Matrix::new(self.format, self.rows, self.cols, bytes)?)
     }
 }
 

@@ -123,7 +123,8 @@ impl AttentionState {
 
     /// See [`KvCache::read`].
     pub fn read(&mut self, len: usize, bytes: &[u8]) -> crate::Result<()> {
-        self.cache.as_mut().map_or(Ok(()), |cache| cache.read(len, bytes))
+        let Some(cache) = &mut self.cache else { return Ok(()) };
+        Ok(cache.read(len, bytes)?)
     }
 }
 
