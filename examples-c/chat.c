@@ -1,5 +1,5 @@
-// A streaming chat: reads one question per line and answers while it thinks. Ctrl-C stops the answer,
-// Ctrl-D ends.
+// A streaming chat: reads one question per line and answers while it thinks. Ctrl-C stops the
+// answer, Ctrl-D ends.
 //
 //     chat BUNDLE [https://HOST[:PORT] [CA.pem]]
 #define _POSIX_C_SOURCE 200809L

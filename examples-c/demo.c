@@ -30,13 +30,13 @@ static const char USAGE[] =
 typedef struct settings {
   const char *bundle, *prompt, *token_file;
   example_server server;
-  float threshold;
+  float threshold;  // negative: the bundle's
   uint32_t burst, deadline_ms, threads;
   size_t max_tokens;
   bool local, raw;
 } settings;
 
-// ---- Options -------------------------------------------------------------------------------------
+// ---- Options ------------------------------------------------------------------------------------
 
 static void usage_error(const char *text, const char *value) {
   fprintf(stderr, "demo: %s%s\n%s", text, value, USAGE);
@@ -67,7 +67,7 @@ static settings parse(int argc, char **argv) {
       {"max-tokens", required_argument, NULL, 'x'}, {"threads", required_argument, NULL, 'j'},
       {"local", no_argument, NULL, 'l'},           {"raw", no_argument, NULL, 'r'},
       {"help", no_argument, NULL, 'h'},            {NULL, 0, NULL, 0}};
-  settings s = {.threshold = (float)HYBRID_THRESHOLD_DEFAULT,
+  settings s = {.threshold = -1,
                 .burst = 1,
                 .deadline_ms = 2000,
                 .max_tokens = 200};
@@ -97,7 +97,7 @@ static settings parse(int argc, char **argv) {
   return s;
 }
 
-// ---- Generation ----------------------------------------------------------------------------------
+// ---- Generation ---------------------------------------------------------------------------------
 
 typedef struct screen {
   bool colours;
@@ -105,11 +105,13 @@ typedef struct screen {
 } screen;
 
 static const char *colour(hybrid_source source) {
-  switch (source) {
-    case HYBRID_SOURCE_CLOUD: return "\033[1;36m";     // cyan
-    case HYBRID_SOURCE_FALLBACK: return "\033[1;33m";  // yellow
-    default: return "\033[0m";
+  switch ((enum hybrid_source)source) {
+    case HYBRID_SOURCE_LOCAL: break;
+    case HYBRID_SOURCE_CLOUD:
+    case HYBRID_SOURCE_CORRECTION: return "\033[1;36m";  // cyan
+    case HYBRID_SOURCE_FALLBACK: return "\033[1;33m";    // yellow
   }
+  return "\033[0m";
 }
 
 static int32_t show(const hybrid_step_result *step, void *user) {
@@ -134,17 +136,17 @@ static bool generate(hybrid_session *session, const settings *s, screen *screen)
   return status == HYBRID_OK || complain("step", status);
 }
 
-// ---- The table -----------------------------------------------------------------------------------
+// ---- The table ----------------------------------------------------------------------------------
 
 static double share(uint64_t part, uint64_t whole) {
   return whole > 0 ? 100.0 * (double)part / (double)whole : 0;
 }
 
-static void report(const hybrid_stats *t, const screen *screen) {
+static void report(const hybrid_stats *t, const hybrid_usage *u, const screen *screen) {
   const char *cyan = screen->colours ? colour(HYBRID_SOURCE_CLOUD) : "";
   const char *yellow = screen->colours ? colour(HYBRID_SOURCE_FALLBACK) : "";
   const char *plain = screen->colours ? "\033[0m" : "";
-  const double time = (double)(t->local_ns + t->cloud_ns) / 1e9;
+  const double time = (double)(t->local_ns + u->cloud_ns) / 1e9;
   const double speed = time > 0 ? (double)t->tokens / time : 0;
   struct rusage used;
   getrusage(RUSAGE_SELF, &used);
@@ -158,32 +160,39 @@ static void report(const hybrid_stats *t, const screen *screen) {
          share(t->cloud, t->tokens));
   printf("  %sfallback%s        %9llu  %5.1f %%\n", yellow, plain, (unsigned long long)t->fallback,
          share(t->fallback, t->tokens));
-  printf("consults          %9llu  (%llu failed)\n", (unsigned long long)t->consults,
-         (unsigned long long)t->consult_failures);
-  printf("bytes sent        %9llu\n", (unsigned long long)t->bytes_sent);
-  printf("bytes received    %9llu\n", (unsigned long long)t->bytes_received);
-  printf("prompt tokens billed %6llu\n", (unsigned long long)t->cloud_prompt_tokens);
+  printf("consults          %9llu  (%llu failed)\n", (unsigned long long)u->consults,
+         (unsigned long long)u->failures);
+  printf("bytes sent        %9llu\n", (unsigned long long)u->bytes_sent);
+  printf("bytes received    %9llu\n", (unsigned long long)u->bytes_received);
+  printf("prompt tokens billed %6llu\n", (unsigned long long)u->prompt_tokens);
   printf("time local        %9.2f s  (reward head %.3f s)\n", (double)t->local_ns / 1e9,
          (double)t->score_ns / 1e9);
-  printf("time cloud        %9.2f s\n", (double)t->cloud_ns / 1e9);
+  printf("time cloud        %9.2f s\n", (double)u->cloud_ns / 1e9);
   printf("tokens per second %9.1f\n", speed);
   printf("peak memory       %9.1f MB\n", (double)used.ru_maxrss / 1024);
   printf("tokens=%llu cloud=%llu fallback=%llu consults=%llu tok_s=%.1f\n",
          (unsigned long long)t->tokens, (unsigned long long)t->cloud,
-         (unsigned long long)t->fallback, (unsigned long long)t->consults, speed);
+         (unsigned long long)t->fallback, (unsigned long long)u->consults, speed);
 }
 
-// ---- main ----------------------------------------------------------------------------------------
+// ---- main ---------------------------------------------------------------------------------------
 
 static bool make_session(const hybrid_model *model, const hybrid_cloud *cloud, const settings *s,
                          hybrid_session **session) {
-  hybrid_session_options options;
-  hybrid_session_options_init(&options, sizeof options);
-  options.mode = s->local ? HYBRID_MODE_LOCAL_ONLY : HYBRID_MODE_HYBRID;
-  options.threshold = s->threshold;
-  options.burst = s->burst;
-  options.consult_deadline_ms = s->deadline_ms;
-  const hybrid_status status = hybrid_session_new(model, cloud, &options, session);
+  hybrid_gate gate;
+  hybrid_consult consult;
+  hybrid_gate_init(&gate, sizeof gate);
+  hybrid_consult_init(&consult, sizeof consult);
+  if (s->local) gate.mode = HYBRID_MODE_LOCAL_ONLY;
+  if (s->threshold >= 0) {
+    gate.limit = HYBRID_LIMIT_THRESHOLD;
+    gate.threshold = s->threshold;
+  }
+  consult.burst = s->burst;
+  consult.deadline_ms = s->deadline_ms;
+  hybrid_status status = hybrid_session_new(model, cloud, NULL, session);
+  if (status == HYBRID_OK) status = hybrid_session_set_gate(*session, &gate);
+  if (status == HYBRID_OK) status = hybrid_session_set_consult(*session, &consult);
   return status == HYBRID_OK || complain("session", status);
 }
 
@@ -192,7 +201,8 @@ static bool introduce(const hybrid_model *model, const hybrid_cloud *cloud, bool
   const hybrid_status status = hybrid_model_describe(model, &info);
   if (status != HYBRID_OK) return complain("model", status);
   printf("%s: %.0f M parameters, context %llu, %s", info.name, (double)info.parameters / 1e6,
-         (unsigned long long)info.context, info.has_reward ? "reward head" : "no reward head");
+         (unsigned long long)info.context,
+         (info.features & HYBRID_FEATURE_REWARD) != 0 ? "reward head" : "no reward head");
   puts(cloud == NULL ? "" : ids ? "; the cloud shares its ids" : "; bytes go to the cloud");
   printf("%s\n\n", hybrid_build_info());
   return true;
@@ -218,9 +228,11 @@ int main(int argc, char **argv) {
        generate(session, &s, &screen);
   if (ok) {
     hybrid_stats stats = {.struct_size = sizeof stats};
+    hybrid_usage usage = {.struct_size = sizeof usage};
     status = hybrid_session_stats(session, &stats);
+    if (status == HYBRID_OK) status = hybrid_session_usage(session, &usage);
     ok = status == HYBRID_OK || complain("statistics", status);
-    if (ok) report(&stats, &screen);
+    if (ok) report(&stats, &usage, &screen);
   }
   hybrid_session_free(session);
   hybrid_cloud_free(cloud);

@@ -1,6 +1,6 @@
-// A firmware loop: jobs come in, each has a time limit that a watchdog thread enforces, the cloud is
-// used within a budget, and the loop reports when it becomes degraded and when it recovers. SIGTERM
-// and SIGINT end it cleanly, also in the middle of a job.
+// A firmware loop: jobs come in, each has a time limit that a watchdog thread enforces, the cloud
+// is used within a budget, and the loop reports when it becomes degraded and when it recovers.
+// SIGTERM and SIGINT end it cleanly, also in the middle of a job.
 //
 //     firmware BUNDLE SECONDS_PER_JOB [https://HOST[:PORT] [CA.pem]] < JOBS
 //
@@ -18,7 +18,7 @@
 
 enum { MAX_TOKENS = 128 };
 
-// ---- The watchdog: raises the flag when a job takes too long --------------------------------------
+// ---- The watchdog: raises the flag when a job takes too long ------------------------------------
 
 typedef struct watchdog {
   pthread_t thread;
@@ -90,7 +90,7 @@ static void stop_watchdog(watchdog *w) {
   pthread_mutex_destroy(&w->mutex);
 }
 
-// ---- Shutdown by signal --------------------------------------------------------------------------
+// ---- Shutdown by signal -------------------------------------------------------------------------
 
 static hybrid_cancel *cancel;
 static volatile sig_atomic_t shutting_down;
@@ -109,14 +109,14 @@ static void catch_signals(void) {
   sigaction(SIGINT, &action, NULL);
 }
 
-// ---- One job -------------------------------------------------------------------------------------
+// ---- One job ------------------------------------------------------------------------------------
 
 // Prints an event when the cloud stops or starts helping. Returns whether it is degraded now.
 static bool report_mode(const hybrid_step_result *step, bool degraded) {
   if (step->source == HYBRID_SOURCE_FALLBACK && !degraded) {
-    const bool failed = step->failure != HYBRID_FAILURE_NONE;
-    printf("# degraded: %s\n",
-           failed ? hybrid_failure_name(step->failure) : hybrid_reason_name(step->reason));
+    const hybrid_failure failure = step->details->failure;
+    printf("# degraded: %s\n", failure != HYBRID_FAILURE_NONE ? hybrid_failure_name(failure)
+                                                              : hybrid_reason_name(step->reason));
     return true;
   }
   if (step->source == HYBRID_SOURCE_CLOUD && degraded) {
@@ -152,16 +152,21 @@ static hybrid_status run_job(hybrid_session *session, const char *prompt, bool *
 }
 
 static bool make_session(hybrid_model *model, hybrid_cloud *cloud, hybrid_session **session) {
-  hybrid_session_options options;
-  hybrid_session_options_init(&options, sizeof options);
-  options.consult_deadline_ms = 1500;
-  options.budget_bytes = 10u << 20;  // what this device may send and receive until it restarts
-  hybrid_status status = hybrid_session_new(model, cloud, &options, session);
+  hybrid_consult consult;
+  hybrid_budget budget;
+  hybrid_consult_init(&consult, sizeof consult);
+  hybrid_budget_init(&budget, sizeof budget);
+  consult.deadline_ms = 1500;
+  budget.bytes = 10u << 20;  // what this device may send and receive until it restarts
+  hybrid_status status = hybrid_session_new(model, cloud, NULL, session);
+  if (status == HYBRID_OK) status = hybrid_session_set_consult(*session, &consult);
+  if (status == HYBRID_OK) status = hybrid_session_set_budget(*session, &budget);
   if (status == HYBRID_OK) status = hybrid_session_set_cancel(*session, cancel);
   return status == HYBRID_OK || complain("session", status);
 }
 
-// Takes jobs until there are none, or a signal comes. Returns false when the session is beyond repair.
+// Takes jobs until there are none, or a signal comes. Returns false when the session is beyond
+// repair.
 static bool serve(hybrid_model *model, hybrid_cloud *cloud, hybrid_session **session,
                   double limit, watchdog *dog) {
   bool degraded = false;

@@ -1,5 +1,5 @@
-// The smallest complete program: the SLM answers one question on this device; with a URL, a cloud
-// LLM is asked for the tokens it is unsure of.
+// The smallest complete program: the SLM answers one question on this device. With a URL, the
+// library asks a cloud LLM for the tokens that the SLM is unsure of.
 //
 //     minimal BUNDLE QUESTION [https://HOST[:PORT] [CA.pem]]
 #include <stdio.h>

@@ -1,7 +1,8 @@
-// libhybrid for C++17: RAII around hybrid.h and nothing more. Every rule is that of hybrid.h; each
-// function here is the C function of that name, with its status turned into an exception.
-//
-// SPDX-License-Identifier: MIT OR Apache-2.0
+/// @file
+/// libhybrid for C++17: RAII around hybrid.h and nothing more. Every rule is that of hybrid.h. Each
+/// function here is the C function of that name, with its status turned into an exception.
+///
+/// SPDX-License-Identifier: MIT OR Apache-2.0
 
 #ifndef HYBRID_HPP
 #define HYBRID_HPP
@@ -21,7 +22,7 @@
 
 namespace hybrid {
 
-// A call that failed: the status, and what hybrid_last_error said.
+/// A call that failed: the status, and what hybrid_last_error said.
 class error : public std::runtime_error {
  public:
   error(hybrid_status status, const std::string &text)
@@ -34,7 +35,7 @@ class error : public std::runtime_error {
   hybrid_status status_;
 };
 
-// The text of this thread's last failed call.
+/// The text of this thread's last failed call.
 inline std::string last_error() {
   std::size_t needed = 0;
   hybrid_last_error(nullptr, 0, &needed);
@@ -44,7 +45,7 @@ inline std::string last_error() {
   return text;
 }
 
-// Throws hybrid::error unless the status is HYBRID_OK.
+/// Throws hybrid::error unless the status is HYBRID_OK.
 inline void check(hybrid_status status) {
   if (status != HYBRID_OK) throw error(status, last_error());
 }
@@ -75,34 +76,68 @@ T *made(Make make) {
   return out;
 }
 
-template <typename T>
-T sized() noexcept {
+// A struct that a C function reads into.
+template <typename T, typename Read>
+T read(Read read) {
   T out{};
   out.struct_size = sizeof out;
+  check(read(&out));
   return out;
+}
+
+// A struct with its defaults.
+template <typename T>
+T defaults(hybrid_status (*init)(T *, std::size_t)) {
+  T out;
+  check(init(&out, sizeof out));
+  return out;
+}
+
+// What a C function copies: asked for its size first. `Container` holds elements of that function.
+template <typename Container, typename Copy>
+Container copied(Copy copy) {
+  std::size_t needed = 0;
+  const hybrid_status status = copy(nullptr, 0, &needed);
+  if (status != HYBRID_ERR_BUFFER_TOO_SMALL) check(status);
+  Container out(needed, typename Container::value_type());
+  if (needed > 0) check(copy(out.data(), out.size(), nullptr));
+  return out;
+}
+
+// A default-made view points nowhere; a text may not.
+inline const char *data(std::string_view text) noexcept {
+  return text.data() != nullptr ? text.data() : "";
 }
 
 }  // namespace detail
 
-// The options of hybrid.h with their defaults set.
-inline hybrid_model_options model_options() {
-  hybrid_model_options options;
-  check(hybrid_model_options_init(&options, sizeof options));
-  return options;
-}
+/// hybrid_model_options with their defaults.
+inline hybrid_model_options model_options() { return detail::defaults(hybrid_model_options_init); }
 
-inline hybrid_cloud_options cloud_options() {
-  hybrid_cloud_options options;
-  check(hybrid_cloud_options_init(&options, sizeof options));
-  return options;
-}
+/// hybrid_cloud_options with their defaults.
+inline hybrid_cloud_options cloud_options() { return detail::defaults(hybrid_cloud_options_init); }
 
+/// hybrid_session_options with their defaults.
 inline hybrid_session_options session_options() {
-  hybrid_session_options options;
-  check(hybrid_session_options_init(&options, sizeof options));
-  return options;
+  return detail::defaults(hybrid_session_options_init);
 }
 
+/// hybrid_sampling with its defaults.
+inline hybrid_sampling sampling() { return detail::defaults(hybrid_sampling_init); }
+
+/// hybrid_gate with its defaults.
+inline hybrid_gate gate() { return detail::defaults(hybrid_gate_init); }
+
+/// hybrid_consult with its defaults.
+inline hybrid_consult consult() { return detail::defaults(hybrid_consult_init); }
+
+/// hybrid_budget with its defaults.
+inline hybrid_budget budget() { return detail::defaults(hybrid_budget_init); }
+
+/// hybrid_corrections with their defaults.
+inline hybrid_corrections corrections() { return detail::defaults(hybrid_corrections_init); }
+
+/// A bundle loaded for use.
 class model : public detail::handle<hybrid_model, hybrid_model_free> {
  public:
   explicit model(const std::string &path, const hybrid_model_options &options = model_options())
@@ -110,14 +145,46 @@ class model : public detail::handle<hybrid_model, hybrid_model_free> {
           return hybrid_model_open(path.c_str(), &options, out);
         })) {}
 
-  // Its strings are borrowed until this model is destroyed.
+  /// A bundle in memory, which must outlive the model and its sessions.
+  explicit model(const std::vector<hybrid_bundle_file> &files,
+                 const hybrid_model_options &options = model_options())
+      : handle(detail::made<hybrid_model>([&](hybrid_model **out) {
+          return hybrid_model_open_memory(files.data(), files.size(), &options, out);
+        })) {}
+
+  /// Its strings are borrowed until this model is destroyed.
   hybrid_model_info describe() const {
-    auto out = detail::sized<hybrid_model_info>();
-    check(hybrid_model_describe(get(), &out));
-    return out;
+    return detail::read<hybrid_model_info>(
+        [&](hybrid_model_info *out) { return hybrid_model_describe(get(), out); });
+  }
+
+  std::vector<std::uint32_t> tokenize(std::string_view text, bool special = false) const {
+    return detail::copied<std::vector<std::uint32_t>>(
+        [&](std::uint32_t *tokens, std::size_t capacity, std::size_t *needed) {
+          return hybrid_model_tokenize(get(), detail::data(text), text.size(), special ? 1 : 0,
+                                       tokens, capacity, needed);
+        });
+  }
+
+  std::size_t count_tokens(std::string_view text, bool special = false) const {
+    std::size_t count = 0;
+    check(hybrid_model_count_tokens(get(), detail::data(text), text.size(), special ? 1 : 0,
+                                    &count));
+    return count;
+  }
+
+  /// The exact bytes, which are UTF-8 unless the tokens begin or end within a character.
+  std::string detokenize(const std::vector<std::uint32_t> &tokens, bool special = false) const {
+    const auto bytes = detail::copied<std::vector<std::uint8_t>>(
+        [&](std::uint8_t *buffer, std::size_t capacity, std::size_t *needed) {
+          return hybrid_model_detokenize(get(), tokens.data(), tokens.size(), special ? 1 : 0,
+                                         buffer, capacity, needed);
+        });
+    return std::string(bytes.begin(), bytes.end());
   }
 };
 
+/// A client of one cloud LLM.
 class cloud : public detail::handle<hybrid_cloud, hybrid_cloud_free> {
  public:
   explicit cloud(const hybrid_cloud_options &options)
@@ -129,8 +196,20 @@ class cloud : public detail::handle<hybrid_cloud, hybrid_cloud_free> {
     check(hybrid_cloud_probe_vocabulary(get(), model.get(), &shared));
     return shared != 0;
   }
+
+  void set_token(const std::string &token) const {
+    check(hybrid_cloud_set_token(get(), token.c_str()));
+  }
+  void clear_token() const { check(hybrid_cloud_set_token(get(), nullptr)); }
+
+  hybrid_breaker breaker() const {
+    return detail::read<hybrid_breaker>(
+        [&](hybrid_breaker *out) { return hybrid_cloud_breaker(get(), out); });
+  }
+  void reset_breaker() const { check(hybrid_cloud_reset_breaker(get())); }
 };
 
+/// A flag that stops calls.
 class cancel : public detail::handle<hybrid_cancel, hybrid_cancel_free> {
  public:
   cancel() : handle(detail::made<hybrid_cancel>(hybrid_cancel_new)) {}
@@ -139,29 +218,37 @@ class cancel : public detail::handle<hybrid_cancel, hybrid_cancel_free> {
   void lower() const noexcept { hybrid_cancel_lower(get()); }
 };
 
+/// One message of a chat.
 struct message {
   std::string role;
   std::string content;
 };
 
-// One step with its own copies of the text and bytes; the other fields are those of `result`,
-// whose pointers are NULL here.
+/// One step with copies of what hybrid_step_result borrows. The other fields are those of `result`,
+/// whose pointers are NULL here, as is `details.logprobs`.
 struct step {
   std::string text;
   std::vector<std::uint8_t> bytes;
+  std::vector<hybrid_logprob> logprobs;
+  hybrid_step_details details;
   hybrid_step_result result;
 
   explicit step(const hybrid_step_result &from)
       : text(from.text, from.text_size),
         bytes(from.bytes, from.bytes + from.bytes_size),
+        logprobs(from.details->logprobs, from.details->logprobs + from.details->logprob_count),
+        details(*from.details),
         result(from) {
     result.text = nullptr;
     result.bytes = nullptr;
+    result.details = nullptr;
+    details.logprobs = nullptr;
   }
 
   bool ended() const noexcept { return result.end != HYBRID_END_NONE; }
 };
 
+/// One conversation.
 class session : public detail::handle<hybrid_session, hybrid_session_free> {
  public:
   explicit session(const model &model, const hybrid_session_options &options = session_options())
@@ -171,13 +258,45 @@ class session : public detail::handle<hybrid_session, hybrid_session_free> {
           const hybrid_session_options &options = session_options())
       : handle(make(model, cloud.get(), options)) {}
 
+  session fork() const {
+    return session(detail::made<hybrid_session>(
+        [&](hybrid_session **out) { return hybrid_session_fork(get(), out); }));
+  }
+
+  void set_cloud(const cloud &cloud) { check(hybrid_session_set_cloud(get(), cloud.get())); }
+  void clear_cloud() { check(hybrid_session_set_cloud(get(), nullptr)); }
+
   void set_cancel(const cancel &cancel) { check(hybrid_session_set_cancel(get(), cancel.get())); }
   void clear_cancel() { check(hybrid_session_set_cancel(get(), nullptr)); }
 
+  void set(const hybrid_sampling &to) { check(hybrid_session_set_sampling(get(), &to)); }
+  void set(const hybrid_gate &to) { check(hybrid_session_set_gate(get(), &to)); }
+  void set(const hybrid_consult &to) { check(hybrid_session_set_consult(get(), &to)); }
+  void set(const hybrid_budget &to) { check(hybrid_session_set_budget(get(), &to)); }
+  void set(const hybrid_corrections &to) { check(hybrid_session_set_corrections(get(), &to)); }
+
+  hybrid_sampling sampling() const { return read_by(hybrid_session_get_sampling); }
+  hybrid_gate gate() const { return read_by(hybrid_session_get_gate); }
+  hybrid_consult consult() const { return read_by(hybrid_session_get_consult); }
+  hybrid_budget budget() const { return read_by(hybrid_session_get_budget); }
+  hybrid_corrections corrections() const { return read_by(hybrid_session_get_corrections); }
+
+  void set_logit_bias(const std::vector<hybrid_logit_bias> &biases) {
+    check(hybrid_session_set_logit_bias(get(), biases.data(), biases.size()));
+  }
+  void set_top_logprobs(std::uint32_t count) {
+    check(hybrid_session_set_top_logprobs(get(), count));
+  }
+  void set_thinking(hybrid_thinking thinking) {
+    check(hybrid_session_set_thinking(get(), thinking));
+  }
+
   void prompt(std::string_view text) {
-    // A default-made view points nowhere; a text may not.
-    const char *data = text.data() != nullptr ? text.data() : "";
-    check(hybrid_session_prompt(get(), data, text.size()));
+    check(hybrid_session_prompt(get(), detail::data(text), text.size()));
+  }
+
+  void prompt_tokens(const std::vector<std::uint32_t> &tokens) {
+    check(hybrid_session_prompt_tokens(get(), tokens.data(), tokens.size()));
   }
 
   void chat(const std::vector<message> &messages) {
@@ -188,13 +307,12 @@ class session : public detail::handle<hybrid_session, hybrid_session_free> {
   }
 
   hybrid::step step() {
-    auto out = detail::sized<hybrid_step_result>();
-    check(hybrid_step(get(), &out));
-    return hybrid::step(out);
+    return hybrid::step(detail::read<hybrid_step_result>(
+        [&](hybrid_step_result *out) { return hybrid_step(get(), out); }));
   }
 
-  // Calls `on_step(const hybrid_step_result &)` for every token; a callable that returns bool stops
-  // with false. What it throws is thrown from here.
+  /// Calls `on_step(const hybrid_step_result &)` for every token. A callable that returns bool
+  /// stops with false. What it throws is thrown from here.
   template <typename Callable>
   hybrid_end run(std::size_t max_tokens, Callable &&on_step) {
     trampoline<std::remove_reference_t<Callable>> call{on_step, nullptr};
@@ -206,9 +324,8 @@ class session : public detail::handle<hybrid_session, hybrid_session_free> {
   }
 
   hybrid_peek peek() {
-    auto out = detail::sized<hybrid_peek>();
-    check(hybrid_step_peek(get(), &out));
-    return out;
+    return detail::read<hybrid_peek>(
+        [&](hybrid_peek *out) { return hybrid_step_peek(get(), out); });
   }
 
   std::string flush() {
@@ -221,14 +338,14 @@ class session : public detail::handle<hybrid_session, hybrid_session_free> {
   void rewind(std::size_t count) { check(hybrid_session_rewind(get(), count)); }
   void reset() { check(hybrid_session_reset(get())); }
 
-  std::vector<std::uint8_t> save() const { return saved(hybrid_session_save); }
+  std::vector<std::uint8_t> save() const { return copy<std::uint8_t>(hybrid_session_save); }
 
   void restore(const std::vector<std::uint8_t> &state) {
     check(hybrid_session_restore(get(), state.data(), state.size()));
   }
 
   std::vector<std::uint8_t> save_corrections() const {
-    return saved(hybrid_session_save_corrections);
+    return copy<std::uint8_t>(hybrid_session_save_corrections);
   }
 
   void restore_corrections(const std::vector<std::uint8_t> &corrections) {
@@ -241,21 +358,31 @@ class session : public detail::handle<hybrid_session, hybrid_session_free> {
     return out;
   }
 
-  hybrid_stats stats() const {
-    auto out = detail::sized<hybrid_stats>();
-    check(hybrid_session_stats(get(), &out));
-    return out;
+  std::vector<std::uint32_t> tokens() const { return copy<std::uint32_t>(hybrid_session_tokens); }
+
+  std::string text() const {
+    std::vector<char> text = copy<char>(hybrid_session_text);
+    return std::string(text.data(), text.size() - 1);
   }
 
+  hybrid_stats stats() const { return read_by(hybrid_session_stats); }
+  hybrid_usage usage() const { return read_by(hybrid_session_usage); }
+
  private:
-  // What one of the two saving functions writes.
-  template <typename Save>
-  std::vector<std::uint8_t> saved(Save write) const {
-    std::size_t size = 0;
-    write(get(), nullptr, 0, &size);
-    std::vector<std::uint8_t> bytes(size);
-    check(write(get(), bytes.data(), bytes.size(), nullptr));
-    return bytes;
+  explicit session(hybrid_session *pointer) noexcept : handle(pointer) {}
+
+  template <typename T>
+  T read_by(hybrid_status (*get_from)(hybrid_session *, T *)) const {
+    return detail::read<T>([&](T *out) { return get_from(get(), out); });
+  }
+
+  template <typename T>
+  std::vector<T> copy(hybrid_status (*from)(hybrid_session *, T *, std::size_t,
+                                            std::size_t *)) const {
+    return detail::copied<std::vector<T>>([&](T *buffer, std::size_t capacity,
+                                              std::size_t *needed) {
+      return from(get(), buffer, capacity, needed);
+    });
   }
 
   static hybrid_session *make(const model &model, const hybrid_cloud *cloud,

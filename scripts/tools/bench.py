@@ -19,8 +19,8 @@ DECODED = 32  # tokens per round
 ONNX_CONTEXTS = (32, 256)
 MEMORY_CONTEXT = 512  # filled to the last token
 DRAFT = 7
-# Of the texts in `bench_texts`, with the temperature and how many tokens are generated: one that repeats its prompt, one that
-# answers a question, one that never repeats itself.
+# Of the texts in `bench_texts`, with the temperature and how many tokens are generated: one that
+# repeats its prompt, one that answers a question, one that never repeats itself.
 DRAFTED = {"rewrite": (0, 128), "question": (0, 128), "story": (1, 128)}
 DRAFTED_CONTEXT = 1024
 BITS_CONTEXT = 32

@@ -1,6 +1,7 @@
 """docs/performance.md out of the results of bench.py. The prose is in performance.md beside this file."""
 
 import statistics
+import textwrap
 from pathlib import Path
 from string import Template
 
@@ -92,10 +93,11 @@ def describe(results: dict) -> str:
     days = sorted(row["at"][:10] for row in rows)
     when = days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
     kind = "virtual machine" if machine["virtual"] else "machine"
-    return (
-        f"{machine['cpu']}, a {kind} with {machine['cores']} cores ({', '.join(machine['features'])}), "
+    return textwrap.fill(
+        f"The machine: {machine['cpu']}, a {kind} with {machine['cores']} cores ({', '.join(machine['features'])}), "
         f"{machine['system']}; {when}. Meanwhile other programs used {100 * min(others):.1f} to {100 * max(others):.1f} % "
-        f"of the cores' time; what the host's other guests did is not known"
+        f"of the cores' time; what the host's other guests did is not known.",
+        width=100,
     )
 
 

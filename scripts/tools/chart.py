@@ -2,8 +2,8 @@
 
 from html import escape
 
-WIDTH, HEIGHT = 640, 400
-LEFT, RIGHT, TOP, BOTTOM = 56, 150, 30, 46
+WIDTH, HEIGHT = 670, 400
+LEFT, RIGHT, TOP, BOTTOM = 56, 180, 30, 46
 COLOURS = ["#d1495b", "#00798c", "#edae49", "#66a182", "#7a5195", "#8d96a3", "#222222"]
 
 

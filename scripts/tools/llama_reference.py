@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """What llama.cpp itself computes, as JSON: the numbers ours are compared with.
 
-    llama_reference.py perplexity MODEL.gguf --data gsm8k-train.jsonl > perplexity.json
+    llama_reference.py perplexity MODEL.gguf --text perplexity.txt > perplexity.json
     llama_reference.py greedy MODEL.gguf --prompts prompts.json > greedy.json
     llama_reference.py cosines MODEL.gguf --floats F32.gguf --prompts prompts.json
 
-Runs in the environment that `scripts/setup reference` builds. The outputs that tests compare with are
-committed in tests/data/llama-cpp, since building llama.cpp takes about 10 minutes.
+Runs in the environment that `scripts/setup reference` builds, which takes about 10 minutes. So the
+outputs that tests compare with are committed, in tests/data/llama-cpp.
 """
 
 import argparse
@@ -22,7 +22,6 @@ import llama_cpp
 import numpy as np
 
 WINDOW = 512  # tokens of a perplexity window
-TEXT_TOKENS = 8704  # tokens of the perplexity text: whole windows only
 GREEDY_TOKENS = 48
 
 
@@ -37,9 +36,11 @@ class Llama:
         parameters.n_ctx = context
         parameters.n_batch = parameters.n_ubatch = batch
         parameters.n_threads = parameters.n_threads_batch = threads
-        self.model = llama_cpp.llama_model_load_from_file(
-            path.encode(), llama_cpp.llama_model_default_params()
-        )
+        model_parameters = llama_cpp.llama_model_default_params()
+        # Weights as they are in the file: the repacked ones round otherwise on every kind of CPU,
+        # and those for AMX crash on some virtual machines.
+        model_parameters.use_extra_bufts = False
+        self.model = llama_cpp.llama_model_load_from_file(path.encode(), model_parameters)
         if not self.model:
             sys.exit(f"{path} could not be loaded")
         self.vocab = llama_cpp.llama_model_get_vocab(self.model)
@@ -83,25 +84,13 @@ class Llama:
         return np.ctypeslib.as_array(logits, shape=shape).astype(np.float64)
 
 
-def perplexity_text(llama: Llama, data: str):
-    """Problems from the start of the file, until there are TEXT_TOKENS tokens of them."""
-    text, ids, problems = "", [], 0
-    for line in open(data, encoding="utf-8"):
-        problem = json.loads(line)
-        text += problem["question"] + "\n" + problem["answer"] + "\n\n"
-        problems += 1
-        ids = llama.tokenize(text, special=False)
-        if len(ids) >= TEXT_TOKENS:
-            return text, ids[:TEXT_TOKENS], problems
-    sys.exit(f"{data} has only {len(ids)} tokens")
-
-
 def perplexity(options) -> dict:
-    """Windows of WINDOW tokens, each from an empty cache; its first token is not scored."""
+    """The text in whole windows, each from an empty cache; a window's first token is not scored."""
     llama = Llama(options.model, options.threads)
-    text, ids, problems = perplexity_text(llama, options.data)
+    ids = llama.tokenize(Path(options.text).read_text(encoding="utf-8"), special=False)
+    ids = ids[: len(ids) // WINDOW * WINDOW]
     nll = []
-    for start in range(0, TEXT_TOKENS, WINDOW):
+    for start in range(0, len(ids), WINDOW):
         window = ids[start : start + WINDOW]
         llama.clear()
         logits = llama.feed(window, every_row=True)[:-1]
@@ -110,13 +99,9 @@ def perplexity(options) -> dict:
         nll.extend(log_sum - shifted[np.arange(WINDOW - 1), window[1:]])
         print(f"{len(nll)} tokens: {np.exp(np.mean(nll)):.4f}", file=sys.stderr)
     return {
-        "text": {
-            "data": Path(options.data).name,
-            "data_sha256": file_sha256(options.data),
-            "problems": problems,
-            "sha256": hashlib.sha256(text.encode()).hexdigest(),
-        },
-        "tokens": TEXT_TOKENS,
+        "text": Path(options.text).name,
+        "text_sha256": file_sha256(options.text),
+        "tokens": len(ids),
         "tokens_sha256": hashlib.sha256(struct.pack(f"<{len(ids)}I", *ids)).hexdigest(),
         "window": WINDOW,
         "scored": len(nll),
@@ -203,7 +188,7 @@ def main() -> None:
         one.set_defaults(run=action)
         one.add_argument("model")
         one.add_argument("--threads", type=int, default=1)
-    actions.choices["perplexity"].add_argument("--data", required=True)
+    actions.choices["perplexity"].add_argument("--text", required=True)
     for action in ("greedy", "cosines"):
         actions.choices[action].add_argument("--prompts", required=True)
     actions.choices["cosines"].add_argument("--floats", required=True)

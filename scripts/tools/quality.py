@@ -1,55 +1,63 @@
 #!/usr/bin/env python3
-"""Makes docs/quality.md of what `hybrid-lab eval` wrote: runs the programs, counts, and draws the curves.
+"""The report of scripts/eval: runs the programs, counts, writes docs/quality.md and docs/quality/.
 
     quality.py --alone EVAL.jsonl --mbpp EVAL.jsonl --data mbpp.jsonl --passed CACHE.json --docs DIR
-               [--wide EVAL.jsonl --wide-hand-back EVAL.jsonl]
-               [--bursts EVAL.jsonl] [--hand-back EVAL.jsonl] [--rescue EVAL.jsonl] [--corrections EVAL.jsonl]
-               [--live MS=EVAL.jsonl]... [--gsm8k EVAL.jsonl]
+               --slm NAME [--wide EVAL.jsonl --wide-hand-back EVAL.jsonl]
+               [--bursts EVAL.jsonl] [--hand-back EVAL.jsonl] [--rescue EVAL.jsonl]
+               [--corrections EVAL.jsonl] [--live MS=EVAL.jsonl]... [--gsm8k EVAL.jsonl]
 
---alone has each model alone and the gates along the cloud LLM's answers, --mbpp the gates' sessions, which may be of fewer problems,
---wide those of the head and max-probability on more.
-The last line on stdout: auc=F recall10=F recall20=F gap10=F gap20=F
+--alone has each model alone and the gates along the cloud LLM's answers, --mbpp the sessions of
+every gate, which may be of fewer problems, --wide those of the head and max-probability on more.
+--slm is the name of the SLM's file. All figures go to CSV files; the page is made from these by
+quality_page.py. The last line on stdout: auc=F recall10=F recall20=F gap10=F gap20=F
 """
 
 import argparse
 from pathlib import Path
 
-import quality_gap
-import quality_gates as gates
-import quality_more as more
-from evaluation import LLM, ORACLE, SLM, Evaluation, Judge
-from figures import interval, sign_test
-from tables import between, is_real, percent, table
+import quality_page
+import quality_tables as tables
+from chart import chart
+from evaluation import Evaluation, Judge
+from quality_tables import Run
+from tables import write_csv
 
-EXTRAS = ["bursts", "hand-back", "rescue", "corrections"]
+GATES = ["head", "max-probability"]
 
 
 def main() -> None:
     options = parse_arguments()
     judge = Judge(options.data, options.passed)
-    mbpp, alone = Evaluation(options.mbpp, judge), Evaluation(options.alone, judge)
-    extras = {name: Evaluation(path, judge) for name in EXTRAS if (path := getattr(options, name.replace("-", "_")))}
+    open_ = lambda path: Evaluation(path, judge) if path else None  # noqa: E731
+    alone, mbpp = open_(options.alone), open_(options.mbpp)
+    wide = Run(open_(options.wide)) if options.wide else Run(mbpp)
+    handed = Run(open_(options.wide_hand_back), hand_back=True) if options.wide_hand_back else None
+    runs = [
+        Run(made)
+        for path in (options.bursts, options.rescue, options.corrections)
+        if (made := open_(path))
+    ]
+    if options.hand_back:
+        runs.insert(1, Run(open_(options.hand_back), hand_back=True))
     live = {delay: Evaluation(path) for delay, path in sorted(options.live)}
-    wide = Evaluation(options.wide, judge) if options.wide else mbpp
-    sections = [introduction(mbpp), models_alone(alone), gates.aims(alone, wide), *gates.along(alone, "MBPP")]
-    if options.wide:
-        sections += quality_gap.gap(wide, Evaluation(options.wide_hand_back, judge))
-    sections += gates.sessions(alone, mbpp)
-    if "bursts" in extras and "hand-back" in extras:
-        sections += more.bursts(extras["bursts"], extras["hand-back"], live)
-    sections += more.extras(extras)
-    if options.gsm8k:
-        sections += more.second_domain(mbpp, Evaluation(options.gsm8k))
-    gates.draw(alone, mbpp, options.docs)
-    (options.docs / "quality.md").write_text("\n\n".join(sections) + "\n")
-    print(last_line(alone, wide))
+    other = Evaluation(options.gsm8k) if options.gsm8k else None
+    folder = options.docs / "quality"
+    folder.mkdir(parents=True, exist_ok=True)
+    for made in report(alone, mbpp, wide, handed, runs, live, other, options.slm):
+        write_csv(made, folder)
+    (folder / "found.svg").write_text(found_chart(alone))
+    quality_page.write(options.docs)
+    print(last_line(alone, wide.evaluation))
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     for name in ("alone", "mbpp", "data", "passed", "docs"):
         parser.add_argument(f"--{name}", type=Path, required=True)
-    for name in (*EXTRAS, "gsm8k", "wide", "wide-hand-back"):
+    parser.add_argument("--slm", required=True)
+    for name in ("bursts", "hand-back", "rescue", "corrections", "gsm8k", "wide", "wide-hand-back"):
         parser.add_argument(f"--{name}", type=Path)
     parser.add_argument("--live", type=delayed, action="append", default=[])
     return parser.parse_args()
@@ -60,53 +68,75 @@ def delayed(text: str) -> tuple:
     return int(delay), Path(path)
 
 
+def report(
+    alone: Evaluation,
+    mbpp: Evaluation,
+    wide: Run,
+    handed: Run,
+    runs: list,
+    live: dict,
+    other: Evaluation,
+    slm: str,
+) -> list:
+    """All tables. `handed`: as `wide`, with bursts and hand-back. `runs`: one option each."""
+    every = Run(mbpp)
+    domains = {"MBPP": alone} | ({"GSM8K": other} if other else {})
+    curves, pairs = [(every, mbpp.gates(), 1)], []
+    if wide.evaluation is not mbpp:
+        curves.insert(0, (wide, GATES, 1))
+        pairs.append(((wide, GATES[0], 1), (wide, GATES[1], 1), (0.1, 0.2)))
+    if handed:
+        burst = max(burst for _, _, burst in handed.evaluation.ways)
+        curves.insert(1, (handed, GATES, burst))
+        pairs.append(((handed, GATES[0], burst), (handed, GATES[1], burst), (0.1, 0.2)))
+        pairs.append(((handed, GATES[0], burst), (wide, GATES[1], 1), (0.1, 0.2)))
+    pairs += [
+        ((every, "head", 1), (every, gate, 1), tables.SHARES)
+        for gate in mbpp.gates()
+        if gate != "head"
+    ]
+    all_runs = [
+        wide,
+        *([handed] if handed else []),
+        *([every] if wide.evaluation is not mbpp else []),
+        *runs,
+    ]
+    made = [
+        tables.setup(mbpp, alone, wide, slm, live),
+        tables.sessions(all_runs),
+        tables.found(domains),
+        tables.found_gains(domains),
+        tables.ways(curves),
+        tables.leads(pairs),
+        tables.pairs(mbpp),
+        tables.aims(alone, wide),
+    ]
+    if 0 in live:
+        pace = tables.Pace(live[0])
+        extras = ("rescue", "corrections")
+        plain = [run for run in runs if not any(run.evaluation.setup.get(name) for name in extras)]
+        made += [tables.delays(live, pace), tables.computed_delays(plain, pace)]
+    return [*made, tables.thresholds(mbpp, other)] if other else made
+
+
+def found_chart(alone: Evaluation) -> str:
+    steps = [step / 50 for step in range(26)]
+    gates = [row["score"] for row in alone.rows]
+    curves = {
+        gate: list(zip(steps, alone.rankings[gate].recalls(alone.ones, steps))) for gate in gates
+    }
+    return chart("Disagreements found", "tokens asked for", "found", curves, 0.5, (0.0, 1.0))
+
+
 def last_line(alone: Evaluation, wide: Evaluation) -> str:
     head, ones = alone.rankings["head"], alone.ones
-    line = [("auc", head.auc(ones)), ("recall10", head.recall(ones, 0.1)), ("recall20", head.recall(ones, 0.2))]
+    line = [
+        ("auc", head.auc(ones)),
+        ("recall10", head.recall(ones, 0.1)),
+        ("recall20", head.recall(ones, 0.2)),
+    ]
     line += [(f"gap{share}", wide.gap("head", share / 100, wide.ones)) for share in (10, 20)]
     return " ".join(f"{name}={value:.3f}" for name, value in line)
-
-
-def introduction(mbpp: Evaluation) -> str:
-    setup = mbpp.setup
-    return f"""# Quality
-
-Made by `scripts/tools/quality.py`, the report of `scripts/eval`; do not edit. How near the SLM with a part of the cloud LLM's tokens comes to the cloud LLM.
-
-- **Models.** SLM {setup["slm"]}, cloud LLM {setup["llm"]}, both greedy.
-- **Problems.** Of MBPP's {setup["available_prompts"]} test problems ([data.md](data.md)) the first in the order of a hash of their names, so that a larger sample
-  contains a smaller one; every section says how many. The head never saw any of them. Thresholds were set
-  on {setup["validation_prompts"]} validation problems, along the cloud LLM's answers; nothing was set on the test problems.
-- **Head.** {setup["head"]}.
-- **pass@1.** A program passes when MBPP's asserts hold, in a process with limits (`scripts/tools/sandbox.py`).
-- **Intervals** are the middle 95 % over 1000 draws of as many problems, with replacement. Of a difference both sides are drawn together; where 0 is
-  outside it is printed in bold. There are many of them, so that some are bold by chance.
-- **The sessions** are the library's own; answers come out of a memory of the cloud LLM's tokens by context. A bundle on this machine and
-  llama.cpp's server give other tokens where two are almost equally likely, and so other texts for some problems (the server itself does, asked for
-  one token or for several at a time); gates are compared on the same one."""
-
-
-def models_alone(alone: Evaluation) -> str:
-    slm, llm, count = alone.ways[SLM], alone.ways[LLM], len(alone.ones)
-    weights = list(alone.resamples())
-    rows = []
-    for name, key in [("SLM alone", SLM), ("cloud LLM alone", LLM), ("oracle", ORACLE)]:
-        way = alone.ways[key]
-        rates = interval([way.rate(w) for w in weights])
-        rows.append([
-            name, percent(way.share(alone.ones)), percent(way.rate(alone.ones)), between(rates), f"{sum(way.identical)}/{count}",
-        ])  # fmt: skip
-    gained = interval([llm.rate(w) - slm.rate(w) for w in weights])
-    only_llm = sum(b and not a for a, b in zip(slm.passed, llm.passed))
-    only_slm = sum(a and not b for a, b in zip(slm.passed, llm.passed))
-    verdict = "" if is_real(gained) else " The interval has 0 in it: on these problems no gap between the two models is shown."
-    return (
-        f"## Each model alone\n\n{count} problems. The oracle asks exactly where the cloud LLM's answer goes another way than the SLM would: no gate "
-        "writes that answer with fewer cloud tokens.\n\n"
-        + table(["", "cloud tokens", "pass@1", "95 %", "the cloud LLM's program"], rows)
-        + f"\n\nThe cloud LLM passes {100 * (llm.rate(alone.ones) - slm.rate(alone.ones)):+.1f} points more than the SLM ({between(gained, 1)}): {only_llm} "
-        f"problems only it solves, {only_slm} only the SLM does (McNemar's exact p {sign_test(only_llm, only_slm):.2g}).{verdict}"
-    )
 
 
 if __name__ == "__main__":

@@ -26,7 +26,8 @@ def start(port: int, delay: float) -> int:
 
 
 async def connection(reader, writer, port: int, delay: float) -> None:
-    # The client's connection stands already. Over a network that takes a round trip, in which it can't send.
+    # The client's connection stands already. Over a network that takes a round trip, in which it
+    # can't send.
     await asyncio.sleep(delay)
     with contextlib.suppress(OSError), contextlib.closing(writer):
         upstream_reader, upstream_writer = await asyncio.open_connection("127.0.0.1", port)

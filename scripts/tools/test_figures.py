@@ -10,12 +10,12 @@ from pathlib import Path
 import figures
 import outcomes
 import quality
-import quality_gap
-import quality_gates
-import quality_more
+import quality_page
+import quality_tables
 from evaluation import LLM, ORACLE, SLM, Evaluation
 from figures import Ranking, Way
-from tables import between, difference, percent
+from quality_tables import Run
+from tables import between, is_real, percent, write_csv
 
 
 def way(rows: list) -> Way:
@@ -25,7 +25,14 @@ def way(rows: list) -> Way:
 
 class Figures(unittest.TestCase):
     def test_sign_test(self):
-        for wins, losses, want in [(0, 0, 1.0), (5, 5, 1.0), (1, 0, 1.0), (6, 0, 2 / 64), (0, 6, 2 / 64), (8, 2, 112 / 1024)]:
+        for wins, losses, want in [
+            (0, 0, 1.0),
+            (5, 5, 1.0),
+            (1, 0, 1.0),
+            (6, 0, 2 / 64),
+            (0, 6, 2 / 64),
+            (8, 2, 112 / 1024),
+        ]:
             self.assertAlmostEqual(figures.sign_test(wins, losses), want)
 
     def test_rankings(self):
@@ -61,35 +68,75 @@ class Figures(unittest.TestCase):
 
 class Words(unittest.TestCase):
     def test_what_is_no_number_is_a_dash(self):
-        self.assertEqual([percent(0.123), percent(1, 0), percent(math.nan)], ["12.3 %", "100 %", "–"])
+        self.assertEqual(
+            [percent(0.123), percent(1, 0), percent(math.nan)], ["12.3 %", "100 %", "–"]
+        )
         self.assertEqual(between((0.1, 0.25)), "10 to 25")
-        self.assertEqual(difference(math.nan, (math.nan, math.nan)), "–")
 
-    def test_only_a_difference_beyond_0_is_bold(self):
-        for ends, bold in [((0.1, 0.3), True), ((-0.3, -0.1), True), ((0.0, 0.3), False), ((-0.1, 0.3), False)]:
-            self.assertEqual(difference(0.2, ends).startswith("**"), bold, ends)
+    def test_a_difference_is_real_beyond_0(self):
+        for ends, real in [
+            ((0.1, 0.3), True),
+            ((-0.3, -0.1), True),
+            ((0.0, 0.3), False),
+            ((-0.1, 0.3), False),
+        ]:
+            self.assertEqual(is_real(ends), real, ends)
 
 
-def evaluation(folder: str, sessions: dict, scores: dict, agrees: list, prompts: list, seconds={}, **setup) -> Evaluation:
-    """As if `hybrid-lab eval` had written it. `sessions`: by way a list of (tokens, cloud tokens, consults, identical); `seconds`:
-    by gate and burst."""
-    lines = [{"kind": "setup", "slm": "S", "llm": "L", "head": "H", "validation_prompts": 3, "available_prompts": 9, **setup}]
-    lines += [{"kind": "prompt", "id": f"p{i}", "text": f"```python\np{i}", "answer": ""} for i in range(max(prompts) + 1)]
+def evaluation(
+    folder: str, sessions: dict, scores: dict, agrees: list, prompts: list, seconds={}, **setup
+) -> Evaluation:
+    """As if `hybrid-lab eval` had written it. `sessions`: by way a list of (tokens, cloud tokens,
+    consults, identical); `seconds`: by gate and burst."""
+    lines = [
+        {
+            "kind": "setup",
+            "slm": "S",
+            "llm": "L",
+            "head": "H",
+            "validation_prompts": 3,
+            "available_prompts": 9,
+            **setup,
+        }
+    ]
+    lines += [
+        {"kind": "prompt", "id": f"p{i}", "text": f"```python\np{i}", "answer": ""}
+        for i in range(max(prompts) + 1)
+    ]
     lines.append({"kind": "labels", "agrees": agrees, "prompts": prompts})
     for gate, values in scores.items():
         lines.append({"kind": "scores", "gate": gate, "scores": values})
         lines.append({"kind": "along-answers", "score": gate, "whole_prompts": 0.5})
     for (gate, point, burst), of_way in sessions.items():
-        way = {"gate": gate, "burst": burst} | ({} if point is None else {"rule" if isinstance(point, str) else "share": point})
+        way = {"gate": gate, "burst": burst} | (
+            {} if point is None else {"rule" if isinstance(point, str) else "share": point}
+        )
         way |= {"threshold": 0.5} if point else {}
         lines.append({"kind": "way", **way})
         names = ("tokens", "cloud", "consults", "identical")
         total = {name: sum(values) for name, values in zip(names, zip(*of_way))}
-        known = {"obtained": total["cloud"] / total["tokens"], "prompts": len(of_way), "agreement": 0.5}
-        bill = {"prompt_tokens": 0, "answer_tokens": total["cloud"], "bytes": 0, "seconds": seconds.get((gate, burst), 0)}
+        known = {
+            "obtained": total["cloud"] / total["tokens"],
+            "prompts": len(of_way),
+            "agreement": 0.5,
+        }
+        bill = {
+            "prompt_tokens": 0,
+            "answer_tokens": total["cloud"],
+            "bytes": 0,
+            "seconds": seconds.get((gate, burst), 0),
+        }
         lines.append({"kind": "sum", **way, **total, **known, **bill})
         for i, session in enumerate(of_way):
-            lines.append({"kind": "session", "prompt": f"p{i}", "text": str(session[3]), **way, **dict(zip(names, session))})
+            lines.append(
+                {
+                    "kind": "session",
+                    "prompt": f"p{i}",
+                    "text": str(session[3]),
+                    **way,
+                    **dict(zip(names, session)),
+                }
+            )
     path = Path(folder) / "eval.jsonl"
     path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     return Evaluation(path, Same())
@@ -102,7 +149,11 @@ class Same:
         return text == "True"
 
 
-ENDS = {SLM: [(10, 0, 0, False), (10, 0, 0, False)], LLM: [(10, 10, 10, True)] * 2, ORACLE: [(10, 1, 1, True)] * 2}
+ENDS = {
+    SLM: [(10, 0, 0, False), (10, 0, 0, False)],
+    LLM: [(10, 10, 10, True)] * 2,
+    ORACLE: [(10, 1, 1, True)] * 2,
+}
 ALONG = {"agrees": [0, 1, 1, 0, 1, 1], "prompts": [0, 0, 0, 1, 1, 1]}
 GOOD, BAD = [0.1, 0.8, 0.9, 0.2, 0.7, 0.9], [0.9, 0.1, 0.8, 0.3, 0.9, 0.2]
 
@@ -118,13 +169,20 @@ class Reports(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             made = evaluation(folder, ENDS | ways, {"u-hlm": GOOD}, **ALONG)
         self.assertEqual(made.gates(), ["margin", "u-hlm"])
-        self.assertEqual(made.points("u-hlm", "same", [1, 1]), [(0.0, 0.0), (0.2, 0.5), (0.4, 1.0), (1.0, 1.0)])
+        self.assertEqual(
+            made.points("u-hlm", "same", [1, 1]), [(0.0, 0.0), (0.2, 0.5), (0.4, 1.0), (1.0, 1.0)]
+        )
         self.assertEqual(made.points("u-hlm", "rate", [0, 2])[1], (0.2, 0.0))
-        self.assertEqual(made.points("u-hlm", "same", [1, 1], 4), [(0.0, 0.0), (0.9, 1.0), (1.0, 1.0)])
+        self.assertEqual(
+            made.points("u-hlm", "same", [1, 1], 4), [(0.0, 0.0), (0.9, 1.0), (1.0, 1.0)]
+        )
         self.assertAlmostEqual(made.gap("u-hlm", 0.1, [1, 1]), 0.25)
 
-    def test_the_gap_is_told_of_both_gates_with_bursts_too(self):
-        none, half, all = ([(10, 1, 1, one), (10, 1, 1, other)] for one, other in ((False, False), (True, False), (True, True)))
+    def test_curves_are_compared_with_bursts_too(self):
+        none, half, all = (
+            [(10, 1, 1, one), (10, 1, 1, other)]
+            for one, other in ((False, False), (True, False), (True, True))
+        )
         ways = {
             ("head", 0.1, 1): half,
             ("head", 0.1, 4): all,
@@ -134,64 +192,120 @@ class Reports(unittest.TestCase):
         scores = {"head": GOOD, "max-probability": BAD}
         with tempfile.TemporaryDirectory() as folder:
             made = evaluation(folder, ENDS | ways, scores, **ALONG)
-        section = quality_gap.gap(made, made)
-        rows = lambda table: [row.strip("| ").split(" | ") for row in table.splitlines()[2:]]  # noqa: E731
-        bursts = ", bursts of 4, hand-back"
-        shares = {name: at_10.split(" (")[0] for name, at_10, *_ in rows(section[3])}
-        self.assertEqual(shares, {"head": "50 %", "max-probability": "0 %", "head" + bursts: "100 %", "max-probability" + bursts: "50 %"})
-        leads = {(name, above): at_10.strip("*").split(" (")[0] for name, above, at_10, *_ in rows(section[5])}
-        self.assertEqual(leads[("head", "max-probability")], "+50.0")
-        self.assertEqual(leads[("head" + bursts, "max-probability" + bursts)], "+50.0")
-        self.assertEqual(leads[("head" + bursts, "max-probability")], "+100.0")
+        run, handed = Run(made), Run(made, hand_back=True)
+        way = quality_tables.ways(
+            [(run, ["head", "max-probability"], 1), (handed, ["head", "max-probability"], 4)]
+        )
+        of = {tuple(row[1:6]): row[6] for row in way.rows}
+        for gate, burst, back, want in [
+            ("head", "1", "0", "0.500"),
+            ("max-probability", "1", "0", "0.000"),
+            ("head", "4", "1", "1.000"),
+            ("max-probability", "4", "1", "0.500"),
+        ]:
+            for what in ("identical", "pass"):
+                self.assertEqual(of[gate, burst, back, what, "0.10"], want)
+        pairs = [
+            ((run, "head", 1), (run, "max-probability", 1), [0.1]),
+            ((handed, "head", 4), (run, "max-probability", 1), [0.1]),
+        ]
+        leads = quality_tables.leads(pairs)
+        self.assertEqual([row[9] for row in leads.rows], ["0.500", "0.500", "1.000", "1.000"])
+
+    def test_pass_is_left_out_where_the_cloud_llm_shows_no_lead(self):
+        for slm, shown in ((False, True), (True, False)):
+            ends = ENDS | {SLM: [(10, 0, 0, slm)] * 2}
+            with tempfile.TemporaryDirectory() as folder:
+                made = evaluation(folder, ends, {"head": GOOD}, **ALONG)
+            rows = quality_tables.sessions([Run(made)]).rows
+            self.assertEqual([row[8] != "" for row in rows], [shown] * 3)
 
     def test_outcomes_of_disagreements(self):
-        told = outcomes.report([(True, True, True)] * 3 + [(False, True, False)] * 2 + [(False, False, True), (False, False, False)])
+        told = outcomes.report(
+            [(True, True, True)] * 3
+            + [(False, True, False)] * 2
+            + [(False, False, True), (False, False, False)]
+        )
         self.assertIn("| passes | 3 | 2 |\n| fails | 1 | 1 |", told)
-        self.assertIn("7 disagreements, one of each problem that has any. 43 % change the outcome", told)
-        self.assertIn("2 for the worse, 1 for the better (McNemar's exact p 1.000). 3 lead to the same program.", told)
-
-    def test_losses_are_told_and_chance_is_marked(self):
-        better = [(10, 1, 1, True), (10, 1, 1, True)]
-        ways = {("head", 0.1, 1): [(10, 1, 1, True), (10, 1, 1, False)], ("margin", 0.1, 1): better}
-        with tempfile.TemporaryDirectory() as folder:
-            made = evaluation(folder, ENDS | ways, {"head": GOOD, "margin": BAD}, **ALONG)
-        curves = quality_gates.Curves(made, [made.ones, *made.resamples()])
-        self.assertAlmostEqual(curves.lead("margin", "same", 0.1)[0], -0.5)
-        self.assertIn("- margin: identical programs at 5 %?, 10 %?", quality_gates.losses(made, curves))
-        self.assertNotIn("found", quality_gates.losses(made, curves).split("\n\n")[1])
+        self.assertIn(
+            "7 disagreements, one of each problem that has any. 43 % change the outcome", told
+        )
+        self.assertIn(
+            "2 for the worse, 1 for the better (McNemar's exact p 1.000). "
+            "3 lead to the same program.",
+            told,
+        )
 
     def test_seconds_are_steps_and_consults(self):
         ways = {("head", 0.2, burst): [(10, 4, 8 // burst, True)] * 2 for burst in (1, 4)}
         seconds = {("slm", 1): 2.0, ("head", 1): 3.6, ("head", 4): 2.8}
         with tempfile.TemporaryDirectory() as folder:
             live = evaluation(folder, ENDS | ways, {"head": GOOD}, **ALONG, seconds=seconds)
-        pace = quality_more.Pace.of(live)
+        pace = quality_tables.Pace(live)
         self.assertAlmostEqual(pace.step, 0.1)
-        for key, sum_ in quality_more.gated(live):
+        for key, sum_ in quality_tables.gated(live):
             self.assertAlmostEqual(pace.consults[key[2]], {1: 0.1, 4: 0.2}[key[2]])
             self.assertAlmostEqual(pace.seconds(sum_, 0), sum_["seconds"])
-            self.assertAlmostEqual(pace.seconds(sum_, 100), sum_["seconds"] + 0.1 * sum_["consults"])
+            self.assertAlmostEqual(
+                pace.seconds(sum_, 100), sum_["seconds"] + 0.1 * sum_["consults"]
+            )
 
     def test_a_report_of_any_outcome(self):
-        shares = {share: [(10, int(10 * share), 1, True), (10, int(10 * share), 1, False)] for share in quality_gates.SHARES}
-        gates = [("head", 1), ("head", 4), ("margin", 1), ("max-probability", 1)]
-        ways = {(gate, share, burst): rows for gate, burst in gates for share, rows in shares.items()}
+        shares = {
+            share: [(10, int(10 * share), 1, True), (10, int(10 * share), 1, False)]
+            for share in quality_tables.SHARES
+        }
+        gates = [
+            ("head", 1),
+            ("head", 4),
+            ("margin", 1),
+            ("max-probability", 1),
+            ("max-probability", 4),
+        ]
+        ways = {
+            (gate, share, burst): rows for gate, burst in gates for share, rows in shares.items()
+        }
         for slm in (False, True):
             ends = ENDS | {SLM: [(10, 0, 0, slm)] * 2}
             with tempfile.TemporaryDirectory() as folder:
                 scores = {"head": GOOD, "margin": BAD, "max-probability": BAD}
                 made = evaluation(folder, ends | ways, scores, **ALONG, rescue=3, corrections=8)
-                quality_gates.draw(made, made, Path(folder))
-                text = "\n".join([
-                    quality.introduction(made), quality.models_alone(made), quality_gates.aims(made, made), *quality_gates.along(made, "T"),
-                    *quality_gap.gap(made, made), *quality_gates.sessions(made, made), *quality_more.extras({"bursts": made, "rescue": made}),
-                    *quality_more.bursts(made, made, {0: made, 20: made}), *quality_more.second_domain(made, made),
-                ])  # fmt: skip
-            self.assertNotIn("nan", text)
-            self.assertEqual("no gap between the two models is shown" in text, slm)
+                wide = evaluation(folder, ends | ways, scores, **ALONG)
+                handed = Run(evaluation(folder, ends | ways, scores, **ALONG), hand_back=True)
+                report = quality.report(
+                    made,
+                    made,
+                    Run(wide),
+                    handed,
+                    [Run(wide), handed],
+                    {0: made, 20: made},
+                    made,
+                    "S",
+                )
+                for table in report:
+                    self.assertTrue(table.rows, table.name)
+                    self.assertTrue(
+                        all(len(row) == len(table.head) for row in table.rows), table.name
+                    )
+                    self.assertNotIn("nan", str(table.rows))
+                    write_csv(table, Path(folder))
+                page, charts = quality_page.made(Path(folder))
+            self.assertNotIn("nan", page + "".join(charts.values()))
+            self.assertEqual("pass" in charts, not slm)
+            self.assertIn("<svg", quality.found_chart(made))
             last = quality.last_line(made, made)
-            self.assertRegex(last, r"^auc=1\.000 recall10=0\.000 recall20=0\.500 gap10=\S+ gap20=\S+$")
+            self.assertRegex(
+                last, r"^auc=1\.000 recall10=0\.000 recall20=0\.500 gap10=\S+ gap20=\S+$"
+            )
             self.assertEqual(last.endswith("gap10=nan gap20=nan"), slm)
+            self.assertEqual({table.name: table.head for table in report}, HEADS)
+
+
+DOCS = Path(__file__).parents[2] / "docs"
+HEADS = {
+    path.stem: path.read_text().splitlines()[0].split(",")
+    for path in (DOCS / "quality").glob("*.csv")
+}
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-//! Whether the server's token ids mean the same bytes as the bundle's: asked once, at connect time,
-//! with fixed texts and ids. Nothing of a user is sent.
+//! Whether the server's token ids mean the same bytes as the bundle's: asked when the
+//! program calls for it, with fixed texts and ids. Nothing of a user is sent.
 //!
 //! Three questions, each one request: the ids of a fixed text, read with the bundle's vocabulary,
 //! must give that text; the names of the control tokens must be the bundle's ids; and a spread of

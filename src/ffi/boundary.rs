@@ -4,27 +4,9 @@ use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
+use super::fault::{Fault, Result};
 use super::status::{self, hybrid_status};
 use crate::error::Error;
-
-/// Why an entry function failed: the core's errors, and what only the boundary can see.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Fault {
-    #[error("{0} is NULL")]
-    Null(&'static str),
-    #[error("in use by another call; a session, and the log callback, serve one at a time")]
-    Busy,
-    #[error("the session is unusable since a call on it panicked; free it and make a new one")]
-    Poisoned,
-    #[error("the buffer is too small: {needed} bytes are needed")]
-    TooSmall { needed: usize },
-    #[error("internal error, please report it: {0}")]
-    Panic(String),
-    #[error(transparent)]
-    Core(#[from] Error),
-}
-
-pub(super) type Result<T> = std::result::Result<T, Fault>;
 
 thread_local! {
     static LAST_ERROR: RefCell<String> = const { RefCell::new(String::new()) };
@@ -46,8 +28,30 @@ pub(super) fn enter(call: impl FnOnce() -> Result<()>) -> hybrid_status {
         Ok(()) => status::HYBRID_OK,
         Err(fault) => {
             LAST_ERROR.set(fault.to_string());
-            status::of(&fault)
+            status_of(&fault)
         }
+    }
+}
+
+fn status_of(fault: &Fault) -> hybrid_status {
+    match fault {
+        Fault::Null(_) => status::HYBRID_ERR_NULL_ARGUMENT,
+        Fault::Busy => status::HYBRID_ERR_BUSY,
+        Fault::TooSmall { .. } => status::HYBRID_ERR_BUFFER_TOO_SMALL,
+        Fault::Poisoned | Fault::Panic(_) => status::HYBRID_ERR_PANIC,
+        Fault::Core(error) => match error {
+            Error::InvalidArgument(_) => status::HYBRID_ERR_INVALID_ARGUMENT,
+            Error::InvalidUtf8 { .. } => status::HYBRID_ERR_INVALID_UTF8,
+            Error::Io { .. } => status::HYBRID_ERR_IO,
+            Error::Bundle(_) => status::HYBRID_ERR_BUNDLE,
+            Error::Unsupported(_) => status::HYBRID_ERR_UNSUPPORTED,
+            Error::Model(_) => status::HYBRID_ERR_MODEL,
+            Error::Template(_) => status::HYBRID_ERR_TEMPLATE,
+            Error::ContextFull { .. } => status::HYBRID_ERR_CONTEXT_FULL,
+            Error::Cancelled => status::HYBRID_ERR_CANCELLED,
+            Error::Cloud(_) => status::HYBRID_ERR_CLOUD,
+            Error::State(_) => status::HYBRID_ERR_STATE,
+        },
     }
 }
 
@@ -63,8 +67,8 @@ pub(super) fn with_last_error<R>(read: impl FnOnce(&str) -> R) -> R {
     LAST_ERROR.with_borrow(|text| read(text))
 }
 
-/// The default panic hook writes to stderr, which the library never does. Panics that the
-/// boundary will catch are kept as text instead; all others go to the hook that was there before.
+/// The default panic hook writes to stderr, which the library never does. This one keeps the text
+/// of panics that the boundary will catch, and passes all others to the hook that was there before.
 fn silence_caught_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

@@ -1,17 +1,21 @@
 //! Cancelling a running call
 //!
-//! A hybrid_cancel is a flag that any thread, and any signal handler, raises to stop the running
-//! call of every session it was given to: also in the middle of a long prompt or a consult. That
-//! call returns HYBRID_ERR_CANCELLED and leaves its session as it was before; so does every later
-//! call until the flag is lowered.
+//! A hybrid_cancel is a flag. Any thread and any signal handler may raise it to stop the running
+//! call of every session that uses it, also in the middle of a long prompt or a consult. The
+//! stopped call returns HYBRID_ERR_CANCELLED, and so does every later one until the flag is
+//! lowered.
+//!
+//! A cancelled call leaves its session as it was before. Only hybrid_step_run keeps something: the
+//! tokens that its callback has already received stay in the context.
 
 use super::boundary::{enter, enter_void};
-use super::objects::{self, hybrid_cancel};
+use super::objects::{self, Conversation, hybrid_cancel, hybrid_session};
 use super::pointers;
+use super::session::with;
 use super::status::hybrid_status;
 use crate::cancel::Cancel;
 
-/// Makes a lowered flag. `out`: owned, free it with hybrid_cancel_free.
+/// Makes a lowered flag. `out`: owned; free it with hybrid_cancel_free.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hybrid_cancel_new(out: *mut *mut hybrid_cancel) -> hybrid_status {
     enter(|| {
@@ -22,7 +26,26 @@ pub unsafe extern "C" fn hybrid_cancel_new(out: *mut *mut hybrid_cancel) -> hybr
     })
 }
 
-/// Raises the flag. Only stores to an atomic, so a signal handler may call it; NULL is ignored.
+/// Lets `cancel` stop the calls of this session, in place of the flag before; NULL takes it away.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn hybrid_session_set_cancel(
+    session: *mut hybrid_session,
+    cancel: *const hybrid_cancel,
+) -> hybrid_status {
+    enter(|| {
+        // SAFETY: header rule *Pointers*.
+        let cancel = unsafe { pointers::optional_reference(cancel, "cancel") }?;
+        let flag = cancel.map_or_else(Cancel::new, |cancel| cancel.flag.clone());
+        let set = |c: &mut Conversation| {
+            c.session.set_cancel(flag);
+            Ok(())
+        };
+        // SAFETY: header rule *Pointers*.
+        unsafe { with(session, set) }
+    })
+}
+
+/// Raises the flag. It only stores to an atomic, so a signal handler may call it. NULL is ignored.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hybrid_cancel_raise(cancel: *const hybrid_cancel) {
     // No boundary here: it uses thread-local storage, which a signal handler must not touch.
@@ -32,7 +55,7 @@ pub unsafe extern "C" fn hybrid_cancel_raise(cancel: *const hybrid_cancel) {
     }
 }
 
-/// Lowers the flag, so that calls run again. As safe as hybrid_cancel_raise; NULL is ignored.
+/// Lowers the flag, so that calls run again. A signal handler may call it. NULL is ignored.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hybrid_cancel_lower(cancel: *const hybrid_cancel) {
     // SAFETY: header rule *Pointers*: NULL or a live flag.
@@ -41,7 +64,7 @@ pub unsafe extern "C" fn hybrid_cancel_lower(cancel: *const hybrid_cancel) {
     }
 }
 
-/// Frees the flag; sessions that use it keep their own share. NULL is ignored.
+/// Frees the flag. Sessions that use it keep their own share. NULL is ignored.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hybrid_cancel_free(cancel: *mut hybrid_cancel) {
     // SAFETY: header rule *Ownership*.

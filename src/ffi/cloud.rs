@@ -1,46 +1,64 @@
 //! Cloud
 //!
-//! A hybrid_cloud is a client of one cloud LLM, always over TLS with the server's certificate
-//! verified. Any number of threads and sessions share one. A build without the feature `cloud`
+//! A hybrid_cloud is a client of one cloud LLM. It always uses TLS and always verifies the server's
+//! certificate. Any number of threads and sessions share one. A build without the feature `cloud`
 //! has these functions too; they return HYBRID_ERR_UNSUPPORTED.
 
 use std::ffi::c_char;
 use std::sync::Arc;
 
-use super::boundary::{Result, enter, enter_void};
+use super::boundary::{enter, enter_void};
+use super::client::{Cloud, CloudOptions, Roots, ServerKind};
+use super::fault::{Result, bad};
+use super::numbers::{Number, mirror, values};
 use super::objects::{self, hybrid_cloud, hybrid_model};
 use super::pointers;
 use super::sized::{self, SizedStruct, end_of};
 use super::status::hybrid_status;
+use crate::breaker::{BreakerReport, BreakerState};
 use crate::tokens::Tokens;
 
 /// The wire format of a server.
-pub type hybrid_server = i32;
+#[repr(i32)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum hybrid_server {
+    /// OpenAI-style `/v1/completions`: vLLM, llama.cpp, OpenAI and others.
+    Openai = 0,
+    /// llama.cpp's own `/completion`: the better choice for that server.
+    LlamaCpp = 1,
+}
+values!(hybrid_server { Openai, LlamaCpp });
 
-/// OpenAI-style `/v1/completions`: vLLM, llama.cpp, OpenAI and others.
-pub const HYBRID_SERVER_OPENAI: hybrid_server = 0;
-/// llama.cpp's own `/completion`: the better choice for that server.
-pub const HYBRID_SERVER_LLAMA_CPP: hybrid_server = 1;
+impl From<hybrid_server> for ServerKind {
+    fn from(server: hybrid_server) -> ServerKind {
+        match server {
+            hybrid_server::Openai => ServerKind::OpenAi,
+            hybrid_server::LlamaCpp => ServerKind::LlamaCpp,
+        }
+    }
+}
 
-/// How to reach a cloud LLM. Everything is copied by hybrid_cloud_new.
+/// How to reach a cloud LLM. hybrid_cloud_new copies everything.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct hybrid_cloud_options {
+    /// sizeof(hybrid_cloud_options).
     pub struct_size: usize,
     /// Required: `https://host` or `https://host:port`, without a path.
     pub url: *const c_char,
-    /// Sent as the model's name where the wire format has one; NULL for none.
+    /// The model's name, for wire formats that send one. NULL: none. Default: NULL.
     pub model: *const c_char,
-    /// Access token, sent as `Authorization: Bearer`; never logged. NULL for none.
+    /// Access token, sent as `Authorization: Bearer` and never logged. NULL: none. Default: NULL.
     pub token: *const c_char,
-    /// PEM file with the CA certificates to trust in place of the system's; NULL for `ca_pem` or the
-    /// system's.
+    /// PEM file with the CA certificates to trust instead of the system's. NULL: `ca_pem`, or the
+    /// system's. Default: NULL.
     pub ca_file: *const c_char,
-    /// The same in memory, `ca_pem_size` bytes; NULL for `ca_file` or the system's.
+    /// The same in memory. NULL: `ca_file`, or the system's. Default: NULL.
     pub ca_pem: *const c_char,
+    /// Bytes of `ca_pem`. Default: 0.
     pub ca_pem_size: usize,
     /// Default: HYBRID_SERVER_OPENAI.
-    pub server: hybrid_server,
+    pub server: Number<hybrid_server>,
     /// 0.
     pub reserved: i32,
 }
@@ -58,13 +76,57 @@ unsafe impl SizedStruct for hybrid_cloud_options {
             ca_file: std::ptr::null(),
             ca_pem: std::ptr::null(),
             ca_pem_size: 0,
-            server: HYBRID_SERVER_OPENAI,
+            server: Number::of(hybrid_server::Openai),
             reserved: 0,
         }
     }
 }
 
-/// Sets the defaults. `struct_size` is `sizeof(hybrid_cloud_options)`.
+/// What the breaker of a cloud does. It opens after three failed consults in a row, or when half of
+/// the last ten failed.
+#[repr(i32)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum hybrid_breaker_state {
+    /// Consults go through.
+    Closed = 0,
+    /// No session consults until the pause is over.
+    Open = 1,
+    /// The pause is over. The next consult is a probe, one at a time; its outcome decides.
+    HalfOpen = 2,
+}
+mirror!(hybrid_breaker_state = BreakerState { Closed, Open, HalfOpen });
+
+/// The breaker of a cloud: after failed consults it stops all its sessions from asking for a while.
+/// The pause is 1 second, doubles with each failed probe up to 60 seconds, and is 10 minutes for a
+/// failure that asking again does not mend.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct hybrid_breaker {
+    /// sizeof(hybrid_breaker).
+    pub struct_size: usize,
+    /// What it does now.
+    pub state: Number<hybrid_breaker_state>,
+    /// Consults that failed in a row.
+    pub failures: u32,
+    /// Milliseconds until the next consult may go through; 0 unless it is open.
+    pub retry_in_ms: u64,
+}
+
+// SAFETY: C layout, plain numbers.
+unsafe impl SizedStruct for hybrid_breaker {
+    const NAME: &'static str = "hybrid_breaker";
+    const FIRST: usize = end_of!(Self, retry_in_ms);
+    fn neutral() -> Self {
+        hybrid_breaker {
+            struct_size: size_of::<Self>(),
+            state: Number::of(hybrid_breaker_state::Closed),
+            failures: 0,
+            retry_in_ms: 0,
+        }
+    }
+}
+
+/// Sets the defaults. `struct_size` is sizeof(hybrid_cloud_options).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hybrid_cloud_options_init(
     options: *mut hybrid_cloud_options,
@@ -74,8 +136,8 @@ pub unsafe extern "C" fn hybrid_cloud_options_init(
     enter(|| unsafe { sized::init(options, struct_size, "options") })
 }
 
-/// Checks the options and loads the certificates; sends nothing. `options` is required, since it
-/// has the address. `out`: owned, free it with hybrid_cloud_free.
+/// Checks the options and loads the certificates. It sends nothing. `options` is required, since it
+/// has the address. `out`: owned; free it with hybrid_cloud_free.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hybrid_cloud_new(
     options: *const hybrid_cloud_options,
@@ -87,23 +149,23 @@ pub unsafe extern "C" fn hybrid_cloud_new(
         // SAFETY: header rule *Structs that grow*.
         let options = unsafe { sized::read_required(options, "options") }?;
         // SAFETY: header rule *Strings*, for the strings of the options.
-        let cloud = unsafe { client::open(&options) }?;
-        *out = objects::give(hybrid_cloud { cloud });
+        let options = unsafe { options.parse() }?;
+        *out = objects::give(hybrid_cloud { cloud: Arc::new(Cloud::new(options)?) });
         Ok(())
     })
 }
 
-/// Frees the client; sessions that use it keep it alive. NULL is ignored.
+/// Frees the client. Sessions that use it keep it alive. NULL is ignored.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hybrid_cloud_free(cloud: *mut hybrid_cloud) {
     // SAFETY: header rule *Ownership*.
     enter_void(|| unsafe { objects::free(cloud) });
 }
 
-/// Asks the server whether it tokenises as `model` does. `shared` (may be NULL) gets 1 for yes: from
-/// then on tokens cross the wire as ids. Without this call, or after a no (0), bytes are exchanged.
-/// Sends fixed texts and nothing of yours; takes 10 seconds at most. HYBRID_ERR_CLOUD: the server
-/// cannot be reached or does not let us in; try again later, sessions work meanwhile.
+/// Asks the server whether it tokenises as `model` does. `shared` (may be NULL) gets 1 for yes:
+/// from then on sessions send token ids. Before this call, or after a no (0), they send bytes. It
+/// sends fixed texts, nothing of yours, and takes 10 seconds at most. HYBRID_ERR_CLOUD: the server
+/// cannot be reached or refuses the access token; try again later, sessions work meanwhile.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hybrid_cloud_probe_vocabulary(
     cloud: *const hybrid_cloud,
@@ -126,91 +188,102 @@ pub unsafe extern "C" fn hybrid_cloud_probe_vocabulary(
     })
 }
 
-#[cfg(feature = "cloud")]
-pub(super) mod client {
-    use super::*;
-    pub(in crate::ffi) use crate::cloud::Cloud;
-    use crate::cloud::{CloudOptions, Roots, ServerKind};
-
-    /// # Safety
-    /// Header rule *Strings*: the pointers in `options` are NULL or as documented there.
-    pub(super) unsafe fn open(options: &hybrid_cloud_options) -> Result<Arc<Cloud>> {
+/// Replaces the access token from the next request on, in every session that uses the cloud. NULL:
+/// no token.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn hybrid_cloud_set_token(
+    cloud: *const hybrid_cloud,
+    token: *const c_char,
+) -> hybrid_status {
+    enter(|| {
+        // SAFETY: header rule *Pointers*.
+        let cloud = unsafe { pointers::reference(cloud, "cloud") }?;
         // SAFETY: header rule *Strings*.
-        let url = unsafe { pointers::string(options.url, "options.url") }?;
-        // SAFETY: header rule *Strings*.
-        let model = unsafe { pointers::optional_string(options.model, "options.model") }?;
-        // SAFETY: header rule *Strings*.
-        let token = unsafe { pointers::optional_string(options.token, "options.token") }?;
-        Ok(Arc::new(Cloud::new(CloudOptions {
-            url: url.to_owned(),
-            kind: kind(options.server)?,
-            model: model.unwrap_or_default().to_owned(),
-            token: token.map(str::to_owned),
-            // SAFETY: header rules *Strings* and *Pointers*.
-            roots: unsafe { roots(options) }?,
-        })?))
-    }
+        let token = unsafe { pointers::optional_string(token, "token") }?;
+        Ok(cloud.cloud.set_token(token)?)
+    })
+}
 
-    /// # Safety
-    /// As [`open`].
-    unsafe fn roots(options: &hybrid_cloud_options) -> Result<Roots> {
-        match (options.ca_file.is_null(), options.ca_pem.is_null()) {
-            (true, true) => Ok(Roots::System),
-            (false, true) => {
-                // SAFETY: header rule *Strings*.
-                let path = unsafe { pointers::path(options.ca_file, "options.ca_file") }?;
-                Ok(Roots::PemFile(path))
-            }
-            (true, false) => {
-                let (pem, size) = (options.ca_pem.cast::<u8>(), options.ca_pem_size);
-                // SAFETY: header rule *Pointers*: `ca_pem_size` bytes are readable.
-                Ok(Roots::Pem(unsafe { pointers::slice(pem, size, "options.ca_pem") }?.to_vec()))
-            }
-            (false, false) => {
-                Err(pointers::bad("set one of options.ca_file and options.ca_pem".into()))
-            }
-        }
-    }
+/// Reads the cloud's breaker, which all its sessions share. Set `out->struct_size` before.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn hybrid_cloud_breaker(
+    cloud: *const hybrid_cloud,
+    out: *mut hybrid_breaker,
+) -> hybrid_status {
+    enter(|| {
+        // SAFETY: header rule *Structs that grow*.
+        let out = unsafe { sized::out(out, "out") }?;
+        // SAFETY: header rule *Pointers*.
+        let cloud = unsafe { pointers::reference(cloud, "cloud") }?;
+        out.set(cloud.cloud.breaker_report().into());
+        Ok(())
+    })
+}
 
-    fn kind(server: hybrid_server) -> Result<ServerKind> {
-        match server {
-            HYBRID_SERVER_OPENAI => Ok(ServerKind::OpenAi),
-            HYBRID_SERVER_LLAMA_CPP => Ok(ServerKind::LlamaCpp),
-            other => Err(pointers::bad(format!("options.server is {other}; see HYBRID_SERVER_"))),
+/// Closes the cloud's breaker and forgets the failures, for example when the network is back.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn hybrid_cloud_reset_breaker(cloud: *const hybrid_cloud) -> hybrid_status {
+    enter(|| {
+        // SAFETY: header rule *Pointers*.
+        let cloud = unsafe { pointers::reference(cloud, "cloud") }?;
+        cloud.cloud.reset_breaker();
+        Ok(())
+    })
+}
+
+impl From<BreakerReport> for hybrid_breaker {
+    fn from(report: BreakerReport) -> hybrid_breaker {
+        let wait = report.retry_in.as_micros().div_ceil(1000);
+        hybrid_breaker {
+            struct_size: size_of::<hybrid_breaker>(),
+            state: Number::of(report.state),
+            failures: report.failures,
+            retry_in_ms: u64::try_from(wait).unwrap_or(u64::MAX),
         }
     }
 }
 
-/// What stands in for the client in a build without it: a type that has no values.
-#[cfg(not(feature = "cloud"))]
-pub(super) mod client {
-    use super::*;
-    use crate::consult::{Answer, Consult, Cost, Failure, Request};
-    use crate::error::Error;
-    use crate::tokens::Tokens;
-
-    pub(in crate::ffi) enum Cloud {}
+impl hybrid_cloud_options {
+    /// # Safety
+    /// Header rules *Strings* and *Pointers*.
+    unsafe fn parse(&self) -> Result<CloudOptions> {
+        // SAFETY: the caller's rule *Strings*.
+        let url = unsafe { pointers::string(self.url, "options.url") }?;
+        // SAFETY: the caller's rule *Strings*.
+        let model = unsafe { pointers::optional_string(self.model, "options.model") }?;
+        // SAFETY: the caller's rule *Strings*.
+        let token = unsafe { pointers::optional_string(self.token, "options.token") }?;
+        if self.reserved != 0 {
+            let text = "options.reserved must be 0; call hybrid_cloud_options_init first";
+            return Err(bad(text.into()));
+        }
+        Ok(CloudOptions {
+            url: url.to_owned(),
+            kind: self.server.get("options.server")?,
+            model: model.unwrap_or_default().to_owned(),
+            token: token.map(str::to_owned),
+            // SAFETY: the caller's rules *Strings* and *Pointers*.
+            roots: unsafe { self.roots() }?,
+        })
+    }
 
     /// # Safety
-    /// None is needed; the signature is that of the real one.
-    pub(super) unsafe fn open(_options: &hybrid_cloud_options) -> Result<Arc<Cloud>> {
-        let text = "this build has no cloud client; build libhybrid with the feature `cloud`";
-        Err(Error::Unsupported(text.into()).into())
-    }
-
-    impl Cloud {
-        pub(super) fn probe_vocabulary(&self, _tokens: &Tokens) -> crate::error::Result<bool> {
-            match *self {}
-        }
-    }
-
-    impl Consult for Cloud {
-        fn consult(&self, _request: &Request) -> (std::result::Result<Answer, Failure>, Cost) {
-            match *self {}
-        }
-
-        fn shares_vocabulary(&self) -> bool {
-            match *self {}
+    /// As [`hybrid_cloud_options::parse`].
+    unsafe fn roots(&self) -> Result<Roots> {
+        match (self.ca_file.is_null(), self.ca_pem.is_null()) {
+            (true, true) => Ok(Roots::System),
+            (false, true) => {
+                // SAFETY: the caller's rule *Strings*.
+                let file = unsafe { pointers::path(self.ca_file, "options.ca_file") }?;
+                Ok(Roots::PemFile(file))
+            }
+            (true, false) => {
+                let pem = self.ca_pem.cast::<u8>();
+                // SAFETY: the caller's rule *Pointers*: `ca_pem_size` bytes are readable.
+                let pem = unsafe { pointers::slice(pem, self.ca_pem_size, "options.ca_pem") }?;
+                Ok(Roots::Pem(pem.to_vec()))
+            }
+            (false, false) => Err(bad("set one of options.ca_file and options.ca_pem".into())),
         }
     }
 }

@@ -1,72 +1,104 @@
-//! The structs of the header have the layout that `tests/c/test_layout.c` states, where C compilers check
-//! it for every target. The numbers are there only.
+//! The structs have in Rust the layout that `tests/c/abi.txt` states, which `scripts/check-abi`
+//! compares with what C compilers make of the header.
 
 use super::sized::end_of;
-use super::{cloud::*, context::*, model::*, options::*, session::*, step::*};
+use super::{
+    budget::*, cloud::*, consult::*, context::*, corrections::*, gate::*, model::*, result::*,
+    sampling::*, session::*,
+};
 
-const STATED: &str = include_str!("../../tests/c/test_layout.c");
-const HEADER: &str = include_str!("../../include/hybrid.h");
+const STATED: &str = include_str!("../../tests/c/abi.txt");
 
-/// The lines of the C file for these structs. Does not compile when a field is forgotten.
+/// The lines for these structs, without types. Does not compile when a field is forgotten.
 macro_rules! lines {
-    ($($type:ident { $($field:ident),* })*) => {{
+    ($($type:ident { $($field:ident),* $(,)? })*) => {{
         let mut lines = Vec::new();
         $(
             let _all_fields = |$type { $($field: _),* }: $type| ();
-            let name = stringify!($type);
-            lines.push(format!("SIZE({name}, {});", size_of::<$type>()));
+            lines.push(format!("struct {} {}", stringify!($type), size_of::<$type>()));
             $(
                 let offset = std::mem::offset_of!($type, $field);
                 let size = end_of!($type, $field) - offset;
-                lines.push(format!("FIELD({name}, {}, {offset}, {size});", stringify!($field)));
+                lines.push(format!("{offset} {size} {}", stringify!($field)));
             )*
         )*
         lines
     }};
 }
 
+/// In the order of their names.
 fn ours() -> Vec<String> {
     lines! {
-        hybrid_model_options { struct_size, verify, threads, kernels }
+        hybrid_breaker { struct_size, state, failures, retry_in_ms }
+        hybrid_budget {
+            struct_size, calls, tokens, bytes, hold_limit, price_prompt_token, price_token, hold,
+            reserved,
+        }
+        hybrid_bundle_file { name, data, size }
+        hybrid_cloud_options {
+            struct_size, url, model, token, ca_file, ca_pem, ca_pem_size, server, reserved,
+        }
+        hybrid_consult { struct_size, burst, deadline_ms, hand_back, rescue }
+        hybrid_corrections { struct_size, capacity, suffix }
+        hybrid_gate {
+            struct_size, mode, score, limit, threshold, share, risk, confidence, reserved,
+        }
+        hybrid_logit_bias { token, bias }
+        hybrid_logprob { token, logprob }
+        hybrid_message { role, content }
         hybrid_model_info {
-            struct_size, name, architecture, reward_cloud_model, parameters, vocabulary, context, layers,
-            hidden_size, has_reward, has_chat_template, default_threshold, reserved
+            struct_size, name, architecture, reward_cloud_model, parameters, vocabulary, context,
+            layers, hidden_size, features, default_threshold,
+        }
+        hybrid_model_options { struct_size, verify, threads, kernels, progress, user }
+        hybrid_peek { struct_size, candidate, score, would_consult, reason }
+        hybrid_sampling {
+            struct_size, temperature, top_k, top_p, min_p, repetition_penalty, repetition_window,
         }
         hybrid_session_options {
-            struct_size, stop_strings, stop_string_count, context, mode, score, threshold, burst,
-            consult_deadline_ms, temperature, budget_calls, budget_tokens, budget_bytes, seed, top_k,
-            top_p, min_p, repetition_penalty, repetition_window, draft, target_share, guaranteed_risk,
-            confidence, hold, hold_limit, price_prompt_token, price_token, hand_back,
-            rescue, correction_cache, correction_suffix
-        }
-        hybrid_message { role, content }
-        hybrid_step_result {
-            struct_size, text, text_size, bytes, bytes_size, token, candidate, score, source, reason,
-            failure, consulted, end, bytes_sent, bytes_received, cloud_prompt_tokens, local_ns, cloud_ns
-        }
-        hybrid_peek { struct_size, candidate, score, would_consult, reason }
-        hybrid_cloud_options {
-            struct_size, url, model, token, ca_file, ca_pem, ca_pem_size, server, reserved
+            struct_size, stop_strings, stop_string_count, context, seed, draft, reserved,
         }
         hybrid_stats {
-            struct_size, reserved, prompt_tokens, tokens, local, cloud, fallback, consults,
-            consult_failures, bytes_sent, bytes_received, cloud_prompt_tokens, prompt_ns, local_ns,
-            cloud_ns, score_ns, cloud_answer_tokens, rescued, cached
+            struct_size, prompt_tokens, tokens, local, cloud, fallback, corrections, rescued,
+            prompt_ns, local_ns, score_ns,
+        }
+        hybrid_step_details {
+            struct_size, consulted, failure, http_status, logprob_count, bytes_sent, bytes_received,
+            cloud_prompt_tokens, cloud_answer_tokens, cloud_ns, local_ns, logprobs,
+        }
+        hybrid_step_result {
+            struct_size, text, text_size, bytes, bytes_size, token, candidate, score, source, reason,
+            end, details,
+        }
+        hybrid_usage {
+            struct_size, consults, failures, bytes_sent, bytes_received, prompt_tokens,
+            answer_tokens, cloud_ns,
         }
     }
 }
 
 #[test]
-fn the_c_file_states_our_layout() {
-    let is_stated = |line: &&str| line.starts_with("SIZE(") || line.starts_with("FIELD(");
-    let stated: Vec<_> = STATED.lines().filter(is_stated).collect();
-    assert_eq!(stated, ours(), "tests/c/test_layout.c: see its first lines");
+fn our_layout_is_the_one_that_is_stated() {
+    // A field is its offset, its size, its type and its name.
+    let field = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let (offset, size, name) = (words.first()?, words.get(1)?, words.last()?);
+        offset.parse::<usize>().ok()?;
+        Some(format!("{offset} {size} {name}"))
+    };
+    let stated = STATED.lines().filter_map(|line| match line.starts_with("struct ") {
+        true => Some(line.to_owned()),
+        false => field(line),
+    });
+    assert_eq!(ours(), stated.collect::<Vec<_>>(), "run cargo xtask header, scripts/check-abi");
 }
 
+/// Small enough to be read as a manual.
 #[test]
-fn no_struct_of_the_header_is_forgotten() {
-    let structs =
-        HEADER.lines().filter_map(|line| line.strip_prefix("typedef struct ")?.strip_suffix(" {"));
-    let stated = STATED.lines().filter_map(|line| line.strip_prefix("SIZE(")?.split(',').next());
-    assert_eq!(structs.collect::<Vec<_>>(), stated.collect::<Vec<_>>());
+fn no_struct_has_more_than_twelve_fields() {
+    let mut fields = 0;
+    for line in ours() {
+        fields = if line.starts_with("struct ") { 0 } else { fields + 1 };
+        assert!(fields <= 12, "{line}");
+    }
 }

@@ -16,21 +16,31 @@
 )]
 
 mod boundary;
+mod client;
+mod fault;
 #[cfg(all(test, target_pointer_width = "64"))]
 mod layout;
+mod numbers;
 mod pointers;
 mod sized;
 
+pub mod budget;
 pub mod cancel;
 pub mod cloud;
+pub mod consult;
 pub mod context;
+pub mod corrections;
+pub mod gate;
+pub mod last_error;
 pub mod log;
 pub mod model;
 pub mod objects;
-pub mod options;
 pub mod outcome;
+pub mod result;
+pub mod sampling;
 pub mod session;
 pub mod state;
 pub mod status;
 pub mod step;
+pub mod tokens;
 pub mod version;

@@ -1,89 +1,125 @@
 //! Model
 //!
 //! A hybrid_model is a bundle loaded for use: graph, weights (mapped, not copied), vocabulary and
-//! reward head. It never changes, and any number of threads and sessions share one.
+//! reward head. It never changes. Any number of threads and sessions share one.
 
-use std::ffi::{CString, c_char};
+use std::ffi::{CString, c_char, c_void};
 use std::sync::Arc;
 
-use super::boundary::{Result, enter, enter_void};
+use super::boundary::{enter, enter_void};
+use super::fault::Result;
+use super::numbers::{Number, mirror};
 use super::objects::{self, hybrid_model};
 use super::pointers;
 use super::sized::{self, SizedStruct, end_of};
 use super::status::hybrid_status;
-use crate::bundle::Verify;
+use crate::bundle::{Blob, Verify};
 use crate::session::{Model, ModelOptions};
 use crate::slm::kernels::Kernels;
 
 /// How much of a bundle is hashed when it is opened. Sizes are always checked.
-pub type hybrid_verify = i32;
+#[repr(i32)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum hybrid_verify {
+    /// Every file.
+    All = 0,
+    /// Every file but the weights, which opens faster. For storage that is verified otherwise.
+    AllButWeights = 1,
+}
+mirror!(hybrid_verify = Verify { All, AllButWeights });
 
-/// Every file.
-pub const HYBRID_VERIFY_ALL: hybrid_verify = 0;
-/// Every file but the weights, for storage that is verified otherwise: opens faster.
-pub const HYBRID_VERIFY_ALL_BUT_WEIGHTS: hybrid_verify = 1;
+/// Hears how opening a model gets on: `done` of `total` bytes are hashed. Return 0 to continue;
+/// with anything else the call ends with HYBRID_ERR_CANCELLED. See the chapter *Callbacks*.
+pub type hybrid_progress_callback =
+    Option<unsafe extern "C" fn(done: u64, total: u64, user: *mut c_void) -> i32>;
 
 /// How to open a bundle.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct hybrid_model_options {
+    /// sizeof(hybrid_model_options).
     pub struct_size: usize,
     /// Default: HYBRID_VERIFY_ALL.
-    pub verify: hybrid_verify,
-    /// How many threads compute, the caller's included, 0 to 64; see chapter *Threads* above. 0 and
-    /// 1: the caller's alone. As many as the board has fast cores is a good choice. A plain ONNX export
-    /// uses one in any case. Default: 0.
+    pub verify: Number<hybrid_verify>,
+    /// How many threads compute, the caller's included, 0 to 64; see the chapter *Threads*. 0 and
+    /// 1: only the caller's. The number of fast cores of the board is a good choice. A plain ONNX
+    /// export always uses one. Default: 0.
     pub threads: u32,
     /// The kernels to compute with, for tests: one of those that hybrid_build_info lists. NULL: the
     /// first of them, the best for this CPU. Default: NULL.
     pub kernels: *const c_char,
+    /// Called while files are hashed, at least once per MiB or file. Default: NULL, not called.
+    pub progress: hybrid_progress_callback,
+    /// Passed to `progress`. Default: NULL.
+    pub user: *mut c_void,
 }
 
-// SAFETY: C layout, plain numbers and pointers.
+// SAFETY: C layout, plain numbers and pointers; a callback is a pointer that may be NULL.
 unsafe impl SizedStruct for hybrid_model_options {
     const NAME: &'static str = "hybrid_model_options";
-    const FIRST: usize = end_of!(Self, kernels);
+    const FIRST: usize = end_of!(Self, user);
     fn neutral() -> Self {
         hybrid_model_options {
             struct_size: size_of::<Self>(),
-            verify: HYBRID_VERIFY_ALL,
+            verify: Number::of(Verify::default()),
             threads: 0,
             kernels: std::ptr::null(),
+            progress: None,
+            user: std::ptr::null_mut(),
         }
     }
 }
+
+/// A file of a bundle in memory. Its fields are final.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct hybrid_bundle_file {
+    /// Its name in the bundle's directory, for example "bundle.json" or "weights.bin".
+    pub name: *const c_char,
+    /// Its content. That of the weights must be at an address that is a multiple of 64.
+    pub data: *const u8,
+    /// Bytes of `data`.
+    pub size: usize,
+}
+
+/// hybrid_model_info.features: the model has a chat template, so hybrid_session_chat works.
+pub const HYBRID_FEATURE_CHAT: u32 = 1;
+/// hybrid_model_info.features: the bundle has a reward head. Without one, HYBRID_SCORE_AUTO means
+/// HYBRID_SCORE_MAX_PROBABILITY.
+pub const HYBRID_FEATURE_REWARD: u32 = 2;
 
 /// What a model is. Strings are borrowed until hybrid_model_free.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct hybrid_model_info {
+    /// sizeof(hybrid_model_info).
     pub struct_size: usize,
+    /// The model's name.
     pub name: *const c_char,
     /// For example "llama" or "qwen2".
     pub architecture: *const c_char,
     /// The cloud LLM whose agreement the reward head predicts; "" without a head.
     pub reward_cloud_model: *const c_char,
+    /// Number of parameters.
     pub parameters: u64,
     /// Tokens of the vocabulary.
     pub vocabulary: u64,
     /// Tokens of the longest context.
     pub context: u64,
+    /// Number of layers.
     pub layers: u32,
+    /// Size of a hidden state.
     pub hidden_size: u32,
-    /// 1: the bundle has a reward head. 0: HYBRID_SCORE_AUTO means HYBRID_SCORE_MAX_PROBABILITY.
-    pub has_reward: i32,
-    /// 1: hybrid_session_chat works.
-    pub has_chat_template: i32,
-    /// The threshold of sessions that name none.
+    /// HYBRID_FEATURE_ bits. Later releases may set others.
+    pub features: u32,
+    /// The threshold of HYBRID_LIMIT_DEFAULT.
     pub default_threshold: f32,
-    /// 0.
-    pub reserved: i32,
 }
 
 // SAFETY: C layout, plain numbers and pointers.
 unsafe impl SizedStruct for hybrid_model_info {
     const NAME: &'static str = "hybrid_model_info";
-    const FIRST: usize = end_of!(Self, reserved);
+    const FIRST: usize = end_of!(Self, default_threshold);
     fn neutral() -> Self {
         let none = c"".as_ptr();
         hybrid_model_info {
@@ -96,15 +132,13 @@ unsafe impl SizedStruct for hybrid_model_info {
             context: 0,
             layers: 0,
             hidden_size: 0,
-            has_reward: 0,
-            has_chat_template: 0,
+            features: 0,
             default_threshold: 0.0,
-            reserved: 0,
         }
     }
 }
 
-/// Sets the defaults. `struct_size` is `sizeof(hybrid_model_options)`.
+/// Sets the defaults. `struct_size` is sizeof(hybrid_model_options).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hybrid_model_options_init(
     options: *mut hybrid_model_options,
@@ -114,8 +148,8 @@ pub unsafe extern "C" fn hybrid_model_options_init(
     enter(|| unsafe { sized::init(options, struct_size, "options") })
 }
 
-/// Opens the bundle in the directory `path`, checks it and loads its graph. Takes a moment: most
-/// of it is hashing. `options` may be NULL for the defaults. `out`: owned, free it with
+/// Opens the bundle in the directory `path`, checks it and loads its graph. This takes a moment,
+/// most of it for hashing. `options` may be NULL for the defaults. `out`: owned; free it with
 /// hybrid_model_free.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hybrid_model_open(
@@ -130,15 +164,45 @@ pub unsafe extern "C" fn hybrid_model_open(
         let path = unsafe { pointers::path(path, "path") }?;
         // SAFETY: header rule *Structs that grow*.
         let options = unsafe { sized::read(options, "options") }?;
-        // SAFETY: header rule *Strings*.
-        let kernels = unsafe { pointers::optional_string(options.kernels, "options.kernels") }?;
-        let model = Model::open(&path, options.parse(kernels)?)?;
+        // SAFETY: header rules *Strings* and *Callbacks*.
+        let (parsed, mut progress) = unsafe { options.parse() }?;
+        let model = Model::open_with(&path, parsed, &mut progress)?;
         *out = objects::give(hybrid_model::new(model));
         Ok(())
     })
 }
 
-/// Frees the model; sessions that use it keep it alive. NULL is ignored.
+/// As hybrid_model_open, for a bundle that is in memory, such as firmware's flash: its `count`
+/// files in any order, bundle.json among them. The library uses the weights where they are: the
+/// content of `files` is borrowed from you, and must stay and not change until the model and all
+/// its sessions are freed. The array itself and the names are copied. HYBRID_ERR_INVALID_ARGUMENT:
+/// also for weights that are not aligned to 64 bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn hybrid_model_open_memory(
+    files: *const hybrid_bundle_file,
+    count: usize,
+    options: *const hybrid_model_options,
+    out: *mut *mut hybrid_model,
+) -> hybrid_status {
+    enter(|| {
+        // SAFETY: header rule *Pointers*.
+        let out = unsafe { pointers::out(out, "out", std::ptr::null_mut()) }?;
+        // SAFETY: header rule *Pointers*: `count` elements are readable.
+        let files = unsafe { pointers::slice(files, count, "files") }?;
+        // SAFETY: header rule *Pointers*, and the promise of this function: valid while used.
+        let read = |file| unsafe { read_file(file) };
+        let files = files.iter().map(read).collect::<Result<Vec<_>>>()?;
+        // SAFETY: header rule *Structs that grow*.
+        let options = unsafe { sized::read(options, "options") }?;
+        // SAFETY: header rules *Strings* and *Callbacks*.
+        let (parsed, mut progress) = unsafe { options.parse() }?;
+        let model = Model::from_memory(files, parsed, &mut progress)?;
+        *out = objects::give(hybrid_model::new(model));
+        Ok(())
+    })
+}
+
+/// Frees the model. Sessions that use it keep it alive. NULL is ignored.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hybrid_model_free(model: *mut hybrid_model) {
     // SAFETY: header rule *Ownership*.
@@ -175,6 +239,7 @@ impl hybrid_model {
 
     fn info(&self) -> hybrid_model_info {
         let manifest = self.model.bundle.manifest();
+        let feature = |bit, has: bool| if has { bit } else { 0 };
         hybrid_model_info {
             struct_size: size_of::<hybrid_model_info>(),
             name: self.name.as_ptr(),
@@ -185,10 +250,9 @@ impl hybrid_model {
             context: manifest.model.context as u64,
             layers: manifest.model.layers as u32,
             hidden_size: manifest.model.hidden_size as u32,
-            has_reward: manifest.reward.is_some().into(),
-            has_chat_template: self.model.chat_template.is_some().into(),
+            features: feature(HYBRID_FEATURE_CHAT, self.model.chat_template.is_some())
+                | feature(HYBRID_FEATURE_REWARD, manifest.reward.is_some()),
             default_threshold: manifest.reward.as_ref().map_or(0.5, |r| r.default_threshold),
-            reserved: 0,
         }
     }
 }
@@ -199,20 +263,31 @@ fn c_string(text: &str) -> CString {
 }
 
 impl hybrid_model_options {
-    /// The checked form of the core, which checks the number of threads.
-    fn parse(&self, kernels: Option<&str>) -> Result<ModelOptions> {
-        Ok(ModelOptions {
-            verify: verify(self.verify)?,
+    /// The checked form of the core, which checks the number of threads; and who hears of progress.
+    ///
+    /// # Safety
+    /// Header rules *Strings*, for `kernels`, and *Callbacks*.
+    unsafe fn parse(&self) -> Result<(ModelOptions, impl FnMut(u64, u64) -> bool)> {
+        // SAFETY: header rule *Strings*.
+        let kernels = unsafe { pointers::optional_string(self.kernels, "options.kernels") }?;
+        let options = ModelOptions {
+            verify: self.verify.get("options.verify")?,
             threads: self.threads as usize,
             kernels: kernels.map(Kernels::by_name).transpose().map_err(crate::Error::from)?,
-        })
+        };
+        let (callback, user) = (self.progress, self.user);
+        // SAFETY: header rule *Callbacks*.
+        let call = move |done, total| callback.is_none_or(|f| unsafe { f(done, total, user) == 0 });
+        Ok((options, call))
     }
 }
 
-fn verify(value: hybrid_verify) -> Result<Verify> {
-    match value {
-        HYBRID_VERIFY_ALL => Ok(Verify::All),
-        HYBRID_VERIFY_ALL_BUT_WEIGHTS => Ok(Verify::AllButWeights),
-        other => Err(pointers::bad(format!("options.verify is {other}; it is a HYBRID_VERIFY_"))),
-    }
+/// # Safety
+/// Header rules *Strings* and *Pointers*, for as long as the model lives.
+unsafe fn read_file(file: &hybrid_bundle_file) -> Result<(String, Blob)> {
+    // SAFETY: the caller's rule *Strings*.
+    let name = unsafe { pointers::string(file.name, "name of a file") }?;
+    // SAFETY: the caller's rule *Pointers*.
+    let data: &'static [u8] = unsafe { pointers::slice(file.data, file.size, "data of a file") }?;
+    Ok((name.to_owned(), Blob::new(data)))
 }

@@ -1,18 +1,18 @@
 //! Objects
 //!
-//! The four opaque objects. Each is made by its `_new` or `_open` and freed once, with its `_free`,
-//! in any order: a session holds what it was made from.
+//! The four opaque objects. A `_new` or `_open` function makes one, and its `_free` function frees
+//! it, once and in any order: a session keeps what it uses alive.
 
 use std::ffi::CString;
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
-use super::boundary::{Fault, Result};
-use super::cloud::client::Cloud;
-use super::step::Shown;
+use super::client::Cloud;
+use super::fault::{Fault, Result};
+use super::result::Lent;
 use crate::cancel::Cancel;
 use crate::session::{Model, Session};
 
-/// A bundle loaded for use. Never changes; shared by any number of threads and sessions.
+/// A bundle loaded for use. It never changes. Any number of threads and sessions share it.
 pub struct hybrid_model {
     pub(super) model: Arc<Model>,
     /// Strings lent by `hybrid_model_describe`.
@@ -21,7 +21,7 @@ pub struct hybrid_model {
     pub(super) reward_cloud_model: CString,
 }
 
-/// A client of one cloud LLM. Shared by any number of threads and sessions.
+/// A client of one cloud LLM. Any number of threads and sessions share it.
 pub struct hybrid_cloud {
     pub(super) cloud: Arc<Cloud>,
 }
@@ -40,7 +40,14 @@ pub struct hybrid_cancel {
 /// A session and what its last call lent to the caller.
 pub(super) struct Conversation {
     pub(super) session: Session,
-    pub(super) shown: Shown,
+    pub(super) lent: Lent,
+}
+
+impl hybrid_session {
+    pub(super) fn new(session: Session) -> hybrid_session {
+        let conversation = Conversation { session, lent: Lent::default() };
+        hybrid_session { cell: Arc::new(Mutex::new(conversation)) }
+    }
 }
 
 /// Hands an object to the caller, who owns it from now on.

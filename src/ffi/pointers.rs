@@ -3,7 +3,7 @@
 use std::ffi::{CStr, c_char};
 use std::path::PathBuf;
 
-use super::boundary::{Fault, Result};
+use super::fault::{Fault, Result, bad};
 use crate::error::Error;
 
 /// An input the caller owns and keeps valid for the call.
@@ -86,23 +86,78 @@ pub(super) unsafe fn slice<'a, T>(
 
 /// A buffer of the caller that is written to. NULL is allowed for none.
 ///
-/// # Safety
-/// Header rule *Pointers*: `pointer` is NULL or valid for writes of `capacity` bytes during `'a`,
-/// and nothing else reads or writes them meanwhile.
-pub(super) unsafe fn buffer<'a>(
-    pointer: *mut c_char,
+/// # Safety Header rule *Pointers*: `pointer` is NULL or valid for writes of `capacity` elements
+/// during `'a`, and nothing else reads or writes them meanwhile. `T` is an integer.
+pub(super) unsafe fn buffer<'a, T>(
+    pointer: *mut T,
     capacity: usize,
     name: &'static str,
-) -> Result<&'a mut [u8]> {
+) -> Result<&'a mut [T]> {
     if capacity == 0 {
         return Ok(&mut []);
     }
     check(pointer, name)?;
-    let capacity = capacity.min(isize::MAX as usize);
+    let capacity = capacity.min(isize::MAX as usize / size_of::<T>().max(1));
     // SAFETY: initialises what the caller may not have, writable by rule *Pointers*.
     unsafe { pointer.write_bytes(0, capacity) };
-    // SAFETY: not NULL (checked), initialised by the line before.
-    Ok(unsafe { std::slice::from_raw_parts_mut(pointer.cast::<u8>(), capacity) })
+    // SAFETY: not NULL and aligned (checked), initialised by the line before.
+    Ok(unsafe { std::slice::from_raw_parts_mut(pointer, capacity) })
+}
+
+/// A buffer of the caller, and where to say how much it must hold.
+pub(super) struct Copied<'a, T> {
+    buffer: &'a mut [T],
+    needed: Option<&'a mut usize>,
+    unit: &'static str,
+}
+
+/// `needed` is 0 until [`Copied::set`].
+///
+/// # Safety
+/// As [`buffer()`], and [`optional_out`] for `needed`.
+pub(super) unsafe fn copied<'a, T: Copy>(
+    pointer: *mut T,
+    capacity: usize,
+    needed: *mut usize,
+    unit: &'static str,
+) -> Result<Copied<'a, T>> {
+    // SAFETY: the caller's rule *Pointers*.
+    let needed = unsafe { optional_out(needed, "needed", 0) }?;
+    // SAFETY: the caller's rule *Pointers*.
+    let buffer = unsafe { buffer(pointer, capacity, "buffer") }?;
+    Ok(Copied { buffer, needed, unit })
+}
+
+impl<T: Copy> Copied<'_, T> {
+    /// Says that `needed` elements are needed, and lets `write` fill as many if there is room.
+    pub(super) fn set_with(self, needed: usize, write: impl FnOnce(&mut [T])) -> Result<()> {
+        if let Some(out) = self.needed {
+            *out = needed;
+        }
+        let capacity = self.buffer.len();
+        let room = self.buffer.get_mut(..needed).ok_or(Fault::TooSmall {
+            capacity,
+            needed,
+            unit: self.unit,
+        })?;
+        write(room);
+        Ok(())
+    }
+
+    pub(super) fn set(self, values: &[T]) -> Result<()> {
+        self.set_with(values.len(), |room| room.copy_from_slice(values))
+    }
+}
+
+impl Copied<'_, u8> {
+    /// Text with a NUL behind it, which `needed` counts too.
+    pub(super) fn set_text(self, text: &str) -> Result<()> {
+        self.set_with(text.len() + 1, |room| {
+            for (to, from) in room.iter_mut().zip(text.bytes().chain([0])) {
+                *to = from;
+            }
+        })
+    }
 }
 
 /// Bytes with a length that must be UTF-8.
@@ -135,7 +190,6 @@ pub(super) unsafe fn string<'a>(pointer: *const c_char, name: &'static str) -> R
 ///
 /// # Safety
 /// As [`string`].
-#[cfg_attr(not(feature = "cloud"), allow(dead_code))]
 pub(super) unsafe fn optional_string<'a>(
     pointer: *const c_char,
     name: &'static str,
@@ -166,10 +220,6 @@ pub(super) fn flag(value: i32, name: &'static str) -> Result<bool> {
         1 => Ok(true),
         other => Err(bad(format!("{name} is {other}; it is 0 or 1"))),
     }
-}
-
-pub(super) fn bad(text: String) -> Fault {
-    Fault::Core(Error::InvalidArgument(text))
 }
 
 fn check<T>(pointer: *const T, name: &'static str) -> Result<()> {
@@ -221,12 +271,34 @@ mod tests {
     }
 
     #[test]
+    fn a_copy_says_what_it_needs() {
+        for (capacity, fits) in [(0, false), (2, false), (3, true), (4, true)] {
+            let (mut ids, mut needed) = ([7u32; 4], 9usize);
+            // SAFETY: live locals.
+            let out = unsafe { copied(ids.as_mut_ptr(), capacity, &mut needed, "ids") }.unwrap();
+            assert_eq!(out.set(&[1, 2, 3]).is_ok(), fits);
+            assert_eq!(needed, 3);
+            assert_eq!(ids[3], if capacity == 4 { 0 } else { 7 }, "past the capacity");
+            assert_eq!(ids[..3] == [1, 2, 3], fits);
+        }
+        let mut bytes = [7u8; 3];
+        // SAFETY: a live local; NULL is allowed.
+        let out = unsafe { copied(bytes.as_mut_ptr(), 3, ptr::null_mut(), "bytes") }.unwrap();
+        out.set_text("ab").unwrap();
+        assert_eq!(bytes, *b"ab\0");
+        // SAFETY: as above.
+        let out = unsafe { copied(bytes.as_mut_ptr(), 2, ptr::null_mut(), "bytes") }.unwrap();
+        assert!(text(out.set_text("ab")).contains("holds 2 bytes, and 3 are needed"));
+    }
+
+    #[test]
     fn misaligned_and_impossible_are_refused() {
         let words = [0u32; 2];
         let odd = words.as_ptr().cast::<u8>().wrapping_add(1).cast::<u32>();
         // SAFETY: refused before it is read.
         unsafe {
             assert!(text(reference(odd, "x")).contains("not aligned"));
+            assert!(text(buffer(odd.cast_mut(), 1, "x")).contains("not aligned"));
             assert!(text(slice(words.as_ptr(), usize::MAX, "x")).contains("impossible"));
         }
     }

@@ -1,23 +1,23 @@
 //! Structs that may grow: `struct_size` comes first and says how much of one the caller's header
 //! knows.
 //!
-//! The rule, as the header's chapter *Structs that grow* states it. Fields are only ever appended,
-//! and no struct ends in padding, so a size that is a multiple of the alignment never cuts a field.
-//! Options: fields the caller does not know take their defaults; fields this library does not know
-//! must be zero. Results: only what the caller knows is written, and what this library does not
-//! know is zeroed.
+//! The rule, as the header's chapter *Structs that grow* states it. Later releases only append
+//! fields, and no struct ends in padding. A field is naturally aligned, so a size that is a
+//! multiple of the struct's alignment never cuts one. Which of these sizes a release had is not
+//! known here: all of them from the first release's on are accepted. Options: fields that the
+//! caller does not know take their defaults, and fields that this library does not know must be
+//! zero. Results: the library writes what the caller knows, and zeroes what it does not know
+//! itself.
 
-use super::boundary::{Fault, Result};
-use super::pointers::bad;
+use super::fault::{Fault, Result, bad};
 
 /// No struct comes near this; a larger size is an uninitialised field.
 const LARGEST: usize = 4096;
 
 /// A struct that starts with `struct_size`.
 ///
-/// # Safety
-/// `repr(C)`, starts with `struct_size: usize`, and holds integers, floats and raw pointers only (so
-/// that any bytes are a valid value).
+/// # Safety `repr(C)`, starts with `struct_size: usize`, and holds integers, floats and raw
+/// pointers only (so that any bytes are a valid value).
 pub(super) unsafe trait SizedStruct: Copy {
     /// The name in the header.
     const NAME: &'static str;
@@ -74,15 +74,13 @@ pub(super) unsafe fn read_required<T: SizedStruct>(
     pointer: *const T,
     name: &'static str,
 ) -> Result<T> {
-    if pointer.is_null() {
-        return Err(Fault::Null(name));
-    }
+    check_pointer(pointer, name)?;
     // SAFETY: the caller's rule.
     unsafe { read(pointer, name) }
 }
 
-/// Writes a struct of `size` bytes: [`SizedStruct::neutral`] and zeros behind it. Also how options are
-/// initialised.
+/// Writes a struct of `size` bytes: [`SizedStruct::neutral`] and zeros behind it. Also how options
+/// are initialised.
 ///
 /// # Safety
 /// Header rule *Structs that grow*: `pointer` is NULL or valid for writes of `size` bytes.
@@ -107,9 +105,6 @@ pub(super) struct Out<T> {
 /// Header rule *Structs that grow*: `pointer` is NULL or valid for writes of `struct_size` bytes,
 /// and nothing else reads or writes them during the call.
 pub(super) unsafe fn out<T: SizedStruct>(pointer: *mut T, name: &'static str) -> Result<Out<T>> {
-    if pointer.is_null() {
-        return Err(Fault::Null(name));
-    }
     // SAFETY: the caller's rule.
     let size = unsafe { size_of_caller(pointer, name) }?;
     // SAFETY: the caller's rule.
@@ -120,9 +115,7 @@ impl<T: SizedStruct> Out<T> {
     /// # Safety
     /// As [`init`].
     unsafe fn new(pointer: *mut T, size: usize, name: &'static str) -> Result<Out<T>> {
-        if pointer.is_null() {
-            return Err(Fault::Null(name));
-        }
+        check_pointer(pointer, name)?;
         check_size::<T>(size, name)?;
         let out = Out { pointer, size };
         let known = size.min(size_of::<T>());
@@ -158,12 +151,20 @@ unsafe fn tail<'a, T>(pointer: *const T, known: usize, size: usize) -> &'a [u8] 
     unsafe { std::slice::from_raw_parts(pointer.cast::<u8>().add(known), size - known) }
 }
 
-/// # Safety
-/// `pointer` is valid for reads of one `usize`.
-unsafe fn size_of_caller<T: SizedStruct>(pointer: *const T, name: &'static str) -> Result<usize> {
+fn check_pointer<T>(pointer: *const T, name: &'static str) -> Result<()> {
+    if pointer.is_null() {
+        return Err(Fault::Null(name));
+    }
     if !pointer.is_aligned() {
         return Err(bad(format!("{name} is not aligned for its type")));
     }
+    Ok(())
+}
+
+/// # Safety
+/// `pointer` is NULL or valid for reads of one `usize`.
+unsafe fn size_of_caller<T: SizedStruct>(pointer: *const T, name: &'static str) -> Result<usize> {
+    check_pointer(pointer, name)?;
     // SAFETY: the caller's contract; `struct_size` comes first.
     let size = unsafe { pointer.cast::<usize>().read() };
     check_size::<T>(size, name)?;
@@ -276,5 +277,25 @@ mod tests {
         assert_eq!(now, Now::neutral());
         // SAFETY: refused.
         assert!(unsafe { init(&mut now, 3, "options") }.is_err());
+    }
+
+    #[test]
+    fn misaligned_pointers_are_refused_before_anything_is_written() {
+        let mut bytes = [7u64; 8];
+        let odd = bytes.as_mut_ptr().cast::<u8>().wrapping_add(4).cast::<Now>();
+        let size = size_of::<Now>();
+        // SAFETY: refused.
+        let results = unsafe {
+            [
+                init(odd, size, "options"),
+                out(odd, "options").map(drop),
+                read(odd, "options").map(drop),
+                read_required(odd, "options").map(drop),
+            ]
+        };
+        for result in results {
+            assert!(result.unwrap_err().to_string().contains("options is not aligned"));
+        }
+        assert_eq!(bytes, [7; 8]);
     }
 }

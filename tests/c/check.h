@@ -63,7 +63,7 @@ static inline int finish(const char *name) {
   return failures == 0 ? 0 : 1;
 }
 
-// ---- What several tests need ---------------------------------------------------------------------
+// ---- What several tests need --------------------------------------------------------------------
 
 static inline hybrid_model *open_model_with_threads(const char *path, uint32_t threads) {
   hybrid_model *model = NULL;
@@ -86,10 +86,21 @@ static inline hybrid_session *new_session(const hybrid_model *model, const hybri
   return session;
 }
 
+// The settings of `kind`, such as gate, with their defaults, as the variable `name`.
+#define DEFAULTS(kind, name) \
+  hybrid_##kind name;        \
+  REQUIRE_OK(hybrid_##kind##_init(&name, sizeof name))
+
 static inline size_t length(hybrid_session *session) {
   size_t out = 0;
   CHECK_OK(hybrid_session_length(session, &out));
   return out;
+}
+
+static const char PROMPT[] = "The capital of France is";
+
+static inline void prompt(hybrid_session *session, const char *text) {
+  REQUIRE_OK(hybrid_session_prompt(session, text, strlen(text)));
 }
 
 // Text gathered from steps.
@@ -107,6 +118,14 @@ static inline int32_t collect(const hybrid_step_result *step, void *user) {
   }
   c->steps++;
   return 0;
+}
+
+// What the SLM writes alone after PROMPT, in up to 12 tokens.
+static inline void written_alone(const hybrid_model *model, collected *c) {
+  hybrid_session *session = new_session(model, NULL, NULL);
+  prompt(session, PROMPT);
+  CHECK_OK(hybrid_step_run(session, 12, collect, c, NULL));
+  hybrid_session_free(session);
 }
 
 #endif

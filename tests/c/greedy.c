@@ -1,5 +1,5 @@
-// Prints the id and the score of each token that the SLM writes alone, a line each; the last line is
-// the kernels in use. To compare one machine with another.   greedy BUNDLE TOKENS PROMPT
+// Prints the id and the score of each token that the SLM writes alone, a line each; the last line
+// is the kernels in use. To compare one machine with another.   greedy BUNDLE TOKENS PROMPT
 #include "check.h"
 
 static int32_t print(const hybrid_step_result *step, void *user) {

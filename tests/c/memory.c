@@ -1,4 +1,5 @@
-// Fills a context with a prompt, generates what is left of it and prints the most memory that it had, in bytes.
+// Fills a context with a prompt, generates the rest of it and prints the most memory it took, in
+// bytes.
 //
 //     memory BUNDLE CONTEXT
 #include <sys/resource.h>
@@ -6,7 +7,7 @@
 #include "check.h"
 
 // Tokens per prompt, of four bytes each, and the least that is left to be generated.
-enum { PROMPT = 128, GENERATED = 8 };
+enum { READ = 128, GENERATED = 8 };
 
 static int32_t count(const hybrid_step_result *step, void *user) {
   (void)step;
@@ -24,11 +25,11 @@ int main(int argc, char **argv) {
   REQUIRE_OK(hybrid_model_open(argv[1], NULL, &model));
   REQUIRE_OK(hybrid_session_new(model, NULL, &options, &session));
 
-  char text[4 * PROMPT + 1];
-  for (int i = 0; i < PROMPT; i++) memcpy(text + 4 * i, " the", 5);
+  char text[4 * READ + 1];
+  for (int i = 0; i < READ; i++) memcpy(text + 4 * i, " the", 5);
   size_t length = 0, generated = 0;
-  while (length + PROMPT + GENERATED <= options.context) {
-    REQUIRE_OK(hybrid_session_prompt(session, text, 4 * PROMPT));
+  while (length + READ + GENERATED <= options.context) {
+    REQUIRE_OK(hybrid_session_prompt(session, text, 4 * READ));
     REQUIRE_OK(hybrid_session_length(session, &length));
   }
   REQUIRE_OK(hybrid_step_run(session, options.context - length, count, &generated, NULL));

@@ -4,7 +4,6 @@
 
 #include "check.h"
 
-static const char PROMPT[] = "The capital of France is";
 enum { TOKENS = 8 };
 
 static hybrid_cloud *open_cloud(const char *url, const char *ca, const char *token,
@@ -20,27 +19,50 @@ static hybrid_cloud *open_cloud(const char *url, const char *ca, const char *tok
   return cloud;
 }
 
-static hybrid_session_options asking(float threshold, uint32_t burst) {
-  hybrid_session_options options;
-  REQUIRE_OK(hybrid_session_options_init(&options, sizeof options));
-  options.threshold = threshold;
-  options.burst = burst;
-  options.consult_deadline_ms = 20000;
-  return options;
+// A session with the prompt, which asks for candidates under the threshold.
+static hybrid_session *asking(const hybrid_model *model, const hybrid_cloud *cloud, float threshold,
+                              uint32_t burst, int32_t hand_back) {
+  DEFAULTS(gate, gate);
+  DEFAULTS(consult, consult);
+  gate.limit = HYBRID_LIMIT_THRESHOLD;
+  gate.threshold = threshold;
+  consult.burst = burst;
+  consult.deadline_ms = 20000;
+  consult.hand_back = hand_back;
+  hybrid_session *session = new_session(model, cloud, NULL);
+  REQUIRE_OK(hybrid_session_set_gate(session, &gate));
+  REQUIRE_OK(hybrid_session_set_consult(session, &consult));
+  prompt(session, PROMPT);
+  return session;
 }
 
 // Every candidate is weak.
 static hybrid_session *consulting(const hybrid_model *model, const hybrid_cloud *cloud,
                                   uint32_t burst) {
-  const hybrid_session_options options = asking(2, burst);
-  hybrid_session *session = new_session(model, cloud, &options);
-  REQUIRE_OK(hybrid_session_prompt(session, PROMPT, strlen(PROMPT)));
-  return session;
+  return asking(model, cloud, 2, burst, 0);
+}
+
+static hybrid_stats stats_of(hybrid_session *session) {
+  hybrid_stats stats = {.struct_size = sizeof stats};
+  CHECK_OK(hybrid_session_stats(session, &stats));
+  return stats;
+}
+
+static hybrid_usage usage_of(hybrid_session *session) {
+  hybrid_usage usage = {.struct_size = sizeof usage};
+  CHECK_OK(hybrid_session_usage(session, &usage));
+  return usage;
+}
+
+static hybrid_breaker breaker_of(const hybrid_cloud *cloud) {
+  hybrid_breaker breaker = {.struct_size = sizeof breaker};
+  CHECK_OK(hybrid_cloud_breaker(cloud, &breaker));
+  return breaker;
 }
 
 static void local_text(const hybrid_model *model, collected *c) {
   hybrid_session *session = new_session(model, NULL, NULL);
-  REQUIRE_OK(hybrid_session_prompt(session, PROMPT, strlen(PROMPT)));
+  prompt(session, PROMPT);
   CHECK_OK(hybrid_step_run(session, TOKENS, collect, c, NULL));
   hybrid_session_free(session);
 }
@@ -62,16 +84,19 @@ static void writes(const hybrid_model *model, const char *url, const char *ca, c
   for (int i = 0; i < TOKENS; i++) {
     hybrid_step_result step = {.struct_size = sizeof step};
     CHECK_OK(hybrid_step(session, &step));
-    CHECK(step.source == HYBRID_SOURCE_CLOUD && step.consulted == 1);
-    CHECK(step.bytes_sent > 0 && step.bytes_received > 0 && step.cloud_ns > 0);
-    CHECK(step.failure == HYBRID_FAILURE_NONE && !isnan(step.score));
+    CHECK(step.source == HYBRID_SOURCE_CLOUD && step.details->consulted == 1);
+    const hybrid_step_details *d = step.details;
+    CHECK(d->bytes_sent > 0 && d->bytes_received > 0 && d->cloud_ns > 0);
+    CHECK(d->cloud_answer_tokens == 1 && d->cloud_prompt_tokens > 0);
+    CHECK(d->failure == HYBRID_FAILURE_NONE && !isnan(step.score));
     collect(&step, &c);
   }
   CHECK(strstr(c.text, "Paris") != NULL);
-  hybrid_stats stats = {.struct_size = sizeof stats};
-  CHECK_OK(hybrid_session_stats(session, &stats));
-  CHECK(stats.cloud == TOKENS && stats.consults == TOKENS && stats.consult_failures == 0);
-  CHECK(stats.cloud_prompt_tokens > 0 && stats.bytes_sent > 0 && stats.fallback == 0);
+  const hybrid_stats stats = stats_of(session);
+  const hybrid_usage usage = usage_of(session);
+  CHECK(stats.cloud == TOKENS && usage.consults == TOKENS && usage.failures == 0);
+  CHECK(usage.prompt_tokens > 0 && usage.bytes_sent > 0 && stats.fallback == 0);
+  CHECK(usage.cloud_ns > 0 && usage.bytes_received > 0);
   hybrid_session_free(session);
 }
 
@@ -82,17 +107,17 @@ static void bursts(const hybrid_model *model, const char *url, const char *ca, c
   for (int i = 0; i < TOKENS; i++) {
     hybrid_step_result step = {.struct_size = sizeof step};
     CHECK_OK(hybrid_step(session, &step));
-    CHECK(step.source == HYBRID_SOURCE_CLOUD && step.consulted == (i % 4 == 0));
+    CHECK(step.source == HYBRID_SOURCE_CLOUD && step.details->consulted == (i % 4 == 0));
     CHECK(step.reason == (i % 4 == 0 ? HYBRID_REASON_WEAK : HYBRID_REASON_BURST));
   }
-  hybrid_stats stats = {.struct_size = sizeof stats};
-  CHECK_OK(hybrid_session_stats(session, &stats));
-  CHECK(stats.cloud == TOKENS && stats.cloud_answer_tokens == TOKENS && stats.rescued == 0);
+  const hybrid_stats stats = stats_of(session);
+  CHECK(stats.cloud == TOKENS && usage_of(session).answer_tokens == TOKENS && stats.rescued == 0);
   hybrid_session_free(session);
   hybrid_cloud_free(cloud);
 }
 
-// With a threshold that the first candidate misses by a little, those that score better are the SLM's own.
+// With a threshold that the first candidate misses by a little, those that score better are the
+// SLM's own.
 static void hands_back(const hybrid_model *model, const char *url, const char *ca,
                        const char *token) {
   hybrid_cloud *cloud = open_cloud(url, ca, token, HYBRID_SERVER_OPENAI);
@@ -102,24 +127,21 @@ static void hands_back(const hybrid_model *model, const char *url, const char *c
   CHECK_OK(hybrid_step_peek(session, &first));
   hybrid_session_free(session);
 
-  hybrid_session_options options = asking(nextafterf(first.score, 1), TOKENS);
-  options.hand_back = 1;
-  session = new_session(model, cloud, &options);
+  const float threshold = nextafterf(first.score, 1);
+  session = asking(model, cloud, threshold, TOKENS, 1);
   hybrid_cloud_free(cloud);
-  REQUIRE_OK(hybrid_session_prompt(session, PROMPT, strlen(PROMPT)));
   uint64_t local = 0;
   for (int i = 0; i < TOKENS; i++) {
     hybrid_step_result step = {.struct_size = sizeof step};
     CHECK_OK(hybrid_step(session, &step));
-    CHECK(step.consulted == (i == 0));
-    const bool sure = step.candidate == step.token && step.score >= options.threshold;
+    CHECK(step.details->consulted == (i == 0));
+    const bool sure = step.candidate == step.token && step.score >= threshold;
     CHECK(step.source == (sure ? HYBRID_SOURCE_LOCAL : HYBRID_SOURCE_CLOUD));
     local += sure;
   }
-  hybrid_stats stats = {.struct_size = sizeof stats};
-  CHECK_OK(hybrid_session_stats(session, &stats));
+  const hybrid_stats stats = stats_of(session);
   CHECK(local > 0 && stats.local == local && stats.local + stats.cloud == TOKENS);
-  CHECK(stats.consults == 1 && stats.cloud_answer_tokens == TOKENS);
+  CHECK(usage_of(session).consults == 1 && usage_of(session).answer_tokens == TOKENS);
   hybrid_session_free(session);
 }
 
@@ -128,37 +150,40 @@ static void remembers(const hybrid_model *model, const char *url, const char *ca
                       const char *token) {
   hybrid_cloud *cloud = open_cloud(url, ca, token, HYBRID_SERVER_OPENAI);
   CHECK_OK(hybrid_cloud_probe_vocabulary(cloud, model, NULL));
-  hybrid_session_options options = asking(2, 2);
-  options.correction_cache = 10;
+  DEFAULTS(corrections, corrections);
+  corrections.capacity = 10;
   collected first = {.steps = 0}, again = {.steps = 0};
-  hybrid_session *session = new_session(model, cloud, &options);
-  REQUIRE_OK(hybrid_session_prompt(session, PROMPT, strlen(PROMPT)));
+  hybrid_session *session = consulting(model, cloud, 2);
+  CHECK_OK(hybrid_session_set_corrections(session, &corrections));
   CHECK_OK(hybrid_step_run(session, TOKENS, collect, &first, NULL));
   size_t size = 0;
-  CHECK_STATUS(HYBRID_ERR_BUFFER_TOO_SMALL, hybrid_session_save_corrections(session, NULL, 0, &size));
+  CHECK_STATUS(HYBRID_ERR_BUFFER_TOO_SMALL,
+               hybrid_session_save_corrections(session, NULL, 0, &size));
   unsigned char *bytes = malloc(size);
   CHECK_OK(hybrid_session_save_corrections(session, bytes, size, NULL));
   hybrid_session_free(session);
 
-  options.budget_calls = 0;
-  session = new_session(model, cloud, &options);
+  DEFAULTS(budget, nothing);
+  nothing.calls = 0;
+  session = consulting(model, cloud, 2);
   hybrid_cloud_free(cloud);
+  CHECK_OK(hybrid_session_set_budget(session, &nothing));
+  CHECK_OK(hybrid_session_set_corrections(session, &corrections));
   CHECK_OK(hybrid_session_restore_corrections(session, bytes, size));
-  REQUIRE_OK(hybrid_session_prompt(session, PROMPT, strlen(PROMPT)));
   hybrid_peek peek = {.struct_size = sizeof peek};
   CHECK_OK(hybrid_step_peek(session, &peek));
-  CHECK(peek.would_consult == 0 && peek.reason == HYBRID_REASON_CORRECTED);
+  CHECK(peek.would_consult == 0 && peek.reason == HYBRID_REASON_CORRECTION);
   for (int i = 0; i < TOKENS; i++) {
     hybrid_step_result step = {.struct_size = sizeof step};
     CHECK_OK(hybrid_step(session, &step));
-    CHECK(step.source == HYBRID_SOURCE_CACHED && step.consulted == 0);
-    CHECK(step.reason == (i % 2 == 0 ? HYBRID_REASON_CORRECTED : HYBRID_REASON_BURST));
+    CHECK(step.source == HYBRID_SOURCE_CORRECTION && step.details->consulted == 0);
+    CHECK(step.reason == (i % 2 == 0 ? HYBRID_REASON_CORRECTION : HYBRID_REASON_BURST));
     collect(&step, &again);
   }
   CHECK(strcmp(first.text, again.text) == 0);
-  hybrid_stats stats = {.struct_size = sizeof stats};
-  CHECK_OK(hybrid_session_stats(session, &stats));
-  CHECK(stats.cached == TOKENS && stats.tokens == TOKENS && stats.consults == 0 && stats.cloud == 0);
+  const hybrid_stats stats = stats_of(session);
+  CHECK(stats.corrections == TOKENS && stats.tokens == TOKENS && stats.cloud == 0);
+  CHECK(usage_of(session).consults == 0);
   bytes[size / 2] ^= 1;
   CHECK_ERROR(HYBRID_ERR_INVALID_ARGUMENT, "damaged",
               hybrid_session_restore_corrections(session, bytes, size));
@@ -172,23 +197,27 @@ static void remembers(const hybrid_model *model, const char *url, const char *ca
 static void falls_back(const hybrid_model *model, hybrid_cloud *cloud, hybrid_failure failure,
                        const char *expected) {
   hybrid_session *session = consulting(model, cloud, 1);
-  hybrid_cloud_free(cloud);
+  hybrid_cloud_reset_breaker(cloud);
   collected c = {.steps = 0};
   for (int i = 0; i < TOKENS; i++) {
     hybrid_step_result step = {.struct_size = sizeof step};
     CHECK_OK(hybrid_step(session, &step));
     CHECK(step.source == HYBRID_SOURCE_FALLBACK && step.token == step.candidate);
     if (i == 0) {
-      CHECK(step.failure == failure && step.reason == HYBRID_REASON_CONSULT_FAILED);
+      CHECK(step.details->failure == failure && step.reason == HYBRID_REASON_CONSULT_FAILED);
     }
     collect(&step, &c);
   }
   CHECK(strcmp(c.text, expected) == 0);
-  hybrid_stats stats = {.struct_size = sizeof stats};
-  CHECK_OK(hybrid_session_stats(session, &stats));
-  CHECK(stats.fallback == TOKENS && stats.cloud == 0 && stats.consult_failures == stats.consults);
+  const hybrid_usage usage = usage_of(session);
+  CHECK(stats_of(session).fallback == TOKENS && stats_of(session).cloud == 0);
+  CHECK(usage.failures == usage.consults);
   // The breaker spares a cloud that fails again and again.
-  CHECK(stats.consults < TOKENS);
+  CHECK(usage.consults < TOKENS);
+  CHECK(breaker_of(cloud).state == HYBRID_BREAKER_STATE_OPEN && breaker_of(cloud).retry_in_ms > 0);
+  CHECK_OK(hybrid_cloud_reset_breaker(cloud));
+  CHECK(breaker_of(cloud).state == HYBRID_BREAKER_STATE_CLOSED && breaker_of(cloud).failures == 0);
+  hybrid_cloud_free(cloud);
   hybrid_session_free(session);
 }
 
@@ -216,6 +245,43 @@ static void fails(const hybrid_model *model, const char *url, const char *ca, co
   falls_back(model, refused, HYBRID_FAILURE_UNAUTHORIZED, text.text);
 }
 
+// One step, which asks the cloud.
+static hybrid_step_result step_of(hybrid_session *session) {
+  hybrid_step_result step = {.struct_size = sizeof step};
+  CHECK_OK(hybrid_step(session, &step));
+  return step;
+}
+
+// A live session gets another cloud, none, and a cloud gets another token.
+static void changes_its_cloud(const hybrid_model *model, const char *url, const char *ca,
+                              const char *token) {
+  hybrid_cloud *cloud = open_cloud(url, ca, "wrong", HYBRID_SERVER_OPENAI);
+  hybrid_session *session = consulting(model, NULL, 1);
+  CHECK(step_of(session).reason == HYBRID_REASON_LOCAL_ONLY);
+  CHECK_OK(hybrid_session_set_cloud(session, cloud));
+  CHECK(step_of(session).details->failure == HYBRID_FAILURE_UNAUTHORIZED);
+  CHECK(breaker_of(cloud).failures == 1);
+  CHECK_OK(hybrid_cloud_set_token(cloud, token));
+  CHECK(breaker_of(cloud).state == HYBRID_BREAKER_STATE_CLOSED);
+  CHECK(step_of(session).source == HYBRID_SOURCE_CLOUD);
+
+  // The gate alone changes too.
+  DEFAULTS(gate, local);
+  local.mode = HYBRID_MODE_LOCAL_ONLY;
+  CHECK_OK(hybrid_session_set_gate(session, &local));
+  CHECK(step_of(session).reason == HYBRID_REASON_LOCAL_ONLY);
+  local.mode = HYBRID_MODE_CLOUD_FIRST;
+  CHECK_OK(hybrid_session_set_gate(session, &local));
+  CHECK(step_of(session).source == HYBRID_SOURCE_CLOUD);
+
+  CHECK_ERROR(HYBRID_ERR_CLOUD, "token", hybrid_cloud_set_token(cloud, "two\nlines"));
+  CHECK_OK(hybrid_session_set_cloud(session, NULL));
+  CHECK(step_of(session).reason == HYBRID_REASON_LOCAL_ONLY);
+  CHECK(usage_of(session).consults == 3 && usage_of(session).failures == 1);
+  hybrid_session_free(session);
+  hybrid_cloud_free(cloud);
+}
+
 int main(int argc, char **argv) {
   const char *url = getenv("HYBRID_CLOUD_URL"), *ca = getenv("HYBRID_CLOUD_CA");
   const char *token = getenv("HYBRID_CLOUD_TOKEN");
@@ -226,6 +292,7 @@ int main(int argc, char **argv) {
   bursts(model, url, ca, token);
   hands_back(model, url, ca, token);
   remembers(model, url, ca, token);
+  changes_its_cloud(model, url, ca, token);
   fails(model, url, ca, token, argv[2]);
   hybrid_model_free(model);
   return finish("cloud");

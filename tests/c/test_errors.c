@@ -51,7 +51,7 @@ static void bundles(const char *bundle, const char *folder) {
   hybrid_model_free(model);
   model = NULL;
   o.kernels = NULL;
-  o.verify = 9;
+  o.verify = (hybrid_verify)9;
   CHECK_ERROR(HYBRID_ERR_INVALID_ARGUMENT, "verify is 9", hybrid_model_open(bundle, &o, &model));
   CHECK(model == NULL);
 }
@@ -67,7 +67,7 @@ static void clouds(const char *bundle, const char *folder) {
   o.url = "https://\xc3\x28";
   CHECK_ERROR(HYBRID_ERR_INVALID_UTF8, "options.url at byte 8", hybrid_cloud_new(&o, &cloud));
   o.url = "https://example.org";
-  o.server = 7;
+  o.server = (hybrid_server)7;
   CHECK_ERROR(HYBRID_ERR_INVALID_ARGUMENT, "options.server is 7", hybrid_cloud_new(&o, &cloud));
   o.server = HYBRID_SERVER_OPENAI;
   o.ca_file = inside(folder, "nowhere.pem");
@@ -84,13 +84,11 @@ static void clouds(const char *bundle, const char *folder) {
 
 static void sizes(const hybrid_model *model) {
   hybrid_session *session = NULL;
-  hybrid_session_options o;
-  // The first release ended before this field.
-  const size_t first = offsetof(hybrid_session_options, target_share), whole = sizeof o;
   CHECK_ERROR(HYBRID_ERR_INVALID_ARGUMENT, "sizeof(hybrid_session_options)",
-              hybrid_session_options_init(&o, sizeof(void *)));
-  REQUIRE_OK(hybrid_session_options_init(&o, sizeof o));
-  const size_t wrong[] = {0, 4, sizeof(void *), first - 8, whole - 1, whole + 1, (size_t)-1};
+              hybrid_session_options_init(&(hybrid_session_options){.seed = 0}, sizeof(void *)));
+  DEFAULTS(session_options, o);
+  const size_t whole = sizeof o;
+  const size_t wrong[] = {0, 4, sizeof(void *), whole - 8, whole - 1, whole + 1, (size_t)-1};
   for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
     o.struct_size = wrong[i];
     CHECK_ERROR(HYBRID_ERR_INVALID_ARGUMENT, "struct_size of options",
@@ -98,11 +96,16 @@ static void sizes(const hybrid_model *model) {
     CHECK(session == NULL);
   }
 
-  // A program built with the first header: what comes behind its struct is not looked at.
-  REQUIRE_OK(hybrid_session_options_init(&o, first));
-  o.target_share = 7;
-  CHECK_OK(hybrid_session_new(model, NULL, &o, &session));
-  hybrid_session_free(session);
+  // Refused before anything is written, wherever the library would write.
+  static uint64_t words[32];
+  void *odd = (char *)words + 4;
+  CHECK_ERROR(HYBRID_ERR_INVALID_ARGUMENT, "not aligned",
+              hybrid_model_options_init(odd, sizeof(hybrid_model_options)));
+  CHECK_ERROR(HYBRID_ERR_INVALID_ARGUMENT, "not aligned",
+              hybrid_session_options_init(odd, sizeof(hybrid_session_options)));
+  CHECK_ERROR(HYBRID_ERR_INVALID_ARGUMENT, "not aligned",
+              hybrid_gate_init(odd, sizeof(hybrid_gate)));
+  for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) CHECK(words[i] == 0);
 
   // A program built with a header of the future: fine as long as it uses nothing we do not know.
   struct {
@@ -128,54 +131,117 @@ static void sizes(const hybrid_model *model) {
 
 static void options(const hybrid_model *model) {
   hybrid_session *session = NULL;
-  hybrid_session_options o;
-#define CHECK_OPTION(change, says)                                             \
-  do {                                                                         \
-    REQUIRE_OK(hybrid_session_options_init(&o, sizeof o));                     \
-    change;                                                                    \
-    CHECK_ERROR(HYBRID_ERR_INVALID_ARGUMENT, says,                             \
-                hybrid_session_new(model, NULL, &o, &session));                \
-    CHECK(session == NULL);                                                    \
+#define CHECK_OPTION(status, change, says)                              \
+  do {                                                                  \
+    DEFAULTS(session_options, o);                                       \
+    change;                                                             \
+    CHECK_ERROR(status, says, hybrid_session_new(model, NULL, &o, &session)); \
+    CHECK(session == NULL);                                             \
   } while (0)
-  CHECK_OPTION(o.mode = 3, "mode");
-  CHECK_OPTION(o.score = -1, "score");
-  CHECK_OPTION(o.threshold = -0.5f, "threshold");
-  CHECK_OPTION(o.threshold = (float)strtod("nan", NULL), "threshold");
-  CHECK_OPTION((o.threshold = 0.5f, o.target_share = 0.2f), "only one of");
-  CHECK_OPTION((o.mode = HYBRID_MODE_LOCAL_ONLY, o.target_share = 0.2f), "mode hybrid");
-  CHECK_OPTION(o.target_share = 1.5f, "share of cloud tokens is 1.5");
-  CHECK_OPTION(o.hold = 9, "hold is 9");
-  CHECK_OPTION((o.hold = HYBRID_HOLD_SHARE, o.hold_limit = 1), "share to hold is 1");
-  CHECK_OPTION(o.hold = HYBRID_HOLD_CALLS_PER_HOUR, "budget of an hour is 0");
-  CHECK_OPTION((o.hold = HYBRID_HOLD_MONEY_PER_HOUR, o.hold_limit = 1), "prices of a token");
-  CHECK_OPTION(o.burst = 0, "burst");
-  CHECK_OPTION(o.hand_back = 2, "options.hand_back is 2");
-  CHECK_OPTION((o.mode = HYBRID_MODE_LOCAL_ONLY, o.hand_back = 1), "mode hybrid");
-  CHECK_OPTION(o.rescue = 8, "rescue is 8");
-  CHECK_OPTION(o.draft = 8, "draft");
-  CHECK_OPTION(o.correction_cache = 16385, "correction_cache is 16385");
-  CHECK_OPTION(o.correction_suffix = 0, "correction_suffix is 0");
-  CHECK_OPTION(o.consult_deadline_ms = 0, "deadline");
-  CHECK_OPTION(o.temperature = -1, "temperature");
-  CHECK_OPTION(o.top_p = 0, "top_p");
-  CHECK_OPTION(o.repetition_penalty = 0, "repetition_penalty");
+  const char *const empty[] = {""}, *const bad[] = {"\xff"};
+  CHECK_OPTION(HYBRID_ERR_INVALID_ARGUMENT, o.draft = 8, "draft");
+  CHECK_OPTION(HYBRID_ERR_INVALID_ARGUMENT, o.reserved = 1, "reserved");
+  CHECK_OPTION(HYBRID_ERR_INVALID_ARGUMENT, (o.stop_strings = empty, o.stop_string_count = 1),
+               "stop string");
+  CHECK_OPTION(HYBRID_ERR_INVALID_UTF8, (o.stop_strings = bad, o.stop_string_count = 1),
+               "a stop string at byte 0");
+}
+
+// A setter that fails leaves what was set before.
+static void settings(const hybrid_model *model) {
+  hybrid_session *session = new_session(model, NULL, NULL);
+#define CHECK_SETTING(kind, status, change, says)                         \
+  do {                                                                    \
+    DEFAULTS(kind, o);                                                    \
+    hybrid_##kind before = o, after = o;                                  \
+    CHECK_OK(hybrid_session_get_##kind(session, &before));                \
+    change;                                                               \
+    CHECK_ERROR(status, says, hybrid_session_set_##kind(session, &o));    \
+    CHECK_OK(hybrid_session_get_##kind(session, &after));                 \
+    CHECK(memcmp(&before, &after, sizeof before) == 0);                   \
+  } while (0)
+#define CHECK_RANGE(kind, change, says) \
+  CHECK_SETTING(kind, HYBRID_ERR_INVALID_ARGUMENT, change, says)
+  const float nan = (float)strtod("nan", NULL);
+  CHECK_RANGE(sampling, o.temperature = -1, "temperature");
+  CHECK_RANGE(sampling, o.temperature = nan, "temperature");
+  CHECK_RANGE(sampling, o.top_p = 0, "top_p");
+  CHECK_RANGE(sampling, o.min_p = 1, "min_p");
+  CHECK_RANGE(sampling, o.repetition_penalty = 0, "repetition_penalty");
+
+  CHECK_RANGE(gate, o.mode = (hybrid_mode)3, "gate.mode is 3");
+  CHECK_RANGE(gate, o.score = (hybrid_score)-1, "gate.score is -1");
+  CHECK_RANGE(gate, o.limit = (hybrid_limit)5, "gate.limit is 5");
+  CHECK_RANGE(gate, o.threshold = 0.5f, "gate.threshold is set");
+  CHECK_RANGE(gate, (o.limit = HYBRID_LIMIT_SHARE, o.risk = 0.5f), "gate.risk is set");
+  CHECK_RANGE(gate, o.reserved = 1, "gate.reserved");
+  CHECK_RANGE(gate, (o.limit = HYBRID_LIMIT_THRESHOLD, o.threshold = -0.5f), "threshold");
+  CHECK_RANGE(gate, (o.limit = HYBRID_LIMIT_THRESHOLD, o.threshold = nan), "threshold");
+  CHECK_RANGE(gate, (o.limit = HYBRID_LIMIT_SHARE, o.share = 1.5f), "share");
   // The model has no head, so no calibration.
-  REQUIRE_OK(hybrid_session_options_init(&o, sizeof o));
-  o.rescue = 1;
-  CHECK_ERROR(HYBRID_ERR_UNSUPPORTED, "reward head", hybrid_session_new(model, NULL, &o, &session));
-  o.rescue = 0;
-  o.target_share = 0.2f;
-  CHECK_ERROR(HYBRID_ERR_UNSUPPORTED, "calibration", hybrid_session_new(model, NULL, &o, &session));
-  o.target_share = 0;
-  o.guaranteed_risk = 0.05f;
-  CHECK_ERROR(HYBRID_ERR_UNSUPPORTED, "calibration", hybrid_session_new(model, NULL, &o, &session));
-  const char *const empty[] = {""};
-  CHECK_OPTION((o.stop_strings = empty, o.stop_string_count = 1), "stop string");
-  const char *const bad[] = {"\xff"};
-  REQUIRE_OK(hybrid_session_options_init(&o, sizeof o));
-  o.stop_strings = bad;
-  o.stop_string_count = 1;
-  CHECK_STATUS(HYBRID_ERR_INVALID_UTF8, hybrid_session_new(model, NULL, &o, &session));
+  CHECK_SETTING(gate, HYBRID_ERR_UNSUPPORTED, o.score = HYBRID_SCORE_HEAD, "reward head");
+  CHECK_SETTING(gate, HYBRID_ERR_UNSUPPORTED, (o.limit = HYBRID_LIMIT_SHARE, o.share = 0.2f),
+                "calibration");
+  CHECK_SETTING(gate, HYBRID_ERR_UNSUPPORTED, (o.limit = HYBRID_LIMIT_GUARANTEE, o.risk = 0.05f),
+                "calibration");
+
+  CHECK_RANGE(consult, o.burst = 0, "burst");
+  CHECK_RANGE(consult, o.deadline_ms = 0, "deadline");
+  CHECK_RANGE(consult, o.hand_back = 2, "consult.hand_back is 2");
+  CHECK_RANGE(consult, o.rescue = 8, "rescue is 8");
+  CHECK_SETTING(consult, HYBRID_ERR_UNSUPPORTED, o.rescue = 1, "reward head");
+
+  CHECK_RANGE(budget, o.hold = (hybrid_hold)9, "budget.hold is 9");
+  CHECK_RANGE(budget, o.reserved = 1, "budget.reserved");
+  CHECK_RANGE(budget, (o.hold = HYBRID_HOLD_SHARE, o.hold_limit = 1), "share to hold is 1");
+  CHECK_RANGE(budget, o.hold = HYBRID_HOLD_CALLS_PER_HOUR, "budget of an hour is 0");
+  CHECK_RANGE(budget, (o.hold = HYBRID_HOLD_MONEY_PER_HOUR, o.hold_limit = 1), "prices of a token");
+
+  CHECK_RANGE(corrections, o.capacity = 16385, "16385");
+  CHECK_RANGE(corrections, o.suffix = 0, "suffix");
+
+  const hybrid_logit_bias no_token = {1u << 30, 1}, no_number = {1, nan};
+  CHECK_STATUS(HYBRID_ERR_INVALID_ARGUMENT, hybrid_session_set_logit_bias(session, &no_token, 1));
+  CHECK_STATUS(HYBRID_ERR_INVALID_ARGUMENT, hybrid_session_set_logit_bias(session, &no_number, 1));
+  CHECK_ERROR(HYBRID_ERR_INVALID_ARGUMENT, "9", hybrid_session_set_top_logprobs(session, 9));
+  CHECK_ERROR(HYBRID_ERR_INVALID_ARGUMENT, "thinking is 3",
+              hybrid_session_set_thinking(session, (hybrid_thinking)3));
+  hybrid_session_free(session);
+}
+
+// A threshold of 0 never consults; to hold a budget the library would raise it. So whichever is set
+// second is refused.
+static void threshold_zero_with_hold(const hybrid_model *model) {
+  hybrid_session *session = new_session(model, NULL, NULL);
+  DEFAULTS(gate, never);
+  DEFAULTS(budget, hold);
+  never.limit = HYBRID_LIMIT_THRESHOLD;
+  hold.hold = HYBRID_HOLD_CALLS_PER_HOUR;
+  hold.hold_limit = 10;
+  CHECK_OK(hybrid_session_set_gate(session, &never));
+  CHECK_ERROR(HYBRID_ERR_INVALID_ARGUMENT, "hold", hybrid_session_set_budget(session, &hold));
+  never.threshold = 0.5f;
+  CHECK_OK(hybrid_session_set_gate(session, &never));
+  CHECK_OK(hybrid_session_set_budget(session, &hold));
+  never.threshold = 0;
+  CHECK_ERROR(HYBRID_ERR_INVALID_ARGUMENT, "hold", hybrid_session_set_gate(session, &never));
+  hybrid_session_free(session);
+}
+
+static void tokens(const hybrid_model *model) {
+  const uint32_t no_token = 1u << 30;
+  size_t needed = 0;
+  CHECK_ERROR(HYBRID_ERR_INVALID_ARGUMENT, "special is 2",
+              hybrid_model_tokenize(model, "x", 1, 2, NULL, 0, &needed));
+  CHECK_ERROR(HYBRID_ERR_INVALID_UTF8, "text at byte 0",
+              hybrid_model_count_tokens(model, "\xff", 1, 0, &needed));
+  CHECK_STATUS(HYBRID_ERR_INVALID_ARGUMENT,
+               hybrid_model_detokenize(model, &no_token, 1, 0, NULL, 0, &needed));
+  hybrid_session *session = new_session(model, NULL, NULL);
+  CHECK_STATUS(HYBRID_ERR_INVALID_ARGUMENT, hybrid_session_prompt_tokens(session, &no_token, 1));
+  CHECK_STATUS(HYBRID_ERR_INVALID_ARGUMENT, hybrid_session_prompt_tokens(session, NULL, 0));
+  CHECK(length(session) == 0);
+  hybrid_session_free(session);
 }
 
 static void prompts(const hybrid_model *model) {
@@ -214,18 +280,21 @@ static void prompts(const hybrid_model *model) {
 }
 
 static void log_levels(void) {
-  CHECK_ERROR(HYBRID_ERR_INVALID_ARGUMENT, "level is 6", hybrid_set_log(6, NULL, NULL));
-  CHECK_ERROR(HYBRID_ERR_INVALID_ARGUMENT, "level is -1", hybrid_set_log(-1, NULL, NULL));
+  CHECK_ERROR(HYBRID_ERR_INVALID_ARGUMENT, "level is 6",
+              hybrid_set_log((hybrid_log_level)6, NULL, NULL));
+  CHECK_ERROR(HYBRID_ERR_INVALID_ARGUMENT, "level is -1",
+              hybrid_set_log((hybrid_log_level)-1, NULL, NULL));
 }
 
 static void names(void) {
   CHECK(hybrid_abi_version() == HYBRID_ABI_VERSION);
+  CHECK(strcmp(hybrid_version(), HYBRID_VERSION) == 0);
   CHECK(strncmp(hybrid_build_info(), "version=", 8) == 0);
   CHECK(strstr(hybrid_build_info(), " kernel=") != NULL);
   CHECK(strstr(hybrid_build_info(), BASELINE " kernel=") != NULL);
   CHECK(strcmp(hybrid_status_name(HYBRID_ERR_PANIC), "HYBRID_ERR_PANIC") == 0);
-  CHECK(strcmp(hybrid_status_name(12345), "unknown status") == 0);
-  CHECK(strcmp(hybrid_reason_name(-5), "unknown") == 0);
+  CHECK(strcmp(hybrid_status_name((hybrid_status)12345), "unknown status") == 0);
+  CHECK(strcmp(hybrid_reason_name((hybrid_reason)-5), "unknown") == 0);
 }
 
 int main(int argc, char **argv) {
@@ -235,6 +304,9 @@ int main(int argc, char **argv) {
   clouds(argv[1], argv[2]);
   sizes(model);
   options(model);
+  settings(model);
+  threshold_zero_with_hold(model);
+  tokens(model);
   prompts(model);
   log_levels();
   names();

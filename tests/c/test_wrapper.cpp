@@ -72,6 +72,59 @@ static void run(const std::string &path) {
   restored.restore_corrections(session.save_corrections());
   CHECK(thrown([&] { restored.restore_corrections(state); }) == HYBRID_ERR_INVALID_ARGUMENT);
 
+  // A fork continues, with settings of its own.
+  hybrid::session fork = session.fork();
+  CHECK(fork.save() == state && fork.stats().tokens == 0 && fork.usage().consults == 0);
+  auto sampling = hybrid::sampling();
+  sampling.top_k = 5;
+  fork.set(sampling);
+  auto gate = hybrid::gate();
+  gate.mode = HYBRID_MODE_CLOUD_FIRST;
+  fork.set(gate);
+  auto consult = hybrid::consult();
+  consult.burst = 3;
+  fork.set(consult);
+  auto budget = hybrid::budget();
+  budget.calls = 7;
+  fork.set(budget);
+  auto corrections = hybrid::corrections();
+  corrections.capacity = 9;
+  fork.set(corrections);
+  CHECK(fork.sampling().top_k == 5 && session.sampling().top_k == 0);
+  CHECK(fork.gate().mode == HYBRID_MODE_CLOUD_FIRST && fork.consult().burst == 3);
+  CHECK(fork.budget().calls == 7 && fork.budget().tokens == HYBRID_UNLIMITED);
+  CHECK(fork.corrections().capacity == 9);
+  gate.limit = static_cast<hybrid_limit>(9);
+  CHECK(thrown([&] { fork.set(gate); }) == HYBRID_ERR_INVALID_ARGUMENT);
+  fork.set_thinking(HYBRID_THINKING_OFF);
+  fork.set_top_logprobs(2);
+  const hybrid::step detailed = fork.step();
+  CHECK(detailed.logprobs.size() == 3 && detailed.logprobs[0].token == detailed.result.token);
+  CHECK(detailed.details.local_ns > 0);
+  fork.set_logit_bias({{detailed.result.token, -1000}});
+  fork.rewind(1);
+  CHECK(fork.step().result.token != detailed.result.token);
+
+  // Tokens and text, and what has neither.
+  const auto ids = model.tokenize("Hello", true);
+  CHECK(model.count_tokens("Hello", true) == ids.size() && model.detokenize(ids) == "Hello");
+  CHECK(model.tokenize({}).empty() && model.detokenize({}).empty());
+  fork.reset();
+  CHECK(fork.tokens().empty() && fork.text().empty());
+  fork.prompt_tokens(ids);
+  CHECK(fork.tokens() == ids && fork.text() == "Hello");
+  fork.clear_cloud();
+
+  auto server = hybrid::cloud_options();
+  server.url = "https://127.0.0.1:1";
+  const hybrid::cloud cloud(server);
+  CHECK(cloud.breaker().state == HYBRID_BREAKER_STATE_CLOSED);
+  cloud.set_token("secret");
+  cloud.clear_token();
+  cloud.reset_breaker();
+  fork.set_cloud(cloud);
+  CHECK(thrown([&] { hybrid::model(std::vector<hybrid_bundle_file>()); }) == HYBRID_ERR_BUNDLE);
+
   // Moved from one place to another, with the model gone.
   hybrid::session moved = std::move(session);
   CHECK(session.get() == nullptr);

@@ -98,13 +98,9 @@ fn greedy_text_does_not_depend_on_the_way() {
 /// Down to the probabilities: a draft's rows are those of tokens that came one by one.
 #[test]
 fn a_draft_changes_nothing() {
-    const REWRITE: &str = "<|im_start|>user
-Repeat this list of words.
-one two three four five \
+    const REWRITE: &str = "<|im_start|>user\nRepeat this list of words.\none two three four five \
                            six seven eight nine ten eleven twelve one two three four five \
-                           six<|im_end|>
-<|im_start|>assistant
-one two three";
+                           six<|im_end|>\n<|im_start|>assistant\none two three";
     let model = open(SMOLLM2);
     let told = |prompt: &str, temperature, draft| {
         let options = SessionOptions { draft, seed: 3, ..SessionOptions::default() };

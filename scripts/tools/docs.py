@@ -1,0 +1,52 @@
+#!/usr/bin/env python3
+"""What scripts/docs checks and stages.
+
+docs.py check          every link, C block and line of the documents
+docs.py write          programs of examples-c into the documents that show them
+docs.py stage BOOK     the sources of the site: the tree of the documents and what they link to
+docs.py site SITE      every link of the built site
+"""
+
+import sys
+from pathlib import Path
+
+import docs_c
+import docs_links
+import docs_site
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def check() -> list:
+    documents = docs_links.documents(ROOT)
+    faults = docs_links.faults(ROOT, documents)
+    for document in documents:
+        faults += long_lines(document, (ROOT / document).read_text(encoding="utf-8"))
+    return faults + docs_c.faults(ROOT, documents)
+
+
+def long_lines(document: str, text: str) -> list:
+    """A row of a table cannot be broken."""
+    return [
+        f"{document}:{number}: {len(line)} columns; 100 are allowed outside tables"
+        for number, line in enumerate(text.splitlines(), 1)
+        if len(line) > 100 and not line.lstrip().startswith("|")
+    ]
+
+
+def main() -> None:
+    action, *rest = sys.argv[1:]
+    if action == "check":
+        faults = check()
+    elif action == "write":
+        faults = docs_c.write(ROOT, docs_links.documents(ROOT))
+    elif action == "stage":
+        faults = docs_site.stage(ROOT, Path(rest[0]))
+    else:
+        faults = docs_site.faults(Path(rest[0]))
+    if faults:
+        sys.exit("\n".join(faults))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,215 @@
+//! Budget
+//!
+//! What the cloud may cost: limits for the whole session, and one that the library holds hour by
+//! hour.
+
+use super::boundary::enter;
+use super::fault::{Result, bad};
+use super::numbers::{Number, values};
+use super::objects::hybrid_session;
+use super::session::with;
+use super::sized::{self, SizedStruct, end_of};
+use super::status::hybrid_status;
+use crate::controller::{Hold, Unit};
+use crate::policy::Budget;
+
+/// No limit.
+pub const HYBRID_UNLIMITED: u64 = 0xffff_ffff_ffff_ffff;
+
+/// What the library holds by moving the threshold after every token.
+#[repr(i32)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum hybrid_hold {
+    /// Nothing: the threshold stays.
+    None = 0,
+    /// The cloud's share of the tokens, between 0 and 1.
+    Share = 1,
+    /// Consults per hour.
+    CallsPerHour = 2,
+    /// Bytes sent and received per hour.
+    BytesPerHour = 3,
+    /// Money per hour, by the prices of tokens.
+    MoneyPerHour = 4,
+}
+values!(hybrid_hold { None, Share, CallsPerHour, BytesPerHour, MoneyPerHour });
+
+/// What the cloud may cost. Once a limit is reached, steps keep the SLM's candidates as
+/// HYBRID_SOURCE_FALLBACK. A consult that has begun may go beyond the limit.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct hybrid_budget {
+    /// sizeof(hybrid_budget).
+    pub struct_size: usize,
+    /// Consults of the session at most, failed ones included. Default: HYBRID_UNLIMITED.
+    pub calls: u64,
+    /// Tokens of the cloud's answers at most, handed out or not. Default: HYBRID_UNLIMITED.
+    pub tokens: u64,
+    /// Bytes sent and received at most. Default: HYBRID_UNLIMITED.
+    pub bytes: u64,
+    /// What `hold` holds, over 0: the share, or the consults, bytes or money per hour. An hour
+    /// exceeds it by a part of one consult at most. Default: 0.
+    pub hold_limit: f64,
+    /// For HYBRID_HOLD_MONEY_PER_HOUR: the price of one prompt token that the server bills, in the
+    /// unit of `hold_limit`. Default: 0.
+    pub price_prompt_token: f64,
+    /// For HYBRID_HOLD_MONEY_PER_HOUR: the price of one token of the answer. Default: 0.
+    pub price_token: f64,
+    /// Lets the threshold move so that the session keeps to `hold_limit`. It starts at the gate's
+    /// threshold, which must be over 0 and no guarantee. Acts in the mode HYBRID_MODE_HYBRID.
+    /// Default: HYBRID_HOLD_NONE.
+    pub hold: Number<hybrid_hold>,
+    /// 0.
+    pub reserved: i32,
+}
+
+// SAFETY: C layout, plain numbers.
+unsafe impl SizedStruct for hybrid_budget {
+    const NAME: &'static str = "hybrid_budget";
+    const FIRST: usize = end_of!(Self, reserved);
+    fn neutral() -> Self {
+        Budget::default().into()
+    }
+}
+
+/// Sets the defaults. `struct_size` is sizeof(hybrid_budget).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn hybrid_budget_init(
+    budget: *mut hybrid_budget,
+    struct_size: usize,
+) -> hybrid_status {
+    // SAFETY: header rule *Structs that grow*.
+    enter(|| unsafe { sized::init(budget, struct_size, "budget") })
+}
+
+/// Sets the session's budget. The limits count from the session's beginning: what it has spent
+/// stays spent. A `hold` that changes starts its first hour now, at the gate's threshold.
+/// HYBRID_ERR_INVALID_ARGUMENT: also for a `hold` while the gate's threshold is 0 or a guarantee.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn hybrid_session_set_budget(
+    session: *mut hybrid_session,
+    budget: *const hybrid_budget,
+) -> hybrid_status {
+    enter(|| {
+        // SAFETY: header rule *Structs that grow*.
+        let budget = unsafe { sized::read_required(budget, "budget") }?.parse()?;
+        // SAFETY: header rule *Pointers*.
+        unsafe { with(session, |c| c.session.set_budget(budget)) }
+    })
+}
+
+/// Reads the session's budget. Set `out->struct_size` before.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn hybrid_session_get_budget(
+    session: *mut hybrid_session,
+    out: *mut hybrid_budget,
+) -> hybrid_status {
+    enter(|| {
+        // SAFETY: header rule *Structs that grow*.
+        let out = unsafe { sized::out(out, "out") }?;
+        // SAFETY: header rule *Pointers*.
+        let budget = unsafe { with(session, |c| Ok(c.session.budget())) }?;
+        out.set(budget.into());
+        Ok(())
+    })
+}
+
+impl hybrid_budget {
+    /// The core checks the ranges.
+    fn parse(&self) -> Result<Budget> {
+        if self.reserved != 0 {
+            return Err(bad("budget.reserved must be 0; call hybrid_budget_init first".into()));
+        }
+        let limit = self.hold_limit;
+        let per_hour = |unit| Some(Hold::PerHour { limit, unit });
+        Ok(Budget {
+            calls: finite(self.calls),
+            tokens: finite(self.tokens),
+            bytes: finite(self.bytes),
+            hold: match self.hold.get("budget.hold")? {
+                hybrid_hold::None => None,
+                hybrid_hold::Share => Some(Hold::Share(limit as f32)),
+                hybrid_hold::CallsPerHour => per_hour(Unit::Calls),
+                hybrid_hold::BytesPerHour => per_hour(Unit::Bytes),
+                hybrid_hold::MoneyPerHour => per_hour(Unit::Money {
+                    prompt_token: self.price_prompt_token,
+                    token: self.price_token,
+                }),
+            },
+        })
+    }
+}
+
+impl From<Budget> for hybrid_budget {
+    fn from(budget: Budget) -> hybrid_budget {
+        let mut out = hybrid_budget {
+            struct_size: size_of::<hybrid_budget>(),
+            calls: budget.calls.unwrap_or(HYBRID_UNLIMITED),
+            tokens: budget.tokens.unwrap_or(HYBRID_UNLIMITED),
+            bytes: budget.bytes.unwrap_or(HYBRID_UNLIMITED),
+            hold_limit: 0.0,
+            price_prompt_token: 0.0,
+            price_token: 0.0,
+            hold: Number::of(hybrid_hold::None),
+            reserved: 0,
+        };
+        let hold = match budget.hold {
+            None => hybrid_hold::None,
+            Some(Hold::Share(share)) => {
+                out.hold_limit = share.into();
+                hybrid_hold::Share
+            }
+            Some(Hold::PerHour { limit, unit }) => {
+                out.hold_limit = limit;
+                match unit {
+                    Unit::Calls => hybrid_hold::CallsPerHour,
+                    Unit::Bytes => hybrid_hold::BytesPerHour,
+                    Unit::Money { prompt_token, token } => {
+                        (out.price_prompt_token, out.price_token) = (prompt_token, token);
+                        hybrid_hold::MoneyPerHour
+                    }
+                }
+            }
+        };
+        out.hold = Number::of(hold);
+        out
+    }
+}
+
+fn finite(limit: u64) -> Option<u64> {
+    (limit != HYBRID_UNLIMITED).then_some(limit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_budget_survives_the_way_there_and_back() {
+        let per_hour = |unit| Some(Hold::PerHour { limit: 0.5, unit });
+        for hold in [
+            None,
+            Some(Hold::Share(0.5)),
+            per_hour(Unit::Calls),
+            per_hour(Unit::Bytes),
+            per_hour(Unit::Money { prompt_token: 1.0, token: 2.0 }),
+        ] {
+            let budget = Budget { calls: Some(0), tokens: Some(7), bytes: None, hold };
+            assert_eq!(hybrid_budget::from(budget).parse().unwrap(), budget);
+        }
+        assert_eq!(hybrid_budget::neutral().parse().unwrap(), Budget::default());
+    }
+
+    #[test]
+    fn a_bad_field_is_named() {
+        for (budget, want) in [
+            (
+                hybrid_budget { hold: Number::raw(5), ..hybrid_budget::neutral() },
+                "budget.hold is 5",
+            ),
+            (hybrid_budget { reserved: 1, ..hybrid_budget::neutral() }, "budget.reserved"),
+        ] {
+            let text = budget.parse().unwrap_err().to_string();
+            assert!(text.contains(want), "{text}");
+        }
+    }
+}

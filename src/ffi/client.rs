@@ -1,0 +1,73 @@
+//! The cloud client, or what stands in for it in a build without the feature `cloud`: the same
+//! names, and a client that nothing can make.
+
+#[cfg(feature = "cloud")]
+pub(super) use crate::cloud::{Cloud, CloudOptions, Roots, ServerKind};
+
+#[cfg(not(feature = "cloud"))]
+pub(super) use absent::{Cloud, CloudOptions, Roots, ServerKind};
+
+#[cfg(not(feature = "cloud"))]
+#[expect(dead_code, reason = "options that no client reads")]
+mod absent {
+    use std::path::PathBuf;
+
+    use crate::breaker::BreakerReport;
+    use crate::consult::{Answer, Consult, Cost, Failure, Request};
+    use crate::error::{Error, Result};
+    use crate::tokens::Tokens;
+
+    pub enum Cloud {}
+
+    pub struct CloudOptions {
+        pub url: String,
+        pub kind: ServerKind,
+        pub model: String,
+        pub token: Option<String>,
+        pub roots: Roots,
+    }
+
+    pub enum Roots {
+        System,
+        PemFile(PathBuf),
+        Pem(Vec<u8>),
+    }
+
+    pub enum ServerKind {
+        OpenAi,
+        LlamaCpp,
+    }
+
+    impl Cloud {
+        pub fn new(_options: CloudOptions) -> Result<Cloud> {
+            let text = "this build has no cloud client; build libhybrid with the feature `cloud`";
+            Err(Error::Unsupported(text.into()))
+        }
+
+        pub fn probe_vocabulary(&self, _tokens: &Tokens) -> Result<bool> {
+            match *self {}
+        }
+
+        pub fn breaker_report(&self) -> BreakerReport {
+            match *self {}
+        }
+
+        pub fn reset_breaker(&self) {
+            match *self {}
+        }
+
+        pub fn set_token(&self, _token: Option<&str>) -> Result<()> {
+            match *self {}
+        }
+    }
+
+    impl Consult for Cloud {
+        fn consult(&self, _request: &Request) -> (std::result::Result<Answer, Failure>, Cost) {
+            match *self {}
+        }
+
+        fn shares_vocabulary(&self) -> bool {
+            match *self {}
+        }
+    }
+}
