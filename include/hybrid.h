@@ -50,9 +50,10 @@
 ///   `reserved` are 0.
 ///
 /// ## Enums
-///   An enum is an int32_t, with whatever options you compile. In C++ and C23 it is an enum of that
-///   type. In older C it is an integer; to let the compiler check a switch, write `switch ((enum
-///   hybrid_source)step.source)`. Later releases may add values, so have a default.
+///   An enum is an int32_t, with any compiler options. In C++ and C23 it is an enum of that type.
+///   In older C it is an integer; to let the compiler check a switch, write
+///   `switch ((enum hybrid_source)step.source)`.
+///   Later releases may add values, so have a default.
 ///
 /// ## Threads
 ///   Any number of threads may use a hybrid_model or a hybrid_cloud at once, and signal handlers
@@ -420,8 +421,8 @@ HYBRID_API hybrid_status hybrid_session_new(
 
 /// Makes a second session that continues from where this one is: with the same model, cloud,
 /// settings, context, corrections and position of the random generator. From then on the two share
-/// nothing that changes. The new one has statistics and budgets of its own, from 0, and no
-/// hybrid_cancel. `out`: owned; free it with hybrid_session_free.
+/// nothing that changes, but the cloud with its breaker. The new one has statistics and budgets of
+/// its own, from 0, and no hybrid_cancel. `out`: owned; free it with hybrid_session_free.
 HYBRID_API hybrid_status hybrid_session_fork(hybrid_session *session, hybrid_session **out);
 
 /// Frees the session. NULL is ignored.

@@ -24,8 +24,7 @@ pub enum Threshold {
 }
 
 /// The lowest threshold, so the cheapest, with which few enough tokens differ from what the cloud
-/// LLM would have written in the same place. What holds and what it takes is in
-/// `docs/deciding.md`.
+/// LLM would have written in the same place. What holds and what it takes is in `docs/deciding.md`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Guarantee {
     /// At most the share `risk` of all tokens, with this `confidence`; both between 0 and 1.
