@@ -65,9 +65,10 @@ def introduction(crates: list[Crate], target: str) -> str:
         [
             f"Third-party software in libhybrid.a for {target}.",
             "",
-            "The archive contains code of the Rust crates below. Where a crate's licence is a choice,",
-            "choose one. Their licence texts and notices follow; equal texts are given once. Rust's",
-            "standard library is in the archive too; its notices are in the file beside this one.",
+            "The archive contains code of the Rust crates below. Where a crate's licence is a",
+            "choice, choose one. Their licence texts and notices follow; equal texts are given once.",
+            "Rust's standard library is in the archive too; its notices are in the file beside this",
+            "one.",
             "",
             *rows,
             "",
