@@ -19,6 +19,7 @@ pub mod cloud;
 pub mod consult;
 pub mod controller;
 pub mod error;
+pub mod failure;
 pub mod ffi;
 pub mod graph;
 pub mod policy;

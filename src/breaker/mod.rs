@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::consult::Failure;
+use crate::failure::Failure;
 
 mod shared;
 

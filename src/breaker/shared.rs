@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::{Admission, Breaker, BreakerReport};
-use crate::consult::Failure;
+use crate::failure::Failure;
 
 /// One breaker for all sessions and threads of a cloud client.
 pub struct SharedBreaker {
