@@ -3,8 +3,8 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// 2026-11-01T00:00:00Z: no clock that is right shows an earlier time. A constant, so that builds are
-/// reproducible; moved forward with each release.
+/// 2026-11-01T00:00:00Z: no clock that is right shows an earlier time. A constant, so that builds
+/// are reproducible; moved forward with each release.
 const RELEASED: Duration = Duration::from_secs(1_793_491_200);
 
 /// The wall clock is later than this library's release.

@@ -1,16 +1,18 @@
-//! Holds a budget by moving the threshold a little after every token: up by what was to be spent, down by
-//! what was (after arXiv:2406.12125). Pure: no clock of its own.
+//! Holds a budget by moving the threshold a little after every token: up by what was to be spent,
+//! down by what was (after arXiv:2406.12125). Pure: no clock of its own.
 
 use std::time::Duration;
 
 use crate::consult::Cost;
 use crate::error::{Error, Result};
 
-/// How far a whole unit (a cloud token, a consult) moves the threshold. Larger is quicker and less steady.
+/// How far a whole unit (a cloud token, a consult) moves the threshold. Larger is quicker and less
+/// steady.
 const RATE: f64 = 0.2;
 
-/// The threshold moves on the scale of log-odds, ln (t / (1 - t)), where scores near 0 and near 1 are as far
-/// apart as those between. At its ends, ± this, it is 0 and above 1: never and always consult.
+/// The threshold moves on the scale of log-odds, ln (t / (1 - t)), where scores near 0 and near 1
+/// are as far apart as those between. At its ends, ± this, it is 0 and above 1: never and always
+/// consult.
 const END: f64 = 14.0;
 
 /// Above every score.
@@ -27,11 +29,11 @@ const HOUR: f64 = 3600.0;
 /// What is held.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Hold {
-    /// The cloud's share of the tokens, over 0 and under 1. Tokens of bursts count; tokens that the cloud
-    /// was wanted for but could not write do not count at all.
+    /// The cloud's share of the tokens, over 0 and under 1. Tokens of bursts count; tokens that the
+    /// cloud was wanted for but could not write do not count at all.
     Share(f32),
-    /// What consults cost in an hour of the session, over 0: the first begins with the session. No consult
-    /// begins once it is spent, so it is exceeded by a part of one consult at most.
+    /// What consults cost in an hour of the session, over 0: the first begins with the session. No
+    /// consult begins once it is spent, so it is exceeded by a part of one consult at most.
     PerHour { limit: f64, unit: Unit },
 }
 
@@ -70,7 +72,8 @@ impl Hold {
                 if !(is_price(prompt_token) && is_price(token) && prompt_token + token > 0.0) =>
             {
                 format!(
-                    "the prices of a token are {prompt_token} and {token}, but must be 0 or more, one over 0"
+                    "the prices of a token are {prompt_token} and {token}, but must be 0 or more, \
+                     one over 0"
                 )
             }
             Hold::Share(_) | Hold::PerHour { .. } => return Ok(()),
@@ -198,7 +201,8 @@ mod tests {
             Stream { uniform: Uniform::new(1), exponent: 1.0, now: Duration::ZERO, controller }
         }
 
-        /// One token every 100 ms; those of a burst cost nothing more. Returns tokens and consults of the cloud.
+        /// One token every 100 ms; those of a burst cost nothing more. Returns tokens and consults
+        /// of the cloud.
         fn run(&mut self, tokens: usize, burst: usize, cost: &Cost) -> (usize, usize) {
             let (mut written, mut consults, mut left) = (0, 0, 0);
             for _ in 0..tokens {

@@ -1,4 +1,5 @@
-//! `decide`: whether a candidate is kept or the cloud is consulted. Pure: no I/O, no clock of its own.
+//! `decide`: whether a candidate is kept or the cloud is consulted. Pure: no I/O, no clock of its
+//! own.
 
 use crate::controller::Hold;
 
@@ -16,8 +17,8 @@ pub enum Mode {
 }
 
 /// What a session may spend on the cloud. The limits count from the session's birth; `None` is
-/// unlimited. Once one is reached, candidates are kept, marked as fallback. A consult that has begun
-/// may overshoot it.
+/// unlimited. Once one is reached, candidates are kept, marked as fallback. A consult that has
+/// begun may overshoot it.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Budget {
     /// Consults, failed ones included.
@@ -51,8 +52,8 @@ pub struct Policy {
     pub burst: u32,
 }
 
-/// Everything a decision depends on. [`decide`] asks for no more than it needs: some of it takes work
-/// to find out.
+/// Everything a decision depends on. [`decide`] asks for no more than it needs: some of it takes
+/// work to find out.
 pub trait Situation {
     /// The session has a cloud.
     fn has_cloud(&self) -> bool;
@@ -306,7 +307,8 @@ mod tests {
     }
 
     /// Each obstacle alone, and the order in which they win. Every row holds for a weak candidate
-    /// in hybrid mode and for cloud first; a confident candidate is kept whatever stands in the way.
+    /// in hybrid mode and for cloud first; a confident candidate is kept whatever stands in the
+    /// way.
     #[test]
     fn obstacles() {
         use Reason::*;

@@ -1,8 +1,9 @@
-//! Bytes that are kept outside the library, such as a session's state in a file: written with a header and a
-//! checksum, and read only if they are whole and belong here.
+//! Bytes that are kept outside the library, such as a session's state in a file: written with a
+//! header and a checksum, and read only if they are whole and belong here.
 //!
-//! Layout, little endian: magic (4 bytes), version (u32), fingerprint (32 bytes), body, BLAKE3 of all that is
-//! before it (32 bytes). The checksum finds damage, not forgery: readers believe nothing of the body.
+//! Layout, little endian: magic (4 bytes), version (u32), fingerprint (32 bytes), body, BLAKE3 of
+//! all that is before it (32 bytes). The checksum finds damage, not forgery: readers believe
+//! nothing of the body.
 
 use blake3::Hasher;
 
@@ -41,7 +42,8 @@ impl Format {
 
     /// The body of `bytes`.
     ///
-    /// Errors: [`Error::InvalidArgument`] for bytes of another kind, version or fingerprint, and for damaged ones.
+    /// Errors: [`Error::InvalidArgument`] for bytes of another kind, version or fingerprint, and
+    /// for damaged ones.
     pub fn read<'a>(&self, fingerprint: &Fingerprint, bytes: &'a [u8]) -> Result<Reader<'a>> {
         let mut reader = Reader { rest: bytes, name: self.name };
         if reader.raw(4)? != self.magic {

@@ -139,5 +139,5 @@ fn a_panic_reaches_the_caller_and_the_pool_goes_on() {
 #[test]
 fn too_many_threads_are_refused() {
     let error = Pool::new(Pool::MAX_THREADS + 1).err().map(|e| e.to_string());
-    assert_eq!(error.as_deref(), Some("invalid argument: threads is 65, but must be 0 to 64"));
+    assert_eq!(error.as_deref(), Some("threads is 65, but must be 0 to 64"));
 }

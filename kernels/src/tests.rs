@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::activations::Activations;
 use super::aligned::Aligned;
+use super::pick::PORTABLE;
 use super::testing::{Random, cols, matrix_rows, pack, random_rows, row_values};
 use super::*;
 

@@ -1,7 +1,8 @@
 //! Hashes of files and of the vocabulary.
 //!
-//! BLAKE3 is what the runtime checks, because SHA-256 is slow on a CPU without instructions for it (docs/bundle.md). Files have
-//! their SHA-256, too, for which every machine has a tool; the runtime does not compute it.
+//! BLAKE3 is what the runtime checks, because SHA-256 is slow on a CPU without instructions for it
+//! (docs/bundle.md). Files have their SHA-256, too, for which every machine has a tool; the runtime
+//! does not compute it.
 
 use std::io::{self, Read, Write};
 
@@ -72,8 +73,9 @@ fn read_all(from: &mut dyn Read, visit: &mut dyn FnMut(&[u8]) -> bool) -> io::Re
     }
 }
 
-/// Identifies a vocabulary: lower-case hex BLAKE3 over the exact bytes of every usable id, in the order of
-/// ids, each with its length in front (32 bits, little endian). The bytes of a control token are its text.
+/// Identifies a vocabulary: lower-case hex BLAKE3 over the exact bytes of every usable id, in the
+/// order of ids, each with its length in front (32 bits, little endian). The bytes of a control
+/// token are its text.
 pub fn fingerprint<'a>(bytes_of: impl Iterator<Item = &'a [u8]>) -> String {
     let mut hasher = Blake3::new();
     for bytes in bytes_of {

@@ -130,8 +130,8 @@ pub struct CalibrationPoint {
     pub share: f32,
     /// Expected share of the cloud's disagreements that are among them, 0..=1.
     pub recall: f32,
-    /// Share of a prompt's tokens that are kept and not the cloud LLM's, mean over the prompts, 0..=1;
-    /// given with [`RewardInfo::measured`].
+    /// Share of a prompt's tokens that are kept and not the cloud LLM's, mean over the prompts,
+    /// 0..=1; given with [`RewardInfo::measured`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub risk: Option<f32>,
 }
@@ -144,7 +144,7 @@ pub struct Measured {
     pub tokens: u32,
     /// Tokens where the cloud LLM disagrees.
     pub disagreements: u32,
-    /// By how much the errors of one prompt come together: the tokens count as this many times fewer
-    /// independent ones, 1 or more.
+    /// By how much the errors of one prompt come together: the tokens count as this many times
+    /// fewer independent ones, 1 or more.
     pub design_effect: f32,
 }

@@ -1,8 +1,9 @@
 //! A bundle: everything one model needs, in files that `bundle.json` names and hashes.
 //!
-//! Sizes and hashes are checked before anybody parses a file. A bundle is a directory ([`Bundle::open`])
-//! or lies in memory ([`Bundle::from_memory`]). Directories are made and changed by [`Writer`] and
-//! [`set_reward`] only, which never write into a file that a bundle in place names.
+//! Sizes and hashes are checked before anybody parses a file. A bundle is a directory
+//! ([`Bundle::open`]) or lies in memory ([`Bundle::from_memory`]). Directories are made and changed
+//! by [`Writer`] and [`set_reward`] only, which never write into a file that a bundle in place
+//! names.
 
 use std::io::Read;
 use std::path::Path;
@@ -55,8 +56,8 @@ pub type Progress<'a> = dyn FnMut(u64, u64) -> bool + 'a;
 impl Bundle {
     /// Opens the bundle in `dir`, checks the size of every file and the hashes `verify` asks for.
     ///
-    /// Errors: [`Error::Io`] when `dir` or a file cannot be read, [`Error::Unsupported`] for another
-    /// format version, [`Error::Bundle`] for a wrong manifest, size or hash.
+    /// Errors: [`Error::Io`] when `dir` or a file cannot be read, [`Error::Unsupported`] for
+    /// another format version, [`Error::Bundle`] for a wrong manifest, size or hash.
     pub fn open(dir: &Path, verify: Verify) -> Result<Bundle> {
         Bundle::open_with_progress(dir, verify, &mut |_, _| true)
     }
@@ -70,8 +71,8 @@ impl Bundle {
         Bundle::from_source(Source::Dir(dir.to_owned()), verify, progress)
     }
 
-    /// As [`Bundle::open_with_progress`], with the files of a bundle's directory by name. The weights
-    /// are used where they lie, at an address that is a multiple of 64.
+    /// As [`Bundle::open_with_progress`], with the files of a bundle's directory by name. The
+    /// weights are used where they lie, at an address that is a multiple of 64.
     ///
     /// Errors: [`Error::InvalidArgument`] for a name given twice and weights that are not aligned,
     /// [`Error::Unsupported`] and [`Error::Bundle`] as [`Bundle::open`], [`Error::Cancelled`].
@@ -128,9 +129,9 @@ impl Bundle {
         hasher.finalize().into()
     }
 
-    /// The bytes of a file the manifest names, read whole and hashed again: what is returned is what
-    /// the manifest promises, whatever happened since the bundle was opened. Not for weights: they
-    /// are mapped.
+    /// The bytes of a file the manifest names, read whole and hashed again: what is returned is
+    /// what the manifest promises, whatever happened since the bundle was opened. Not for weights:
+    /// they are mapped.
     ///
     /// Errors: [`Error::Bundle`] when the bundle has no such file or it changed, [`Error::Io`].
     pub fn read(&self, role: FileRole) -> Result<Vec<u8>> {
@@ -170,7 +171,8 @@ fn check_hash(
     entry: &FileEntry,
     progress: &mut dyn FnMut(u64) -> bool,
 ) -> Result<()> {
-    // One byte more than expected, so that a file that grows meanwhile cannot pass or go on for ever.
+    // One byte more than expected, so that a file that grows meanwhile cannot pass or go on for
+    // ever.
     let found =
         content.read_with(|file| blake3_reader(&mut file.take(entry.bytes + 1), progress))?;
     compare_hash(entry, &found.ok_or(Error::Cancelled)?)

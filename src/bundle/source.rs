@@ -199,7 +199,8 @@ fn compare_size(place: &str, found: u64, expected: u64) -> Result<()> {
     }
 }
 
-/// Refuses what is not a regular file before opening it: opening a pipe would wait for its other end.
+/// Refuses what is not a regular file before opening it: opening a pipe would wait for its other
+/// end.
 fn open_regular(path: &Path) -> io::Result<File> {
     if !std::fs::metadata(path)?.is_file() {
         return Err(other("not a regular file"));
@@ -212,12 +213,12 @@ fn other(text: &str) -> io::Error {
 }
 
 /// Maps a whole file read-only. Files of a bundle in place are never written to: [`super::Writer`]
-/// and [`super::set_reward`] rename new ones over them, which leaves a map alone. Whoever overwrites
-/// a mapped model by other means changes what is computed, and whoever truncates it ends the process
-/// with SIGBUS.
+/// and [`super::set_reward`] rename new ones over them, which leaves a map alone. Whoever
+/// overwrites a mapped model by other means changes what is computed, and whoever truncates it ends
+/// the process with SIGBUS.
 #[allow(unsafe_code)]
 pub fn map(file: &File) -> io::Result<Mmap> {
-    // SAFETY: the map is private to this process and never written through; all its readers take any
-    // byte pattern. That nobody else writes to the file is the contract above.
+    // SAFETY: the map is private to this process and never written through; all its readers take
+    // any byte pattern. That nobody else writes to the file is the contract above.
     unsafe { Mmap::map(file) }
 }

@@ -36,8 +36,8 @@ impl Drop for TemporaryDir {
     }
 }
 
-/// A hidden name next to `path` that nothing has yet. The number keeps apart what an earlier process
-/// with the same id left behind when it was killed, as happens in containers.
+/// A hidden name next to `path` that nothing has yet. The number keeps apart what an earlier
+/// process with the same id left behind when it was killed, as happens in containers.
 pub(super) fn sibling(path: &Path, what: &str) -> Result<PathBuf> {
     let prefix = prefix(path, what)?;
     let process = std::process::id();
@@ -64,16 +64,16 @@ fn prefix(path: &Path, what: &str) -> Result<String> {
     Ok(format!(".{}.{what}-", name.to_string_lossy()))
 }
 
-/// Says that a directory is in use until the lock is dropped. `None` on a file system without locks,
-/// where nothing is ever taken for a leftover.
+/// Says that a directory is in use until the lock is dropped. `None` on a file system without
+/// locks, where nothing is ever taken for a leftover.
 pub(super) fn lock(dir: &Path) -> Option<File> {
     let dir = File::open(dir).ok()?;
     dir.lock().ok()?;
     Some(dir)
 }
 
-/// Best effort: what cannot be removed is in nobody's way. An old bundle is only a leftover where there
-/// is a new one.
+/// Best effort: what cannot be removed is in nobody's way. An old bundle is only a leftover where
+/// there is a new one.
 fn remove_leftovers(target: &Path) {
     let what = if target.exists() { &["new", "old"][..] } else { &["new"] };
     let prefixes: Vec<_> = what.iter().filter_map(|what| prefix(target, what).ok()).collect();

@@ -38,7 +38,8 @@ impl FileRole {
 impl Manifest {
     /// Parses and validates `bundle.json`.
     ///
-    /// Errors: [`Error::Unsupported`] for another format version, [`Error::Bundle`] for everything else.
+    /// Errors: [`Error::Unsupported`] for another format version, [`Error::Bundle`] for everything
+    /// else.
     pub fn parse(json: &[u8]) -> Result<Manifest> {
         // The version goes first: a later format may have fields this build has no names for.
         #[derive(Deserialize)]
@@ -48,7 +49,9 @@ impl Manifest {
         let version: Version = serde_json::from_slice(json).map_err(syntax)?;
         if version.format_version != FORMAT_VERSION {
             return Err(Error::Unsupported(format!(
-                "bundle format {}; this build reads format {FORMAT_VERSION}: pack the model again with the `hybrid pack` of this build, or use the libhybrid the bundle was made for",
+                "bundle format {}; this build reads format {FORMAT_VERSION}: pack \
+                 the model again with the `hybrid pack` of this build, or use the libhybrid the \
+                 bundle was made for",
                 version.format_version
             )));
         }

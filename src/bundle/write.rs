@@ -20,11 +20,11 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Starts a bundle that will be at `target`. `replace`: a bundle already there is replaced at the
-    /// end. What a killed process left of an earlier try is removed.
+    /// Starts a bundle that will be at `target`. `replace`: a bundle already there is replaced at
+    /// the end. What a killed process left of an earlier try is removed.
     ///
-    /// Errors: [`Error::InvalidArgument`] when `target` exists and may not be replaced (anything that
-    /// is not a bundle never is), [`Error::Io`].
+    /// Errors: [`Error::InvalidArgument`] when `target` exists and may not be replaced (anything
+    /// that is not a bundle never is), [`Error::Io`].
     pub fn create(target: &Path, replace: bool) -> Result<Writer> {
         check_target(target, replace)?;
         let parent = parent_of(target);
@@ -104,11 +104,13 @@ impl Complete {
 
 /// Puts a reward head into the bundle in `dir`, or replaces the one it has.
 ///
-/// Errors: as [`super::Bundle::open`], and [`Error::Bundle`] when `info` is not valid; the bundle is then unchanged.
+/// Errors: as [`super::Bundle::open`], and [`Error::Bundle`] when `info` is not valid; the bundle
+/// is then unchanged.
 pub fn set_reward(dir: &Path, onnx: &[u8], info: RewardInfo) -> Result<()> {
     let mut manifest = Source::Dir(dir.to_owned()).manifest()?;
     let old = manifest.files.get(&FileRole::Reward).map(|entry| entry.name.clone());
-    // A second head gets another name: until the manifest is replaced, the first one must stay whole.
+    // A second head gets another name: until the manifest is replaced, the first one must stay
+    // whole.
     let standard = FileRole::Reward.file_name();
     let name = match &old {
         None => standard.to_owned(),

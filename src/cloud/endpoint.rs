@@ -30,7 +30,8 @@ impl Endpoint {
             Some("https") => {}
             Some("http") => {
                 return Err(refused(
-                    "plain http is refused, it would show prompt and token to the network; use https://",
+                    "plain http is refused, it would show prompt and token to the network; use \
+                     https://",
                 ));
             }
             _ => return Err(refused("the URL must begin with https://")),

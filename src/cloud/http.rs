@@ -89,8 +89,8 @@ impl Http {
         &self.endpoint.origin
     }
 
-    /// Sends `body` (JSON) to `path`. Never retries, with one exception: a connection kept alive that
-    /// turns out to be closed before a byte of the answer came is replaced once.
+    /// Sends `body` (JSON) to `path`. Never retries, with one exception: a connection kept alive
+    /// that turns out to be closed before a byte of the answer came is replaced once.
     pub fn post(
         &self,
         path: &str,
@@ -159,7 +159,8 @@ impl Http {
 }
 
 impl Trouble {
-    /// What the caller asked for comes first: a cancelled or late exchange is that, however it ended.
+    /// What the caller asked for comes first: a cancelled or late exchange is that, however it
+    /// ended.
     fn of(error: ureq::Error, exchange: &Exchange) -> Trouble {
         let failure = if exchange.cancel.is_cancelled() {
             Failure::Cancelled
@@ -223,7 +224,8 @@ fn authorization(token: &str) -> Result<HeaderValue> {
     }
     if let Some(at) = token.bytes().position(|b| !(0x21..=0x7e).contains(&b)) {
         return Err(Error::Cloud(format!(
-            "the token has a character at byte {at} that a header cannot carry (a space or line end?)"
+            "the token has a character at byte {at} that a header cannot carry (a space or line \
+             end?)"
         )));
     }
     let mut value = HeaderValue::try_from(format!("Bearer {token}"))

@@ -1,7 +1,7 @@
 //! llama.cpp's own `/completion`: exact ids in both directions, and only the fields that are read.
 //!
-//! The server keeps the contexts of several sessions apart by itself: without `id_slot` it picks the
-//! slot whose context begins like the prompt.
+//! The server keeps the contexts of several sessions apart by itself: without `id_slot` it picks
+//! the slot whose context begins like the prompt.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,5 @@
-//! The cloud client: ureq + rustls. One request a consult, within one deadline; TLS is always verified.
+//! The cloud client: ureq + rustls. One request a consult, within one deadline; TLS is always
+//! verified.
 //!
 //! Read in this order: `endpoint` and `roots` check the options; `http` sends a body and sorts
 //! failures; `tls` and `socket` are what it sends through; `format` says what an answer must have,
@@ -85,10 +86,10 @@ impl fmt::Debug for CloudOptions {
 
 /// A client of one cloud LLM, shared by sessions and threads. Implements [`Consult`].
 ///
-/// It starts no thread of its own, with one exception: a new connection is looked up and opened by a
-/// helper thread that ends by itself, since neither can be interrupted. Redirects are not followed and
-/// proxy variables are ignored. An idle connection that the server has closed is replaced once;
-/// nothing else is tried again.
+/// It starts no thread of its own, with one exception: a new connection is looked up and opened by
+/// a helper thread that ends by itself, since neither can be interrupted. Redirects are not
+/// followed and proxy variables are ignored. An idle connection that the server has closed is
+/// replaced once; nothing else is tried again.
 pub struct Cloud {
     http: Http,
     kind: ServerKind,
@@ -102,8 +103,8 @@ impl Cloud {
     /// Checks the options and loads the roots; sends nothing.
     ///
     /// # Errors
-    /// [`Error::Cloud`] for a URL, token or PEM that cannot be used, [`Error::Io`] for a PEM file that
-    /// cannot be read. The texts never hold the token.
+    /// [`Error::Cloud`] for a URL, token or PEM that cannot be used, [`Error::Io`] for a PEM file
+    /// that cannot be read. The texts never hold the token.
     pub fn new(options: CloudOptions) -> Result<Cloud> {
         let endpoint = Endpoint::parse(&options.url)?;
         let tls = tls::client_config(roots::load(&options.roots)?)?;
@@ -116,9 +117,9 @@ impl Cloud {
         })
     }
 
-    /// Asks the server whether its token ids mean what the bundle's ([`crate::tokens::Tokens`]) mean;
-    /// ids are exchanged only after a yes. Without this call, or after a no, bytes are exchanged. Sends
-    /// fixed texts and ids, nothing of a user; takes 10 s at most.
+    /// Asks the server whether its token ids mean what the bundle's ([`crate::tokens::Tokens`])
+    /// mean; ids are exchanged only after a yes. Without this call, or after a no, bytes are
+    /// exchanged. Sends fixed texts and ids, nothing of a user; takes 10 s at most.
     ///
     /// # Errors
     /// [`Error::Cloud`] when the server cannot be reached, its certificate is not accepted, or it
@@ -149,8 +150,8 @@ impl Cloud {
         self.breaker.report()
     }
 
-    /// Closes the breaker: the next consult goes through. For a caller who knows that what was wrong
-    /// is mended.
+    /// Closes the breaker: the next consult goes through. For a caller who knows that what was
+    /// wrong is mended.
     pub fn reset_breaker(&self) {
         self.breaker.reset();
     }
@@ -235,8 +236,8 @@ impl Consult for Cloud {
     }
 }
 
-/// The body of an error is neither read nor logged: servers like to repeat the prompt in it, and some
-/// a part of the token.
+/// The body of an error is neither read nor logged: servers like to repeat the prompt in it, and
+/// some a part of the token.
 fn status(reply: &Reply) -> std::result::Result<(), Failure> {
     let failure = match reply.status {
         200 => return Ok(()),

@@ -57,8 +57,9 @@ const IDS: u32 = 512;
 /// Control tokens compared at most; some vocabularies reserve hundreds.
 const CONTROL: usize = 64;
 
-/// A server that answers both llama.cpp's `/tokenize` (`content`, `add_special`, `parse_special`) and
-/// vLLM's (`prompt`, `add_special_tokens`) is asked in both ways at once: each ignores the other's.
+/// A server that answers both llama.cpp's `/tokenize` (`content`, `add_special`, `parse_special`)
+/// and vLLM's (`prompt`, `add_special_tokens`) is asked in both ways at once: each ignores the
+/// other's.
 #[derive(Serialize)]
 struct Tokenize<'a> {
     #[serde(skip_serializing_if = "str::is_empty")]

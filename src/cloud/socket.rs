@@ -1,5 +1,5 @@
-//! The TCP socket under TLS. Every wait is cut into short slices, so that a cancel or the deadline of
-//! the running consult ends it; every byte is counted.
+//! The TCP socket under TLS. Every wait is cut into short slices, so that a cancel or the deadline
+//! of the running consult ends it; every byte is counted.
 
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -158,8 +158,9 @@ fn is_slice_over(e: &io::Error) -> bool {
     matches!(e.kind(), WouldBlock | TimedOut | Interrupted)
 }
 
-/// Opens connections to one host. Looking up a name and connecting cannot be interrupted, so a helper
-/// thread does both and ends by itself: at the deadline, or when the system's resolver gives up.
+/// Opens connections to one host. Looking up a name and connecting cannot be interrupted, so a
+/// helper thread does both and ends by itself: at the deadline, or when the system's resolver gives
+/// up.
 #[derive(Debug)]
 pub(super) struct Dialler {
     host: String,

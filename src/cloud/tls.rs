@@ -15,8 +15,8 @@ use ureq::unversioned::transport::{
 use super::socket::{Dialler, Socket, Stage, Watch};
 use crate::error;
 
-/// The provider is named here and nowhere else; the process-wide default is neither read nor set, so
-/// that the program around us may use rustls in its own way.
+/// The provider is named here and nowhere else; the process-wide default is neither read nor set,
+/// so that the program around us may use rustls in its own way.
 pub(super) fn client_config(roots: RootCertStore) -> error::Result<Arc<ClientConfig>> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider)

@@ -33,7 +33,8 @@ pub fn read(onnx: &Onnx, bytes: &[u8]) -> TractResult<ModelProto> {
     onnx.proto_model_for_read(&mut &*bytes)
 }
 
-/// Makes of a model that was [`read`] one that [`onnx`] can parse; refuses what tract would panic on.
+/// Makes of a model that was [`read`] one that [`onnx`] can parse; refuses what tract would panic
+/// on.
 pub fn lower(proto: &mut ModelProto) -> TractResult<()> {
     let graph = proto.graph.as_mut().context("it has no graph")?;
     check_outputs(graph)?;

@@ -109,7 +109,8 @@ fn reduce(node: &NodeProto, reducer: nn::Reducer) -> Built {
     built(expand(nn::Reduce::new(axes, int(node, "keepdims", 1)? != 0, reducer)))
 }
 
-/// Before operator set 13 all axes from the given one on were one; the last axis alone is the same then.
+/// Before operator set 13 all axes from the given one on were one; the last axis alone is the same
+/// then.
 fn softmax(ctx: &ParsingContext, node: &NodeProto) -> Built {
     match ctx.onnx_operator_set_version {
         ..13 => built(expand(nn::LayerSoftmax::new(node.get_attr_opt("axis")?.unwrap_or(1), true))),
@@ -117,7 +118,8 @@ fn softmax(ctx: &ParsingContext, node: &NodeProto) -> Built {
     }
 }
 
-/// Whole numbers become dimensions, so that shapes can be computed from sizes that are not known yet.
+/// Whole numbers become dimensions, so that shapes can be computed from sizes that are not known
+/// yet.
 fn cast_target(node: &NodeProto) -> TractResult<DatumType> {
     let to: DatumType = node.get_attr("to")?;
     Ok(if to == DatumType::I64 { DatumType::TDim } else { to })
@@ -155,8 +157,8 @@ impl Expansion for Cast {
     }
 }
 
-/// The same part of some axes: from a start to an end, which may be computed from sizes that are not
-/// known yet. Without axes the first ones are meant.
+/// The same part of some axes: from a start to an end, which may be computed from sizes that are
+/// not known yet. Without axes the first ones are meant.
 #[derive(Debug, Clone)]
 struct Slice {
     axes: Option<Vec<i64>>,

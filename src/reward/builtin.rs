@@ -24,8 +24,9 @@ pub fn entropy(stats: &LogitStats) -> f32 {
 const DRAWS: u32 = 20;
 const MAX_TEMPERATURE: f32 = 2.0;
 
-/// The share of so many tokens, each drawn at a temperature that is uniform from 0 on, that are the candidate. All
-/// but its probability at the temperature is the same for the draw, so no other token is looked at.
+/// The share of so many tokens, each drawn at a temperature that is uniform from 0 on, that are the
+/// candidate. All but its probability at the temperature is the same for the draw, so no other
+/// token is looked at.
 pub fn sampled(logits: &[f32], candidate: u32, uniform: &mut Uniform) -> f32 {
     let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let behind = logits.get(candidate as usize).map_or(f32::NEG_INFINITY, |logit| logit - max);
@@ -114,7 +115,8 @@ mod tests {
 
     #[test]
     fn samples_are_drawn_at_temperatures_from_0_to_2() {
-        // p of the first at temperature t: 1 / (1 + e^(-2 / t)); its mean over t from 0 to 2, by Simpson's rule.
+        // p of the first at temperature t: 1 / (1 + e^(-2 / t)); its mean over t from 0 to 2, by
+        // Simpson's rule.
         let logits = [2.0, 0.0];
         let p = |t: f64| if t == 0.0 { 1.0 } else { 1.0 / (1.0 + (-2.0 / t).exp()) };
         let sum: f64 = (0..=200)

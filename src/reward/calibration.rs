@@ -23,8 +23,8 @@ pub enum Threshold {
     Guarantee(Guarantee),
 }
 
-/// The lowest threshold, so the cheapest, with which few enough tokens differ from what the cloud LLM
-/// would have written in the same place. What holds and what it takes is in `docs/deciding.md`.
+/// The lowest threshold, so the cheapest, with which few enough tokens differ from what the cloud
+/// LLM would have written in the same place. What holds and what it takes is in `docs/deciding.md`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Guarantee {
     /// At most the share `risk` of all tokens, with this `confidence`; both between 0 and 1.
@@ -62,8 +62,8 @@ impl Threshold {
 fn table(reward: Option<&RewardInfo>) -> Result<&RewardInfo> {
     reward.filter(|reward| !reward.calibration.is_empty()).ok_or_else(|| {
         Error::Unsupported(
-            "a share or a guarantee needs the calibration of the reward head: there is none for this \
-             score; give a threshold, or a bundle with a head and the score `head`"
+            "a share or a guarantee needs the calibration of the reward head: there is none for \
+             this score; give a threshold, or a bundle with a head and the score `head`"
                 .into(),
         )
     })
@@ -83,10 +83,10 @@ fn at_share(points: &[CalibrationPoint], share: f32) -> f32 {
 }
 
 impl Guarantee {
-    /// The points are tried from the highest threshold, which leaves the fewest errors, down to the first
-    /// that fails (fixed-sequence testing). Errors only grow on the way, so a threshold that is too low
-    /// is reached only if the lowest one that is right, the same for all data, was passed by mistake: the
-    /// chance of that is the chance of one test, however many are tried.
+    /// The points are tried from the highest threshold, which leaves the fewest errors, down to the
+    /// first that fails (fixed-sequence testing). Errors only grow on the way, so a threshold that
+    /// is too low is reached only if the lowest one that is right, the same for all data, was
+    /// passed by mistake: the chance of that is the chance of one test, however many are tried.
     fn threshold(self, reward: &RewardInfo) -> Result<f32> {
         self.check()?;
         let measured = reward.measured.as_ref().ok_or_else(|| {
@@ -123,8 +123,8 @@ impl Guarantee {
     /// The point keeps the guarantee.
     fn holds(self, measured: &Measured, point: &CalibrationPoint) -> bool {
         match self {
-            // The upper bound of Clopper and Pearson is the p for which this probability is 1 − confidence,
-            // and the probability falls with p: the bound itself is not needed.
+            // The upper bound of Clopper and Pearson is the p for which this probability is 1 −
+            // confidence, and the probability falls with p: the bound itself is not needed.
             Guarantee::Confident { risk, confidence } => {
                 let (errors, trials) = independent(measured, point);
                 ln_at_most(errors, trials, risk.into()) <= (-f64::from(confidence)).ln_1p()
@@ -154,8 +154,8 @@ impl Guarantee {
     fn unreachable(self, measured: &Measured, best: f64) -> Error {
         let (Guarantee::Confident { risk, .. } | Guarantee::OnAverage { risk }) = self;
         invalid(format!(
-            "no threshold guarantees a risk of {risk}: the calibration, {} tokens of {} prompts, gives \
-             {best:.5} at best; ask for less, or train with more validation prompts",
+            "no threshold guarantees a risk of {risk}: the calibration, {} tokens of {} prompts, \
+             gives {best:.5} at best; ask for less, or train with more validation prompts",
             measured.tokens, measured.prompts
         ))
     }
@@ -252,7 +252,8 @@ mod tests {
             (Share(0.4), 0.7),
             (Share(0.8), 0.95),
             (Share(1.0), ALWAYS),
-            // The upper bounds, from the tail summed with log-gamma functions: .116992, .051753, .016903, .004735
+            // The upper bounds, from the tail summed with log-gamma functions: .116992, .051753,
+            // .016903, .004735
             (confident(0.1171, 0.95), 0.1),
             (confident(0.1169, 0.95), 0.3),
             (confident(0.0518, 0.95), 0.3),

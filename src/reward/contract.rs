@@ -184,7 +184,8 @@ fn check_inputs(graph: &GraphProto, hidden_size: usize) -> Result<Vec<Input>, St
             STATS => Input::Stats,
             other => {
                 return Err(format!(
-                    "its input `{other}` is unknown; the inputs are `{HIDDEN}`, `{HIDDEN_AFTER}` and `{STATS}`"
+                    "its input `{other}` is unknown; the inputs are `{HIDDEN}`, `{HIDDEN_AFTER}` \
+                     and `{STATS}`"
                 ));
             }
         };

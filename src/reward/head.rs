@@ -46,9 +46,8 @@ impl Head {
 
     /// The output for raw inputs, 0..=1; an input the graph does not have is ignored.
     ///
-    /// Errors: [`Error::InvalidArgument`] for a wrong length, a value that is not finite or a missing
-    /// `hidden_after`,
-    /// [`Error::Model`] when tract fails or the output is no probability.
+    /// Errors: [`Error::InvalidArgument`] for a wrong length, a value that is not finite or a
+    /// missing `hidden_after`, [`Error::Model`] when tract fails or the output is no probability.
     pub fn run(
         &mut self,
         hidden: &[f32],

@@ -1,8 +1,8 @@
 //! Scores of a candidate: the reward head on tract, or a built-in score.
 //!
-//! A score says how far the candidate can be trusted; [`crate::policy::decide`] compares it with the
-//! threshold. The head's score is a calibrated probability that the cloud LLM would have chosen the
-//! same token; the built-in scores are cheap and need no training. `docs/reward-head.md` is the
+//! A score says how far the candidate can be trusted; [`crate::policy::decide`] compares it with
+//! the threshold. The head's score is a calibrated probability that the cloud LLM would have chosen
+//! the same token; the built-in scores are cheap and need no training. `docs/reward-head.md` is the
 //! contract of a head.
 
 use crate::bundle::{Bundle, FileRole};
@@ -49,8 +49,9 @@ pub enum ScoreKind {
     Entropy = 4,
     /// A seeded uniform number: what any score must beat.
     Random = 5,
-    /// The share of 20 tokens, drawn from the same logits at temperatures from 0 to 2, that are the candidate
-    /// (the uncertainty of U-HLM, arXiv:2412.12687, from 1 down). For comparison: it costs a part of a step.
+    /// The share of 20 tokens, drawn from the same logits at temperatures from 0 to 2, that are the
+    /// candidate (the uncertainty of U-HLM, arXiv:2412.12687, from 1 down). For comparison: it
+    /// costs a part of a step.
     Sampled = 6,
 }
 
@@ -141,8 +142,8 @@ impl Scorer {
     /// The score of one candidate, in 0..=1; 0 where the logits gave no statistics (NaN).
     ///
     /// Errors: [`Error::InvalidArgument`] for features of a wrong length, a missing `hidden_after`
-    /// or a state that is not finite; [`Error::Model`] when the head fails or answers something that
-    /// is no probability.
+    /// or a state that is not finite; [`Error::Model`] when the head fails or answers something
+    /// that is no probability.
     pub fn score(&mut self, features: &Features) -> Result<f32> {
         let stats = features.stats;
         if stats.log_p.is_nan() || stats.entropy.is_nan() || stats.top.iter().any(|t| t.is_nan()) {

@@ -21,7 +21,8 @@ impl LogitBias {
             }
             if bias.is_nan() || bias == f32::INFINITY {
                 return Err(Error::InvalidArgument(format!(
-                    "logit bias: {bias} for token {id}; a bias is a number, or minus infinity for never"
+                    "logit bias: {bias} for token {id}; a bias is a number, or minus \
+                     infinity for never"
                 )));
             }
         }
@@ -52,7 +53,9 @@ mod tests {
 
     #[test]
     fn a_bias_is_added() {
-        let rows: [(&[(u32, f32)], [f32; 3]); 4] = [
+        /// Entries, logits.
+        type Row<'a> = (&'a [(u32, f32)], [f32; 3]);
+        let rows: [Row; 4] = [
             (&[], [1.0, 2.0, -INF]),
             (&[(0, 0.5), (1, -INF)], [1.5, -INF, -INF]),
             (&[(0, 0.5), (0, -0.5)], [0.5, 2.0, -INF]),

@@ -25,7 +25,8 @@ pub struct Sampling {
     pub top_k: u32,
     /// Keep the smallest set with this much probability, in (0, 1]; 1 keeps all.
     pub top_p: f32,
-    /// Keep what has at least this share of the most likely one's probability, in 0..1; 0 keeps all.
+    /// Keep what has at least this share of the most likely one's probability, in 0..1; 0 keeps
+    /// all.
     pub min_p: f32,
     /// Divides positive and multiplies negative logits of recent tokens, in (0, 100]; 1 is off.
     pub repetition_penalty: f32,

@@ -38,8 +38,8 @@ pub fn logit_stats(logits: &[f32], candidate: u32) -> LogitStats {
 }
 
 /// The log-probabilities (natural, at temperature 1) of `token` and then of the `top` most likely
-/// tokens, [`TOP`] at most, falling. Impossible tokens are left out, but for `token` itself. Nothing
-/// where no logit is finite.
+/// tokens, [`TOP`] at most, falling. Impossible tokens are left out, but for `token` itself.
+/// Nothing where no logit is finite.
 pub fn log_probabilities(logits: &[f32], token: u32, top: usize) -> Vec<(u32, f32)> {
     let max = logits::top(logits)[0];
     if !max.is_finite() {
@@ -59,8 +59,8 @@ pub fn log_probabilities(logits: &[f32], token: u32, top: usize) -> Vec<(u32, f3
     std::iter::once(log_p(token)).chain(possible).collect()
 }
 
-/// The ids of the largest logits, falling; of equal ones the lower id first. Where there are fewer, the
-/// rest is 0.
+/// The ids of the largest logits, falling; of equal ones the lower id first. Where there are fewer,
+/// the rest is 0.
 pub fn top_tokens(logits: &[f32]) -> [u32; TOP] {
     let mut best = [(f32::NEG_INFINITY, 0); TOP];
     for (id, &logit) in (0..).zip(logits) {
@@ -92,7 +92,9 @@ mod tests {
     fn log_probabilities_of_the_token_and_the_most_likely() {
         let inf = f32::INFINITY;
         let logits: Vec<f32> = [0.25f32, 0.5, 0.125, 0.125].iter().map(|p| p.ln()).collect();
-        let rows: [(&[f32], u32, usize, &[(u32, f32)]); 6] = [
+        /// Logits, token, top; ids and probabilities.
+        type Row<'a> = (&'a [f32], u32, usize, &'a [(u32, f32)]);
+        let rows: [Row; 6] = [
             (&logits, 2, 0, &[(2, 0.125)]),
             (&logits, 2, 3, &[(2, 0.125), (1, 0.5), (0, 0.25), (2, 0.125)]),
             (&logits, 0, 9, &[(0, 0.25), (1, 0.5), (0, 0.25), (2, 0.125), (3, 0.125)]),

@@ -7,8 +7,8 @@ use crate::tokens::{Tokens, whole_len};
 /// its text.
 ///
 /// Ids are taken as they are, `burst` at most. Bytes are re-encoded: they begin where the context
-/// ends at a whole character, and are cut where an unfinished one begins, so no token carries a part
-/// of one. An answer that this vocabulary cannot hold exactly is a [`Failure::Protocol`].
+/// ends at a whole character, and are cut where an unfinished one begins, so no token carries a
+/// part of one. An answer that this vocabulary cannot hold exactly is a [`Failure::Protocol`].
 pub(super) fn tokens_of(
     answer: Answer,
     burst: u32,

@@ -38,11 +38,11 @@ impl Conversation {
 
 impl Session {
     /// Appends text to the context. Raw: the caller has rendered any template; text of control
-    /// tokens becomes control tokens. Ends what was being generated: tokens of a burst and text that
-    /// were not handed out are dropped.
+    /// tokens becomes control tokens. Ends what was being generated: tokens of a burst and text
+    /// that were not handed out are dropped.
     ///
-    /// Errors, each leaving the session as it was: [`Error::InvalidArgument`] for an empty text or one
-    /// over [`crate::tokens::MAX_TEXT_BYTES`], [`Error::ContextFull`], [`Error::Cancelled`].
+    /// Errors, each leaving the session as it was: [`Error::InvalidArgument`] for an empty text or
+    /// one over [`crate::tokens::MAX_TEXT_BYTES`], [`Error::ContextFull`], [`Error::Cancelled`].
     pub fn prompt(&mut self, text: &str) -> Result<()> {
         if text.is_empty() {
             return Err(Error::InvalidArgument("the prompt is empty".into()));
@@ -52,11 +52,11 @@ impl Session {
         self.append(&ids, start)
     }
 
-    /// Appends tokens to the context as they are. Nothing is put in front of the first one, no `bos`
-    /// either. Otherwise as [`Session::prompt`].
+    /// Appends tokens to the context as they are. Nothing is put in front of the first one, no
+    /// `bos` either. Otherwise as [`Session::prompt`].
     ///
-    /// Errors, each leaving the session as it was: [`Error::InvalidArgument`] for no ids and for one
-    /// that is no token, [`Error::ContextFull`], [`Error::Cancelled`].
+    /// Errors, each leaving the session as it was: [`Error::InvalidArgument`] for no ids and for
+    /// one that is no token, [`Error::ContextFull`], [`Error::Cancelled`].
     pub fn prompt_ids(&mut self, ids: &[u32]) -> Result<()> {
         if ids.is_empty() {
             return Err(Error::InvalidArgument("the prompt is empty".into()));
@@ -72,7 +72,7 @@ impl Session {
     /// Text of control tokens within a message becomes control tokens, as templates are plain text.
     ///
     /// Errors as [`Session::prompt`], [`Error::Unsupported`] for a bundle without a template, and
-    /// those of [`ChatTemplate::render`].
+    /// those of [`crate::tokens::ChatTemplate::render`].
     pub fn chat(&mut self, messages: &[Message]) -> Result<()> {
         let template = self.base.chat_template().ok_or_else(|| {
             Error::Unsupported("chat: this bundle has no chat template; use a raw prompt".into())
@@ -119,7 +119,7 @@ impl Session {
     }
 
     pub(super) fn check_room(&self, needed: usize) -> Result<()> {
-        let (used, limit) = (self.conversation.context.len(), self.proposer.capacity());
+        let (used, limit) = (self.conversation.context.len(), self.proposer.reader().capacity());
         if needed > limit.saturating_sub(used) {
             return Err(Error::ContextFull { used, needed, limit });
         }
@@ -182,8 +182,8 @@ impl Session {
         self.conversation.context.is_empty()
     }
 
-    /// The text of the whole context, prompt and generated, with the texts of control tokens. U+FFFD
-    /// stands for bytes that are no character.
+    /// The text of the whole context, prompt and generated, with the texts of control tokens.
+    /// U+FFFD stands for bytes that are no character.
     pub fn text(&self) -> String {
         to_text(self.conversation.context.bytes())
     }

@@ -1,7 +1,7 @@
 //! Corrections: answers of the cloud LLM that are remembered, and given again in the same place.
 //!
-//! A *place* is the SLM's candidate and the last ids of the context before it. [`Corrections::save`]
-//! and [`Corrections::restore`] carry corrections from session to session.
+//! A *place* is the SLM's candidate and the last ids of the context before it.
+//! [`Corrections::save`] and [`Corrections::restore`] carry corrections from session to session.
 
 use std::collections::VecDeque;
 
@@ -105,8 +105,8 @@ impl Corrections {
     /// Takes what was saved in place of what there is; of more than fit, those used last. `usable`:
     /// ids from this one on are no tokens.
     ///
-    /// Errors, with nothing changed: [`crate::Error::InvalidArgument`] for bytes that are damaged, of
-    /// another model or version, or made with another suffix.
+    /// Errors, with nothing changed: [`crate::Error::InvalidArgument`] for bytes that are damaged,
+    /// of another model or version, or made with another suffix.
     pub fn restore(&mut self, bytes: &[u8], model: &Fingerprint, usable: usize) -> Result<()> {
         let mut reader = FORMAT.read(model, bytes)?;
         if reader.count()? != self.suffix() {

@@ -1,8 +1,9 @@
 //! A session: one conversation, generated step by step.
 //!
 //! Read [`step`] first: it is what this library is about. [`plan`] is what a step is going to do,
-//! [`proposer`] the SLM's part of it, [`answer`] the cloud's, [`crate::policy`] the decision between
-//! them. [`rules`] are the settings that the decision follows, [`setters`] change them.
+//! [`proposer`] and [`reader`] the SLM's part of it, [`answer`] the cloud's, [`crate::policy`] the
+//! decision between them. [`rules`] are the settings that the decision follows, [`setters`] change
+//! them.
 //!
 //! The context is the list of tokens that were prompted or handed out. Tokens that the SLM has not
 //! consumed yet are *pending*: they are fed in one batch when the next candidate is needed, so a
@@ -30,6 +31,7 @@ mod draft;
 mod model;
 mod plan;
 mod proposer;
+mod reader;
 mod rules;
 mod setters;
 mod settings;
@@ -53,6 +55,7 @@ use conversation::Conversation;
 use corrections::Corrections;
 use draft::Drafter;
 use proposer::Proposer;
+use reader::Reader;
 use rules::{Rules, Settings};
 
 /// One conversation. Not shared: one thread at a time.
@@ -80,8 +83,8 @@ impl Session {
     /// score and threshold, greedy sampling, no budget. `cloud`: `None` for a session that never
     /// leaves the device.
     ///
-    /// Errors: [`Error::InvalidArgument`] for an option out of its range, [`Error::Unsupported`] for
-    /// drafts with a plain export, and those of [`crate::slm::Slm::spawn`] and
+    /// Errors: [`Error::InvalidArgument`] for an option out of its range, [`Error::Unsupported`]
+    /// for drafts with a plain export, and those of [`crate::slm::Slm::spawn`] and
     /// [`crate::reward::Scorer::open`].
     pub fn new(
         model: Arc<Model>,
@@ -93,7 +96,8 @@ impl Session {
     }
 
     /// The same on an SLM's state of the caller's, which holds no token yet and takes the place of
-    /// one with [`SessionOptions::context`] tokens: an evaluation has one that computes no row twice.
+    /// one with [`SessionOptions::context`] tokens: an evaluation has one that computes no row
+    /// twice.
     ///
     /// Errors: as [`Session::new`], but for those of [`crate::slm::Slm::spawn`].
     pub fn with_state(
@@ -126,7 +130,8 @@ impl Session {
             log::info!("the bundle has no reward head: {score:?} is the score");
         }
         let sampler = Sampler::new(Sampling::default(), options.seed)?;
-        let mut proposer = Proposer::new(slm, sampler, Drafter::new(options.draft as usize));
+        let drafter = Drafter::new(options.draft as usize);
+        let mut proposer = Proposer::new(Reader::new(slm), sampler, drafter);
         proposer.set_score(Some(base.open_score(score, options.seed)?));
         Ok(Session {
             tokens: base.tokens().clone(),
@@ -148,8 +153,8 @@ impl Session {
 
     /// Another session that goes on from here: with the same model, cloud client, settings,
     /// conversation and corrections, and the same draws to come. Statistics, with them the budgets,
-    /// and the clock of a held budget begin anew, its threshold goes on. Has a cancel flag of its own.
-    /// The two share nothing that changes, so each may go to a thread of its own.
+    /// and the clock of a held budget begin anew, its threshold goes on. Has a cancel flag of its
+    /// own. The two share nothing that changes, so each may go to a thread of its own.
     ///
     /// Errors: [`Error::Unsupported`] for an SLM's state of the caller's that cannot be copied.
     pub fn fork(&self) -> Result<Session> {

@@ -61,8 +61,8 @@ impl Model {
         Ok(model)
     }
 
-    /// Loads what an opened bundle holds. `threads`: see [`Slm::open`], whose errors this has, besides
-    /// those of [`Tokens::open`] and [`ChatTemplate::open`].
+    /// Loads what an opened bundle holds. `threads`: see [`Slm::open`], whose errors this has,
+    /// besides those of [`Tokens::open`] and [`ChatTemplate::open`].
     pub fn from_bundle(bundle: Bundle, threads: usize) -> Result<Model> {
         let tokens = Tokens::open(&bundle)?;
         let chat_template = ChatTemplate::open(&bundle, &tokens)?.map(Arc::new);
@@ -71,8 +71,8 @@ impl Model {
     }
 
     /// The tokens of `text`. `special`: those of a prompt, where names of control tokens such as
-    /// `<|im_end|>` become control tokens, and the `bos` that the model wants comes first; otherwise
-    /// all of the text stays text.
+    /// `<|im_end|>` become control tokens, and the `bos` that the model wants comes first;
+    /// otherwise all of the text stays text.
     ///
     /// Errors: those of [`Tokens::encode`].
     pub fn tokenize(&self, text: &str, special: bool) -> Result<Vec<u32>> {

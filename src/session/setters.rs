@@ -88,9 +88,9 @@ impl Session {
         Ok(())
     }
 
-    /// Adds to the logits of some tokens, in place of what was added before; minus infinity: never. The
-    /// SLM's candidates and scores follow the sums. The cloud LLM knows nothing of it. Of two entries
-    /// of a token the last one counts; none turns it off.
+    /// Adds to the logits of some tokens, in place of what was added before; minus infinity: never.
+    /// The SLM's candidates and scores follow the sums. The cloud LLM knows nothing of it. Of two
+    /// entries of a token the last one counts; none turns it off.
     ///
     /// Errors: [`crate::Error::InvalidArgument`] for an id that is no token, plus infinity and NaN.
     pub fn set_logit_bias(&mut self, entries: &[(u32, f32)]) -> Result<()> {
@@ -109,8 +109,8 @@ impl Session {
         Ok(())
     }
 
-    /// The variable `enable_thinking` of the chat template, from the next chat on. `None`: it is not
-    /// defined, so the template's default. Templates without the variable ignore it.
+    /// The variable `enable_thinking` of the chat template, from the next chat on. `None`: it is
+    /// not defined, so the template's default. Templates without the variable ignore it.
     pub fn set_thinking(&mut self, thinking: Option<bool>) {
         self.thinking = thinking;
     }

@@ -29,11 +29,11 @@ pub struct SessionOptions {
     pub stop_strings: Vec<String>,
     /// Equal seeds, equal draws, on every platform. Of candidates, and of scores that are drawn.
     pub seed: u64,
-    /// Tokens to draft ahead at most, 0 (off) to 7; not with plain exports. A draft is what followed
-    /// the last tokens where the context had them before, prompt included. The SLM consumes it in
-    /// one batch with the token it begins after; what does not come true is rewound. Tokens, scores
-    /// and decisions are the same to the last bit. Text that repeats the context is faster. Takes
-    /// memory for 7 more rows of logits (vocabulary × 4 bytes each).
+    /// Tokens to draft ahead at most, 0 (off) to 7; not with plain exports. A draft is what
+    /// followed the last tokens where the context had them before, prompt included. The SLM
+    /// consumes it in one batch with the token it begins after; what does not come true is rewound.
+    /// Tokens, scores and decisions are the same to the last bit. Text that repeats the context is
+    /// faster. Takes memory for 7 more rows of logits (vocabulary × 4 bytes each).
     pub draft: u32,
 }
 

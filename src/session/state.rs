@@ -1,7 +1,9 @@
-//! A conversation kept outside: after a restart it goes on where it was, and a long prompt is read but once.
+//! A conversation kept outside: after a restart it goes on where it was, and a long prompt is read
+//! but once.
 //!
-//! Of the SLM's cache all but the context's last token is kept. That one is fed again, which gives the row that the
-//! next candidate is drawn from. Options, cloud, statistics and with them budgets and breaker are the session's own.
+//! Of the SLM's cache all but the context's last token is kept. That one is fed again, which gives
+//! the row that the next candidate is drawn from. Options, cloud, statistics and with them budgets
+//! and breaker are the session's own.
 
 use super::turns::Turns;
 use super::{End, Session, Source};
@@ -26,9 +28,10 @@ struct State<'a> {
 }
 
 impl Session {
-    /// Bytes of [`Session::save`] as the session is now: some 23 kB a token for SmolLM2-135M, 12 kB for Qwen2.5-0.5B.
+    /// Bytes of [`Session::save`] as the session is now: some 23 kB a token for SmolLM2-135M, 12 kB
+    /// for Qwen2.5-0.5B.
     pub fn state_bytes(&self) -> usize {
-        let mut bytes = self.proposer.cache_bytes(self.cached_tokens());
+        let mut bytes = self.proposer.reader().cache_bytes(self.cached_tokens());
         let mut count = |piece: &[u8]| bytes += piece.len();
         let mut writer = FORMAT.write(&self.base.fingerprint(), &mut count);
         self.write_conversation(&mut writer);
@@ -36,20 +39,22 @@ impl Session {
         bytes
     }
 
-    /// Gives the conversation to `out`, piece by piece: the context with the SLM's cache, what of a burst and of the text was
-    /// not handed out, and where the sampler is. It is only of use to sessions of the same model.
+    /// Gives the conversation to `out`, piece by piece: the context with the SLM's cache, what of a
+    /// burst and of the text was not handed out, and where the sampler is. It is only of use to
+    /// sessions of the same model.
     pub fn save(&self, out: &mut dyn FnMut(&[u8])) {
         let mut writer = FORMAT.write(&self.base.fingerprint(), out);
         self.write_conversation(&mut writer);
-        self.proposer.write_cache(self.cached_tokens(), &mut |piece| writer.raw(piece));
+        self.proposer.reader().write_cache(self.cached_tokens(), &mut |piece| writer.raw(piece));
         writer.finish();
     }
 
-    /// Takes the conversation of `state`, which [`Session::save`] wrote, in place of its own. With the same options the
-    /// next tokens are those that the saved session would have written.
+    /// Takes the conversation of `state`, which [`Session::save`] wrote, in place of its own. With
+    /// the same options the next tokens are those that the saved session would have written.
     ///
-    /// Errors, each leaving the session as it was: [`Error::InvalidArgument`] for bytes that are damaged, or of another
-    /// model or version; [`Error::ContextFull`] for more tokens than this session may hold.
+    /// Errors, each leaving the session as it was: [`Error::InvalidArgument`] for bytes that are
+    /// damaged, or of another model or version; [`Error::ContextFull`] for more tokens than this
+    /// session may hold.
     pub fn restore(&mut self, state: &[u8]) -> Result<()> {
         let state = self.read(state)?;
         self.proposer.restore(state.cached, state.cache, state.drawn)?;
@@ -63,14 +68,14 @@ impl Session {
         Ok(())
     }
 
-    /// The corrections as bytes, see [`super::CorrectionOptions`]: 80, and for each correction 12 and
-    /// 4 for each of its ids.
+    /// The corrections as bytes, see [`super::CorrectionOptions`]: 80, and for each correction 12
+    /// and 4 for each of its ids.
     pub fn save_corrections(&self) -> Vec<u8> {
         self.corrections.save(&self.base.fingerprint())
     }
 
-    /// Takes what [`Session::save_corrections`] wrote in place of the corrections there are; of more
-    /// than the capacity, those used last.
+    /// Takes what [`Session::save_corrections`] wrote in place of the corrections there are; of
+    /// more than the capacity, those used last.
     ///
     /// Errors, with nothing changed: [`Error::InvalidArgument`] for bytes that are damaged, or of
     /// another model, version or [`super::CorrectionOptions::suffix`].
@@ -80,7 +85,7 @@ impl Session {
 
     /// Tokens of the cache that are kept.
     fn cached_tokens(&self) -> usize {
-        self.proposer.cached(self.conversation.context.len())
+        self.proposer.reader().cached(self.conversation.context.len())
     }
 
     fn write_conversation(&self, writer: &mut Writer) {
@@ -117,7 +122,7 @@ impl Session {
         if cached != 0 && cached >= ids.len() {
             return Err(reader.error("it has more cached tokens than others"));
         }
-        let cache = reader.raw(self.proposer.cache_bytes(cached))?;
+        let cache = reader.raw(self.proposer.reader().cache_bytes(cached))?;
         reader.finish()?;
         Ok(State { ids, turns, burst, burst_source, held, stopped, end, drawn, cached, cache })
     }
@@ -128,7 +133,7 @@ impl Session {
         if !ids.iter().all(|&id| self.tokens.is_usable(id)) {
             return Err(reader.error("it has tokens that there are not"));
         }
-        let limit = self.proposer.capacity();
+        let limit = self.proposer.reader().capacity();
         if ids.len() > limit {
             return Err(Error::ContextFull { used: 0, needed: ids.len(), limit });
         }

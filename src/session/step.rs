@@ -46,9 +46,9 @@ pub struct Step {
     pub reason: Reason,
     /// Score of the SLM's candidate; NaN where none was computed.
     pub score: f32,
-    /// The SLM's candidate (the alternative, where one was taken): equal to `token` unless the cloud
-    /// LLM wrote it, now or in an earlier answer. A further token of a burst has a candidate of its
-    /// own only with hand-back; otherwise this is `token`.
+    /// The SLM's candidate (the alternative, where one was taken): equal to `token` unless the
+    /// cloud LLM wrote it, now or in an earlier answer. A further token of a burst has a candidate
+    /// of its own only with hand-back; otherwise this is `token`.
     pub candidate: u32,
     /// Why the consult of this step brought nothing.
     pub failure: Option<Failure>,
@@ -65,8 +65,9 @@ pub struct Step {
     pub cloud_time: Duration,
     pub end: End,
     /// Natural log-probabilities by the SLM, at temperature 1 and before any bias or filter: of
-    /// `token`, then of the most likely ones, falling. See [`Session::set_top_logprobs`]. Empty where
-    /// that is off, and for further tokens of a burst without hand-back: the SLM looked at none.
+    /// `token`, then of the most likely ones, falling. See [`Session::set_top_logprobs`]. Empty
+    /// where that is off, and for further tokens of a burst without hand-back: the SLM looked at
+    /// none.
     pub logprobs: Vec<(u32, f32)>,
 }
 
@@ -264,7 +265,8 @@ impl Outcome {
         Outcome { token, burst: Vec::new(), source, reason, failure: None, consult: None }
     }
 
-    /// The answer's first token, and the others for the steps to come. `candidate`: where there is none.
+    /// The answer's first token, and the others for the steps to come. `candidate`: where there is
+    /// none.
     fn of_answer(mut answer: Vec<u32>, candidate: u32, source: Source, reason: Reason) -> Outcome {
         let burst = answer.split_off(answer.len().min(1));
         let token = answer.first().copied().unwrap_or(candidate);

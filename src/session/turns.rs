@@ -45,8 +45,8 @@ impl Turns {
         }
     }
 
-    /// What the template writes after the reply: the end of the assistant's message, then `new`. `None`
-    /// where it does not render a longer chat as a continuation of the shorter one.
+    /// What the template writes after the reply: the end of the assistant's message, then `new`.
+    /// `None` where it does not render a longer chat as a continuation of the shorter one.
     fn continuation(
         &self,
         template: &ChatTemplate,

@@ -27,7 +27,8 @@ use sequence::Sequence;
 pub enum Rows {
     /// Only the last token's row: what generation needs.
     Last,
-    /// One row per token fed: what scoring and perplexity need. Memory: rows × vocabulary × 4 bytes.
+    /// One row per token fed: what scoring and perplexity need. Memory: rows × vocabulary × 4
+    /// bytes.
     All,
 }
 
@@ -52,8 +53,8 @@ pub trait SlmState: Send {
     /// Tokens that fit at most.
     fn capacity(&self) -> usize;
 
-    /// Consumes `ids` in chunks, with a cancel check before each and between the graph's nodes. All or
-    /// nothing: on an error the state is as it was before. No ids give an empty output.
+    /// Consumes `ids` in chunks, with a cancel check before each and between the graph's nodes. All
+    /// or nothing: on an error the state is as it was before. No ids give an empty output.
     ///
     /// Errors: [`Error::ContextFull`] and [`Error::InvalidArgument`] (an id outside the vocabulary)
     /// before anything is computed; [`Error::Cancelled`]; [`Error::Model`].
@@ -69,8 +70,8 @@ pub trait SlmState: Send {
         Err(Error::Unsupported("this SLM's state cannot be copied".into()))
     }
 
-    /// Bytes that `write_cache` writes for `len` tokens; `None` for a graph whose cache cannot be kept outside: its tokens
-    /// are fed again instead.
+    /// Bytes that `write_cache` writes for `len` tokens; `None` for a graph whose cache cannot be
+    /// kept outside: its tokens are fed again instead.
     fn cache_bytes(&self, _len: usize) -> Option<usize> {
         None
     }
@@ -78,10 +79,11 @@ pub trait SlmState: Send {
     /// Writes the cache of the first `len` tokens, piece by piece; there must be as many.
     fn write_cache(&self, _len: usize, _out: &mut dyn FnMut(&[u8])) {}
 
-    /// Takes `len` tokens from the bytes of `write_cache` of the same graph, in place of all there is.
+    /// Takes `len` tokens from the bytes of `write_cache` of the same graph, in place of all there
+    /// is.
     ///
-    /// Errors, with nothing changed: [`Error::InvalidArgument`] for another number of bytes, [`Error::ContextFull`],
-    /// [`Error::Unsupported`] where `cache_bytes` is `None`.
+    /// Errors, with nothing changed: [`Error::InvalidArgument`] for another number of bytes,
+    /// [`Error::ContextFull`], [`Error::Unsupported`] where `cache_bytes` is `None`.
     fn read_cache(&mut self, _len: usize, _bytes: &[u8]) -> Result<()> {
         Err(sequence::not_kept_outside())
     }
@@ -124,7 +126,8 @@ impl Slm {
     ///
     /// Errors: [`Error::Bundle`] for a damaged graph or one that is not the manifest's;
     /// [`Error::Unsupported`] for an input of a plain export that is not known;
-    /// [`Error::InvalidArgument`] for too many threads; [`Error::Model`] when the system refuses one.
+    /// [`Error::InvalidArgument`] for too many threads; [`Error::Model`] when the system refuses
+    /// one.
     pub fn open(bundle: &Bundle, threads: usize) -> Result<Slm> {
         Pool::check(threads)?;
         let dimensions = Dimensions::of(bundle)?;
@@ -137,8 +140,8 @@ impl Slm {
         Ok(Slm { graph, dimensions })
     }
 
-    /// Makes states that are spawned from now on compute with these kernels instead of the best ones,
-    /// so that tests can try every kernel. A plain graph runs on tract's own.
+    /// Makes states that are spawned from now on compute with these kernels instead of the best
+    /// ones, so that tests can try every kernel. A plain graph runs on tract's own.
     pub fn set_kernels(&mut self, kernels: &'static Kernels) {
         match &mut self.graph {
             Graph::Packed(slm) => slm.set_kernels(kernels),

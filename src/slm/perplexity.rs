@@ -19,9 +19,9 @@ impl Perplexity {
     }
 }
 
-/// Scores `ids` in windows of `window` tokens that do not overlap, each from an empty cache: in every
-/// window all tokens but its first. What does not fill a last window is left out. `progress` is called
-/// with the tokens done after every window.
+/// Scores `ids` in windows of `window` tokens that do not overlap, each from an empty cache: in
+/// every window all tokens but its first. What does not fill a last window is left out. `progress`
+/// is called with the tokens done after every window.
 pub fn perplexity(
     slm: &Slm,
     ids: &[u32],

@@ -37,7 +37,8 @@ pub trait Runner: Send + Sized + 'static {
     /// Writes the first `len` tokens of the cache, as many bytes as `cache_bytes` says.
     fn write_cache(&self, _len: usize, _out: &mut dyn FnMut(&[u8])) {}
 
-    /// Takes `len` tokens from the bytes of `write_cache`, of the right number. After an error the cache may hold a part.
+    /// Takes `len` tokens from the bytes of `write_cache`, of the right number. After an error the
+    /// cache may hold a part.
     fn read_cache(&mut self, _len: usize, _bytes: &[u8]) -> Result<()> {
         Err(not_kept_outside())
     }

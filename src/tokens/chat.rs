@@ -1,4 +1,5 @@
-//! The chat template of a bundle: Jinja, rendered by minijinja the way the model's makers render it.
+//! The chat template of a bundle: Jinja, rendered by minijinja the way the model's makers render
+//! it.
 
 use std::io;
 
@@ -16,7 +17,8 @@ pub struct Message {
     pub content: String,
 }
 
-/// Instructions a rendering may take: thousands of messages, but an endless loop ends within a second.
+/// Instructions a rendering may take: thousands of messages, but an endless loop ends within a
+/// second.
 const FUEL: u64 = 1_000_000;
 const NAME: &str = "chat template";
 
@@ -39,7 +41,8 @@ impl ChatTemplate {
     /// From Jinja source.
     pub fn new(source: &str, tokens: &Tokens) -> Result<ChatTemplate> {
         let mut environment = Environment::new();
-        // As templates for these models are written: with Jinja's block trimming and Python's methods.
+        // As templates for these models are written: with Jinja's block trimming and Python's
+        // methods.
         environment.set_trim_blocks(true);
         environment.set_lstrip_blocks(true);
         environment.set_undefined_behavior(UndefinedBehavior::Lenient);
@@ -55,8 +58,8 @@ impl ChatTemplate {
 
     /// The prompt for `messages`, ending where the assistant's answer begins.
     ///
-    /// Errors: [`Error::InvalidArgument`] without a message or for more than [`MAX_TEXT_BYTES`] of them,
-    /// [`Error::Template`] when the template refuses or fails.
+    /// Errors: [`Error::InvalidArgument`] without a message or for more than [`MAX_TEXT_BYTES`] of
+    /// them, [`Error::Template`] when the template refuses or fails.
     pub fn render(&self, messages: &[Message]) -> Result<String> {
         self.render_with(messages, true, None)
     }
@@ -72,7 +75,8 @@ impl ChatTemplate {
         let bytes: usize = messages.iter().map(|m| m.role.len() + m.content.len()).sum();
         if messages.is_empty() || bytes > MAX_TEXT_BYTES {
             return Err(Error::InvalidArgument(format!(
-                "a chat needs a message, and {MAX_TEXT_BYTES} bytes of them at most; these have {bytes}"
+                "a chat needs a message, and {MAX_TEXT_BYTES} bytes of them at most; these have \
+                 {bytes}"
             )));
         }
         let mut out = Bounded { text: Vec::new(), room: 2 * MAX_TEXT_BYTES };
@@ -144,7 +148,8 @@ mod tests {
         let rows = [
             // Blocks lose their indentation and their line's end.
             (
-                "{% for m in messages %}\n    {% if not loop.last %}\n{{ m.role }},\n    {% else %}\n\
+                "{% for m in messages %}\n    {% if not loop.last %}\n\
+                 {{ m.role }},\n    {% else %}\n\
                  {{ m['role'] }}.\n    {% endif %}\n{% endfor %}\n",
                 "system,\nuser.\n",
             ),
@@ -158,7 +163,8 @@ mod tests {
                 "yes",
             ),
             (
-                "{% set n = namespace(x=1) %}{% for m in messages %}{% set n.x = n.x * 3 %}{% endfor %}{{ n.x }}",
+                "{% set n = namespace(x=1) %}{% for m in messages %}{% set n.x = n.x * 3 %}\
+                 {% endfor %}{{ n.x }}",
                 "9",
             ),
             (

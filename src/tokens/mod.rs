@@ -21,15 +21,15 @@ pub use utf8::{to_text, whole_len};
 use steps::{AnyPostProcessor, DecoderDescription, NormalizerStep, PreTokenizerStep};
 use table::Table;
 
-/// The longest text encoded in one call. The time of a tokeniser is not linear for every text, so an
-/// unbounded one would be a way to stall the device.
+/// The longest text encoded in one call. The time of a tokeniser is not linear for every text, so
+/// an unbounded one would be a way to stall the device.
 pub const MAX_TEXT_BYTES: usize = 1 << 20;
 
 /// More usable tokens than this are a damaged manifest.
 const MAX_TOKENS: usize = 1 << 22;
 
-/// With BPE, which all supported models use, and the steps around it that they need: all others would make the
-/// library larger.
+/// With BPE, which all supported models use, and the steps around it that they need: all others
+/// would make the library larger.
 type Tokenizer =
     TokenizerImpl<BPE, NormalizerStep, PreTokenizerStep, AnyPostProcessor, DecoderDescription>;
 

@@ -1,5 +1,5 @@
-//! The steps around BPE that a `tokenizer.json` may ask for. The tokenisers' crate knows more of them; each
-//! would bring its code and its tables to the board.
+//! The steps around BPE that a `tokenizer.json` may ask for. The tokenisers' crate knows more of
+//! them; each would bring its code and its tables to the board.
 
 use serde::de::{DeserializeOwned, Error};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -33,7 +33,8 @@ pub enum PreTokenizerStep {
 #[derive(Deserialize)]
 pub struct AnyPostProcessor {}
 
-/// Kept to see how the vocabulary spells bytes (`table`), and not run: the table has every token's bytes.
+/// Kept to see how the vocabulary spells bytes (`table`), and not run: the table has every token's
+/// bytes.
 #[derive(Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct DecoderDescription(Value);

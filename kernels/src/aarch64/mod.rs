@@ -3,7 +3,7 @@
 
 use std::arch::is_aarch64_feature_detected;
 
-use super::Kernels;
+use crate::table::Kernels;
 
 mod dot;
 mod lanes;

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
+use super::job::{Buffers, CHUNK, Job, QUERIES, SPAN};
 use super::softmax::{Partial, Running};
-use super::{Buffers, CHUNK, Job, QUERIES, SPAN};
 use crate::kv_cache::KvCache;
 use crate::lanes::{LANES, Lanes};
 use crate::parts::Parts;

@@ -6,11 +6,12 @@ use std::ops::Range;
 
 use crate::activations::{ActBlock, Activations, Panel};
 use crate::code::{Code, Line, Q4, Q4M, Q5, Q6, Q8};
+use crate::float;
 use crate::format::Format;
 use crate::lanes::Lanes;
 use crate::matrix::Matrix;
 use crate::output::Output;
-use crate::{Kernels, float};
+use crate::table::Kernels;
 
 use super::ymm::Ymm;
 

@@ -7,11 +7,12 @@ use std::ops::Range;
 
 use crate::activations::{ActBlock, Activations, Panel, ROUND};
 use crate::code::{Code, Line, Q4, Q4M, Q5, Q6, Q8};
+use crate::float;
 use crate::format::{BLOCK, Format};
 use crate::lanes::Lanes;
 use crate::matrix::Matrix;
 use crate::output::Output;
-use crate::{Kernels, Streams, float};
+use crate::table::{Kernels, Streams};
 
 use super::zmm::Zmm;
 

@@ -4,7 +4,7 @@ use std::arch::x86_64::*;
 
 use crate::lanes::{LANES, Lanes};
 
-use super::sum_of_bytes;
+use super::bytes::sum_of_bytes;
 
 /// Sixteen f32 in two registers. Values of this type are only made inside functions compiled with
 /// the features of [`super::avx2`], which run on a CPU that has them: the SAFETY of every intrinsic

@@ -235,7 +235,8 @@ fn the_whole_text() {
 fn thinking_and_roles_are_the_templates() {
     let mut bench = Bench::new(endless());
     bench.template = Some(
-        "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}{% if add_generation_prompt %}\
+        "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}\
+         {% if add_generation_prompt %}\
          {% if enable_thinking is defined and not enable_thinking %}<no>{% else %}<yes>{% endif %}\
          {% endif %}",
     );
@@ -249,7 +250,8 @@ fn thinking_and_roles_are_the_templates() {
     assert_eq!(session.text(), "[tool]a<no>[tool]b<yes>");
 }
 
-const CHATML: &str = "{% for m in messages %}<|user|>{{ m.role }}:{{ m.content }}<|end|>\n{% endfor %}\
+const CHATML: &str = "{% for m in messages %}\
+                      <|user|>{{ m.role }}:{{ m.content }}<|end|>\n{% endfor %}\
                       {% if add_generation_prompt %}<|user|>assistant:{% endif %}";
 
 #[test]

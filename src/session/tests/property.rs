@@ -13,6 +13,8 @@ enum Act {
     Cancel,
     Reset,
     Wait(u64),
+    /// Every setting is set to what it is.
+    Touch,
 }
 
 fn acts() -> impl Strategy<Value = Vec<Act>> {
@@ -25,6 +27,7 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
         1 => Just(Act::Cancel),
         1 => (0..5000u64).prop_map(Act::Wait),
         1 => Just(Act::Reset),
+        1 => Just(Act::Touch),
     ];
     prop::collection::vec(act, 1..120)
 }
@@ -166,6 +169,14 @@ fn play_on(acts: &[Act], next: Next, script: Script, way: Way) -> (Session, Mode
                 session.reset();
                 model.ids.clear();
             }
+            Act::Touch => {
+                session.set_sampling(session.sampling()).unwrap();
+                session.set_gate(session.gate()).unwrap();
+                session.set_consult(session.consult()).unwrap();
+                session.set_budget(session.budget()).unwrap();
+                session.set_corrections(session.corrections()).unwrap();
+                session.set_logit_bias(&[]).unwrap();
+            }
             Act::Wait(millis) => {
                 bench.millis.fetch_add(millis, Relaxed);
             }
@@ -254,8 +265,8 @@ proptest! {
         check_sums(&model.steps, &session, 0);
     }
 
-    /// The cloud LLM says the same in the same place, so what it said before can take its place. Whole contexts
-    /// are compared, and a capacity of two forgets.
+    /// The cloud LLM says the same in the same place, so what it said before can take its place.
+    /// Whole contexts are compared, and a capacity of two forgets.
     #[test]
     fn corrections_change_no_token(acts in acts(), after: bool, burst in 1..5u32) {
         let acts: Vec<Act> = acts.into_iter().filter(|act| !matches!(act, Act::Wait(_))).collect();

@@ -1,5 +1,6 @@
 //! What is changed between steps.
 
+use super::remedies::in_order;
 use super::*;
 use crate::reward::Threshold;
 

@@ -19,8 +19,8 @@ fn rest(mut session: Session) -> (Vec<u32>, String, End) {
     (session.ids().to_vec(), text, session.conversation.end)
 }
 
-/// In the middle of whatever: a burst, a character, a stop string, a peek; at an end; with and without the state after a
-/// candidate, greedy and drawn.
+/// In the middle of whatever: a burst, a character, a stop string, a peek; at an end; with and
+/// without the state after a candidate, greedy and drawn.
 #[test]
 fn a_restored_session_goes_on_alike() {
     type Way = fn(&mut Session);
@@ -101,7 +101,8 @@ fn what_cannot_be_restored_changes_nothing() {
 }
 
 proptest! {
-    /// States that lie, with a right checksum: an error that changes nothing, or a session that works.
+    /// States that lie, with a right checksum: an error that changes nothing, or a session that
+    /// works.
     #[test]
     fn lies_do_no_harm(at in 0..400usize, bytes in prop::collection::vec(any::<u8>(), 1..6)) {
         let mut bench = Bench::new(endless());

@@ -7,8 +7,9 @@ use tract_onnx::tract_core::internal::{TractErrorContext, bail};
 /// More nodes between output matmul and logits than any export has.
 const MAX_STEPS: usize = 16;
 
-/// The name of the tensor that goes into the matmul which makes the logits: the last hidden state after
-/// the final norm. Between that matmul and `logits` there may be casts, scales, a bias and reshapes.
+/// The name of the tensor that goes into the matmul which makes the logits: the last hidden state
+/// after the final norm. Between that matmul and `logits` there may be casts, scales, a bias and
+/// reshapes.
 pub fn find(graph: &GraphProto) -> TractResult<&str> {
     let mut name = "logits";
     for _ in 0..MAX_STEPS {

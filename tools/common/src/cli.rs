@@ -81,8 +81,8 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
     io.into_iter().any(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
-/// An error and its causes in one line. Some errors repeat their cause in their own text; it is said
-/// once.
+/// An error and its causes in one line. Some errors repeat their cause in their own text; it is
+/// said once.
 fn reason(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain().map(ToString::to_string) {

@@ -43,8 +43,8 @@ pub fn run(arguments: &ArgMatches) -> Result<()> {
     print(&(facts + &notes + &line("ok", "all hashes are right, and the model runs")))
 }
 
-/// Opening has checked the BLAKE3 of every file. The SHA-256 is for other tools: it has to be
-/// right, too.
+/// Opening has checked the BLAKE3 of every file. The SHA-256 is for other tools and must be right
+/// too.
 fn check_sha256(dir: &Path, bundle: &Bundle, bar: &Bytes) -> Result<()> {
     let files = &bundle.manifest().files;
     let total = files.values().map(|file| file.bytes).sum();
@@ -57,8 +57,8 @@ fn check_sha256(dir: &Path, bundle: &Bundle, bar: &Bytes) -> Result<()> {
         })?;
         ensure!(
             found == entry.sha256,
-            "{} has SHA-256 {found} where the manifest says {}, though its BLAKE3 is right: \
-             pack the model again",
+            "{} has SHA-256 {found} where the manifest says {}, though its BLAKE3 is right: pack \
+             the model again",
             entry.name,
             entry.sha256
         );

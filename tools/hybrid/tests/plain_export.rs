@@ -164,6 +164,32 @@ fn chunks_rewind_and_failure_are_as_in_a_packed_bundle() {
     }
 }
 
+/// To the last bit, whatever the state that was forked does, and after a run that was cancelled.
+#[test]
+fn a_fork_goes_on_alone() {
+    let pair = pair();
+    for bundle in [&pair.packed, &pair.plain] {
+        let slm = Slm::open(bundle, 0).unwrap();
+        let (begun, rest) = (&prompts()[3][..20], &prompts()[3][20..]);
+        let begin = || {
+            let mut state = slm.spawn(50).unwrap();
+            feed(&mut *state, begun, Rows::Last);
+            state
+        };
+        let want = feed(&mut *begin(), rest, Rows::All);
+        let mut state = begin();
+        let raised = Cancel::new();
+        raised.cancel();
+        assert!(state.feed(rest, Rows::All, &raised).is_err());
+        let mut fork = state.fork().unwrap();
+        assert_eq!((fork.len(), fork.capacity()), (20, 50));
+        state.rewind(10).unwrap();
+        feed(&mut *state, rest, Rows::Last);
+        let got = feed(&mut *fork, rest, Rows::All);
+        assert_eq!((got.logits, got.hidden), (want.logits, want.hidden));
+    }
+}
+
 type Damage = fn(&mut GraphProto);
 
 #[test]

@@ -72,8 +72,8 @@ pub fn count_attention(model: &TypedModel) -> usize {
     model.nodes().iter().filter(|node| node.op_is::<attention::Attention>()).count()
 }
 
-/// What the ops of one sequence share: the model's kernels and threads, and buffers reused from node
-/// to node and run to run.
+/// What the ops of one sequence share: the model's kernels and threads, and buffers reused from
+/// node to node and run to run.
 pub struct Scratch {
     kernels: &'static Kernels,
     pool: Arc<Pool>,

@@ -4,8 +4,8 @@ use std::cell::RefCell;
 
 use tract_onnx::tract_hir::internal::*;
 
-/// The outputs of the ops of one sequence. A tensor comes back once nothing but this holds it, which is when tract
-/// has run the last op that reads it.
+/// The outputs of the ops of one sequence. A tensor comes back once nothing but this holds it,
+/// which is when tract has run the last op that reads it.
 #[derive(Default)]
 pub struct Outputs(RefCell<Vec<Arc<Tensor>>>);
 
@@ -29,8 +29,8 @@ impl Outputs {
         if let Some(found) = kept.iter().position(|t| is_free(t) && t.shape() == shape) {
             return Ok(kept.swap_remove(found));
         }
-        // Those for other numbers of rows are not needed soon: a prompt's while tokens are generated. But within a prompt
-        // no rows of logits are wanted.
+        // Those for other numbers of rows are not needed soon: a prompt's while tokens are
+        // generated. But within a prompt no rows of logits are wanted.
         if !shape.contains(&0) {
             kept.retain(|t| !is_free(t) || t.shape().get(1) == shape.get(1));
         }

@@ -72,11 +72,10 @@ pub fn command() -> Command {
     Command::new("run")
         .about("Generate text with a bundle, and with a cloud LLM if --cloud names one")
         .after_help(format!(
-            "On a terminal, tokens of the cloud LLM are green. Yellow tokens are weak, but the cloud \
-             could not be asked.\n\
-             The bearer token for the cloud comes from --token-file or the environment variable \
-             {TOKEN_VARIABLE}.\n\
-             Ctrl-C stops and prints the summary. A second Ctrl-C ends at once."
+            "On a terminal, tokens of the cloud LLM are green. Yellow tokens are weak, but the \
+             cloud could not be asked.\nThe bearer token for the cloud comes from --token-file or \
+             the environment variable {TOKEN_VARIABLE}.\nCtrl-C stops and prints the summary. A \
+             second Ctrl-C ends at once."
         ))
         .arg(
             Arg::new("BUNDLE")
@@ -96,9 +95,11 @@ pub fn command() -> Command {
         )
         .arg(hybrid_common::arguments::threads())
         .next_help_heading("When to ask the cloud")
-        .arg(choice("mode", MODES, "Who may write tokens")
+        .arg(
+            choice("mode", MODES, "Who may write tokens")
                 .default_value("hybrid")
-                .requires_if("cloud-first", "cloud"))
+                .requires_if("cloud-first", "cloud"),
+        )
         .arg(real("threshold", "Ask about candidates that score under F [default: the bundle's]"))
         .arg(real("share", "Ask about this share of the tokens, 0 to 1"))
         .arg(real("guarantee", "Let at most this share of the tokens differ from the cloud's"))
@@ -119,7 +120,8 @@ pub fn command() -> Command {
                 .default_value("0"),
         )
         .arg(
-            small("correction-cache", "Remember the answers of up to N consults").default_value("0"),
+            small("correction-cache", "Remember the answers of up to N consults")
+                .default_value("0"),
         )
         .arg(small("correction-suffix", "Preceding ids that must match").default_value("32"))
         .arg(file("corrections", "Load corrections from this file if it exists; save them to it"))
@@ -286,10 +288,9 @@ mod tests {
 
     #[test]
     fn options() {
-        let line = "run b --chat hi --mode hybrid --hand-back --rescue 2 --threshold -1 \
-                    --score margin --burst 3 \
-                    --deadline-ms 50 --budget-calls 1 --budget-bytes 9 --temperature 0.5 --top-k 4 \
-                    --seed 7 --draft 7 --context 99 --stop A --stop B";
+        let line = "run b --chat hi --mode hybrid --hand-back --rescue 2 --threshold -1 --score \
+                    margin --burst 3 --deadline-ms 50 --budget-calls 1 --budget-bytes 9 \
+                    --temperature 0.5 --top-k 4 --seed 7 --draft 7 --context 99 --stop A --stop B";
         let settings = Settings::parse(&parse(line).unwrap()).unwrap();
         let Settings { birth, sampling, gate, consult, budget, .. } = settings;
         assert_eq!((gate.mode, gate.score), (Mode::Hybrid, ScoreKind::Margin));

@@ -53,14 +53,15 @@ impl Config {
         })
     }
 
-    /// What the manifest says of the tokens, without the fingerprint. `left_out`: tokens that the files name
-    /// but the model's output of `rows` rows does not have.
+    /// What the manifest says of the tokens, without the fingerprint. `left_out`: tokens that the
+    /// files name but the model's output of `rows` rows does not have.
     pub fn tokens(&self, json: &[u8], rows: usize, left_out: &[String]) -> Result<TokenInfo> {
         for name in ["bos_token", "eos_token"] {
             let token = token_text(&self.tokenizer[name]).unwrap_or_default();
             ensure!(
                 !left_out.iter().any(|left| left == token),
-                "{name} of tokenizer_config.json is {token:?}, but the model's output has no row for it"
+                "{name} of tokenizer_config.json is {token:?}, but the model's output has no row \
+                 for it"
             );
         }
         let tokenizer = Tokenizer::from_bytes(json)

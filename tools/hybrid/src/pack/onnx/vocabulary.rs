@@ -1,13 +1,13 @@
-//! A `tokenizer.json` with more tokens than the model's output has rows. Gemma 3 is such a model: one token
-//! stands for an image, which only the vision part reads.
+//! A `tokenizer.json` with more tokens than the model's output has rows. Gemma 3 is such a model:
+//! one token stands for an image, which only the vision part reads.
 
 use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::super::ordinary_without_row;
 
-/// `tokenizer.json` without the tokens that have no row, and their texts. Only added tokens may be left out:
-/// they are found by their whole text and are no part of any other token.
+/// `tokenizer.json` without the tokens that have no row, and their texts. Only added tokens may be
+/// left out: they are found by their whole text and are no part of any other token.
 pub fn fit(json: Vec<u8>, rows: usize) -> Result<(Vec<u8>, Vec<String>)> {
     let mut document: Value =
         serde_json::from_slice(&json).context("tokenizer.json is not JSON")?;

@@ -47,8 +47,8 @@ pub struct Tokenizer {
     pub left_out: Vec<String>,
 }
 
-/// Builds the tokenizer of a model whose output matrix has `rows` rows. Its ids are those of llama.cpp for
-/// the same file.
+/// Builds the tokenizer of a model whose output matrix has `rows` rows. Its ids are those of
+/// llama.cpp for the same file.
 pub fn from_gguf(metadata: &Metadata, rows: usize) -> Result<Tokenizer> {
     let key = "tokenizer.ggml.model";
     let model = required(key, metadata.text(key))?;
@@ -115,9 +115,9 @@ impl<'a> Vocabulary<'a> {
         Ok(Vocabulary { tokens, kinds, usable })
     }
 
-    /// Tokens without a row in the output matrix: the model can neither read nor write them. Those that are
-    /// found only by their whole text may be left out; without any other, ordinary text would become other
-    /// tokens than the model was trained on.
+    /// Tokens without a row in the output matrix: the model can neither read nor write them. Those
+    /// that are found only by their whole text may be left out; without any other, ordinary text
+    /// would become other tokens than the model was trained on.
     fn left_out(&self, rows: usize) -> Result<Vec<String>> {
         let mut left_out = Vec::new();
         for (id, (token, kind)) in self.tokens.iter().zip(&self.kinds).enumerate().skip(rows) {

@@ -1,0 +1,100 @@
+//! One breaker for many sessions and threads, with a clock and jitter of its own.
+
+use std::collections::hash_map::RandomState;
+use std::fmt;
+use std::hash::{BuildHasher, Hasher};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::{Admission, Breaker, BreakerReport};
+use crate::consult::Failure;
+
+/// One breaker for all sessions and threads of a cloud client.
+pub struct SharedBreaker {
+    breaker: Mutex<Breaker>,
+    /// Since the breaker was made.
+    now: Box<dyn Fn() -> Duration + Send + Sync>,
+    /// 0..1, different on every device and with every call.
+    jitter: Box<dyn Fn() -> f64 + Send + Sync>,
+}
+
+impl SharedBreaker {
+    pub fn new() -> SharedBreaker {
+        let start = Instant::now();
+        // The standard library seeds its hash maps from the system: entropy without a dependency.
+        let random = || RandomState::new().build_hasher().finish() as f64 / u64::MAX as f64;
+        SharedBreaker::with(Box::new(move || start.elapsed()), Box::new(random))
+    }
+
+    /// With a clock and a source of jitter of the caller's, for tests.
+    pub fn with(
+        now: Box<dyn Fn() -> Duration + Send + Sync>,
+        jitter: Box<dyn Fn() -> f64 + Send + Sync>,
+    ) -> SharedBreaker {
+        SharedBreaker { breaker: Mutex::default(), now, jitter }
+    }
+
+    /// No consult may begin now.
+    pub fn is_open(&self) -> bool {
+        self.lock().is_open((self.now)())
+    }
+
+    pub fn report(&self) -> BreakerReport {
+        self.lock().report((self.now)())
+    }
+
+    /// See [`Breaker::admit`].
+    pub fn admit(&self) -> Option<Admission> {
+        self.lock().admit((self.now)())
+    }
+
+    /// See [`Breaker::record`].
+    pub fn record(&self, admission: Admission, outcome: Result<(), Failure>) {
+        self.lock().record(admission, outcome, (self.now)(), (self.jitter)());
+    }
+
+    /// See [`Breaker::reset`].
+    pub fn reset(&self) {
+        self.lock().reset();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Breaker> {
+        self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for SharedBreaker {
+    fn default() -> Self {
+        SharedBreaker::new()
+    }
+}
+
+impl fmt::Debug for SharedBreaker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.report().fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::breaker::BreakerState;
+
+    #[test]
+    fn a_shared_breaker_has_its_own_clock() {
+        let breaker = SharedBreaker::new();
+        for _ in 0..3 {
+            let admission = breaker.admit().unwrap();
+            breaker.record(admission, Err(Failure::Timeout));
+        }
+        assert!(breaker.is_open() && breaker.admit().is_none());
+        let BreakerReport { state, retry_in, .. } = breaker.report();
+        assert_eq!(state, BreakerState::Open);
+        assert!(
+            retry_in > Duration::from_millis(100) && retry_in <= Duration::from_millis(1250),
+            "{retry_in:?}"
+        );
+        breaker.reset();
+        assert!(breaker.admit().is_some());
+    }
+}
