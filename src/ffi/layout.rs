@@ -67,8 +67,8 @@ fn ours() -> Vec<String> {
             cloud_prompt_tokens, cloud_answer_tokens, cloud_ns, local_ns, logprobs,
         }
         hybrid_step_result {
-            struct_size, text, text_size, bytes, bytes_size, token, candidate, score, source, reason,
-            end, details,
+            struct_size, text, text_size, bytes, bytes_size, token, candidate, score, source,
+            reason, end, details,
         }
         hybrid_usage {
             struct_size, consults, failures, bytes_sent, bytes_received, prompt_tokens,

@@ -35,7 +35,8 @@ pub extern "C" fn hybrid_build_info() -> *const c_char {
     INFO.get_or_init(|| {
         let cloud = if cfg!(feature = "cloud") { "cloud" } else { "none" };
         let text = format!(
-            "version={} abi={HYBRID_ABI_VERSION} features={cloud} target={}-{} kernels={} kernel={}",
+            "version={} abi={HYBRID_ABI_VERSION} features={cloud} target={}-{} \
+             kernels={} kernel={}",
             env!("CARGO_PKG_VERSION"),
             std::env::consts::ARCH,
             std::env::consts::OS,
