@@ -16,7 +16,8 @@ use tract_onnx::tract_core::internal::{TractErrorContext, ensure};
 mod exports;
 mod lower;
 mod operators;
-#[cfg(test)]
+// They compare all operators, those of plain exports too, with tract's.
+#[cfg(all(test, feature = "plain"))]
 mod tests;
 
 /// A reader that knows the operators, and no others.

@@ -162,8 +162,6 @@ fn check(case: Case, opset: i64) {
     assert!(knows(case.operator), "{what}");
 }
 
-// Some of these only plain exports use.
-#[cfg(feature = "plain")]
 #[test]
 fn elementwise() {
     let unary = [
@@ -255,8 +253,6 @@ fn matrices_and_reductions() {
     );
 }
 
-// Some of these only plain exports use.
-#[cfg(feature = "plain")]
 #[test]
 fn shapes() {
     check(case("Concat").floats(&[1, 3], &[7.0, 8.0, 9.0]).int("axis", 0), 17);
