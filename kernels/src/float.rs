@@ -44,7 +44,7 @@ impl Weight for u16 {
 }
 
 /// # Safety
-/// As [`super::Tiles`]; the matrix's format is F32 or F16.
+/// As [`crate::table::Tiles`]; the matrix's format is F32 or F16.
 #[inline(always)]
 pub(super) unsafe fn tiles<L: Lanes>(
     matrix: &Matrix,
@@ -62,7 +62,7 @@ pub(super) unsafe fn tiles<L: Lanes>(
 }
 
 /// # Safety
-/// As [`super::Tiles`].
+/// As [`crate::table::Tiles`].
 #[inline(always)]
 unsafe fn all_tiles<L: Lanes, W: Weight>(
     weights: &[W],

@@ -12,7 +12,7 @@ use super::matrix::Matrix;
 use super::output::Output;
 
 /// # Safety
-/// As [`super::Tiles`].
+/// As [`crate::table::Tiles`].
 pub(super) unsafe fn tiles(matrix: &Matrix, acts: &Activations, tiles: Range<usize>, out: &Output) {
     // SAFETY: the caller's promise, passed on.
     unsafe {
