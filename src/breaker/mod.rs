@@ -8,7 +8,7 @@ use crate::failure::Failure;
 
 mod shared;
 
-pub use shared::SharedBreaker;
+pub use shared::{Permit, SharedBreaker};
 
 /// This many failures in a row open it.
 const FAILURES_IN_A_ROW: u32 = 3;

@@ -44,13 +44,9 @@ impl SharedBreaker {
     }
 
     /// See [`Breaker::admit`].
-    pub fn admit(&self) -> Option<Admission> {
-        self.lock().admit((self.now)())
-    }
-
-    /// See [`Breaker::record`].
-    pub fn record(&self, admission: Admission, outcome: Result<(), Failure>) {
-        self.lock().record(admission, outcome, (self.now)(), (self.jitter)());
+    pub fn admit(&self) -> Option<Permit<'_>> {
+        let admission = self.lock().admit((self.now)())?;
+        Some(Permit { breaker: self, admission: Some(admission) })
     }
 
     /// See [`Breaker::reset`].
@@ -60,6 +56,34 @@ impl SharedBreaker {
 
     fn lock(&self) -> MutexGuard<'_, Breaker> {
         self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Allows one consult. Dropped without [`Permit::record`], as by a panic, it says nothing of the
+/// cloud, and the next session may probe.
+#[must_use]
+pub struct Permit<'a> {
+    breaker: &'a SharedBreaker,
+    admission: Option<Admission>,
+}
+
+impl Permit<'_> {
+    /// How the consult ended, see [`Breaker::record`].
+    pub fn record(mut self, outcome: Result<(), Failure>) {
+        self.hand_back(outcome);
+    }
+
+    fn hand_back(&mut self, outcome: Result<(), Failure>) {
+        if let Some(admission) = self.admission.take() {
+            let SharedBreaker { now, jitter, .. } = self.breaker;
+            self.breaker.lock().record(admission, outcome, now(), jitter());
+        }
+    }
+}
+
+impl Drop for Permit<'_> {
+    fn drop(&mut self) {
+        self.hand_back(Err(Failure::Cancelled));
     }
 }
 
@@ -77,6 +101,9 @@ impl fmt::Debug for SharedBreaker {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use super::*;
     use crate::breaker::BreakerState;
 
@@ -84,8 +111,7 @@ mod tests {
     fn a_shared_breaker_has_its_own_clock() {
         let breaker = SharedBreaker::new();
         for _ in 0..3 {
-            let admission = breaker.admit().unwrap();
-            breaker.record(admission, Err(Failure::Timeout));
+            breaker.admit().unwrap().record(Err(Failure::Timeout));
         }
         assert!(breaker.is_open() && breaker.admit().is_none());
         let BreakerReport { state, retry_in, .. } = breaker.report();
@@ -96,5 +122,22 @@ mod tests {
         );
         breaker.reset();
         assert!(breaker.admit().is_some());
+    }
+
+    #[test]
+    fn a_probe_that_is_never_recorded_does_not_silence_the_others() {
+        let clock = Arc::new(AtomicU64::new(0));
+        let seconds = clock.clone();
+        let now = move || Duration::from_secs(seconds.load(Ordering::Relaxed));
+        let breaker = SharedBreaker::with(Box::new(now), Box::new(|| 0.5));
+        for _ in 0..3 {
+            breaker.admit().unwrap().record(Err(Failure::Timeout));
+        }
+        clock.store(1, Ordering::Relaxed);
+        let probe = breaker.admit().unwrap();
+        assert!(breaker.admit().is_none(), "one probe at a time");
+        drop(probe);
+        breaker.admit().unwrap().record(Ok(()));
+        assert_eq!(breaker.report(), BreakerReport::default());
     }
 }

@@ -6,6 +6,7 @@ use super::Session;
 use super::answer::tokens_of;
 use super::plan::{Plan, Remedy};
 use super::proposer::Proposal;
+use crate::breaker::SharedBreaker;
 use crate::consult::{Consult, Cost, Failure, Request};
 use crate::controller::{Controller, Writer};
 use crate::error::{Error, Result};
@@ -142,14 +143,13 @@ impl Session {
         let Some(cloud) = self.cloud.clone() else {
             return Ok(fallback(Reason::LocalOnly));
         };
-        let admission = match cloud.breaker().map(|breaker| (breaker, breaker.admit())) {
-            None => None,
-            Some((_, None)) => return Ok(fallback(Reason::BreakerOpen)),
-            Some((breaker, Some(admission))) => Some((breaker, admission)),
+        let permit = match cloud.breaker().map(SharedBreaker::admit) {
+            Some(None) => return Ok(fallback(Reason::BreakerOpen)),
+            permit => permit.flatten(),
         };
         let (tokens, cost) = self.consult_for(&*cloud, burst);
-        if let Some((breaker, admission)) = admission {
-            breaker.record(admission, tokens.as_ref().map(|_| ()).map_err(|failure| *failure));
+        if let Some(permit) = permit {
+            permit.record(tokens.as_ref().map(|_| ()).map_err(|failure| *failure));
         }
         let answer_tokens = tokens.as_ref().ok().map(Vec::len);
         self.usage.count(&cost, answer_tokens);

@@ -38,9 +38,9 @@ fn it_can_be_replaced() {
     let cloud = client(&server);
     let breaker = Consult::breaker(&cloud).unwrap();
     let asked = || {
-        let admission = breaker.admit()?;
+        let permit = breaker.admit()?;
         let answer = ask(&cloud);
-        breaker.record(admission, answer.as_ref().map(|_| ()).map_err(|failure| *failure));
+        permit.record(answer.as_ref().map(|_| ()).map_err(|failure| *failure));
         Some(answer.map(|_| ()))
     };
     assert_eq!(asked(), Some(Err(Failure::Unauthorized)));
