@@ -13,8 +13,8 @@ use crate::parts::Parts;
 use crate::pool::Pool;
 use crate::rope::Rope;
 
-/// Compiles the algorithms that are written over [`crate::lanes::Lanes`] for one instruction set and
-/// completes the table with its quantised matmul.
+/// Compiles the algorithms that are written over [`crate::lanes::Lanes`] for one instruction set
+/// and completes the table with its quantised matmul.
 macro_rules! kernels {
     ($(#[$feature:meta])* $name:literal, $available:expr, $lanes:ty, $tiles:path) => {{
         use std::ops::Range;
@@ -223,10 +223,10 @@ impl Kernels {
     /// Causal grouped-query attention: appends the new tokens' keys and values to `cache` and
     /// writes what each new token attends to.
     ///
-    /// `qkv` is `[tokens][queries | keys | values]` ([`crate::AttentionShape::qkv_width`]), before RoPE;
-    /// the first token's position is the cache's length. `out` is `[tokens][heads · head_dim]`.
-    /// Fails, with the cache unchanged, when sizes do not fit or the cache has no room. The result
-    /// does not depend on the number of threads.
+    /// `qkv` is `[tokens][queries | keys | values]` ([`crate::AttentionShape::qkv_width`]), before
+    /// RoPE; the first token's position is the cache's length. `out` is
+    /// `[tokens][heads · head_dim]`. Fails, with the cache unchanged, when sizes do not fit or the
+    /// cache has no room. The result does not depend on the number of threads.
     pub fn attention(
         &self,
         rope: &Rope,

@@ -11,7 +11,8 @@ def chart(title: str, x_name: str, y_name: str, series: dict, x_max: float, y_ra
     """`series`: name to [(x, y)]; both axes are in percent. What is shown: `x_max`, `y_range`."""
     low, high = y_range
     x_at = lambda x: LEFT + x / x_max * (WIDTH - LEFT - RIGHT)  # noqa: E731
-    y_at = lambda y: HEIGHT - BOTTOM - (y - low) / (high - low) * (HEIGHT - TOP - BOTTOM)  # noqa: E731
+    height = HEIGHT - TOP - BOTTOM
+    y_at = lambda y: HEIGHT - BOTTOM - (y - low) / (high - low) * height  # noqa: E731
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
         'font-family="sans-serif" font-size="12">',
