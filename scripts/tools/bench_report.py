@@ -25,14 +25,15 @@ def write_report(results: dict, document: Path) -> None:
             llama_version=pinned("reference", "llama-cpp-python"),
             onnxruntime_version=pinned("onnxruntime", "onnxruntime"),
             bars=bars_table(rows),
-            decode=compared(rows, "decode", "tokens of context"),
+            decode=compared(rows, "decode", "context"),
             prefill=compared(rows, "prefill", "tokens"),
             bandwidth=bandwidth_table(rows),
             memory=memory_table(rows),
+            start=start_table(rows),
             drafts=drafts_table(rows),
             bits=bits_table(rows),
-            onnx=compared(rows, "onnx decode", "tokens of context", "ONNX Runtime")
-            + compared(rows, "onnx prefill", "tokens", "ONNX Runtime", head=False),
+            onnx_decode=compared(rows, "onnx decode", "context", "ONNX Runtime"),
+            onnx_prefill=compared(rows, "onnx prefill", "tokens", "ONNX Runtime"),
         )
     )
     print(document.read_text())
@@ -114,23 +115,21 @@ def table(head: list, rows: list) -> str:
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 
-def compared(rows: Rows, part: str, size: str, other="llama.cpp", head=True) -> str:
-    what = part.split()[-1]
+def compared(rows: Rows, part: str, size: str, other="llama.cpp") -> str:
+    """`size`: what the rows' sizes are, the head of their column."""
     lines = [
         [
             NAMES[row["model"]],
             str(row["threads"]),
-            f"{what}, {row['size']} {size}",
+            str(row["size"]),
             f"{statistics.median(row['ours']):.1f}",
             f"{statistics.median(row[other]):.1f}",
             spread(ratios(row, other)),
         ]
         for row in rows.of(part)
     ]
-    made = table(
-        ["model", "threads", "", "ours, tok/s", f"{other}, tok/s", "ratio: median (range)"], lines
-    )
-    return made if head else "".join(made.splitlines(keepends=True)[2:])
+    head = ["model", "threads", size, "ours, tok/s", f"{other}, tok/s", "ratio: median (range)"]
+    return table(head, lines)
 
 
 def bandwidth_table(rows: Rows) -> str:
@@ -154,32 +153,26 @@ def bandwidth_table(rows: Rows) -> str:
 
 
 def memory_table(rows: Rows) -> str:
-    lines = []
-    for row in rows.of("memory"):
-        opened = rows.one("open", model=row["model"])
-        lines.append(
-            [
-                NAMES[row["model"]],
-                f"{row['weights'] / 1e6:.1f} + {row['cache'] / 1e6:.1f}",
-                spread(row["ours"], 0),
-                spread(row["llama.cpp"], 0),
-                f"{rows.rss_over_bar(row):.2f}",
-                spread(opened["ours"]),
-                spread(opened["unhashed"]),
-                spread(opened["llama.cpp"]),
-            ]
-        )
-    head = [
-        "model",
-        "weights + cache, MB",
-        "peak, MB: ours",
-        "llama.cpp",
-        "ours / (weights + cache + 30 MB)",
-        "open, s: ours",
-        "not hashed",
-        "llama.cpp",
+    lines = [
+        [
+            NAMES[row["model"]],
+            f"{row['weights'] / 1e6:.1f} + {row['cache'] / 1e6:.1f}",
+            spread(row["ours"], 0),
+            spread(row["llama.cpp"], 0),
+            f"{rows.rss_over_bar(row):.2f}",
+        ]
+        for row in rows.of("memory")
     ]
+    head = ["model", "weights + cache, MB", "peak, MB: ours", "llama.cpp", "ours / bound"]
     return table(head, lines)
+
+
+def start_table(rows: Rows) -> str:
+    lines = [
+        [NAMES[row["model"]], *(spread(row[who]) for who in ("ours", "unhashed", "llama.cpp"))]
+        for row in rows.of("open")
+    ]
+    return table(["model", "open, s: ours", "not hashed", "llama.cpp"], lines)
 
 
 def drafts_table(rows: Rows) -> str:

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 """The checks of documents, on documents with known faults; and pages that are made of figures."""
 
+import re
 import tempfile
 import unittest
 from pathlib import Path
 
+import bench_report
 import docs
 import docs_c
 import docs_links
@@ -75,8 +77,8 @@ class Links(unittest.TestCase):
             self.assertEqual(len(docs_site.faults(site)), 3)
 
     def test_long_lines(self):
-        text = f"{'ä' * 100}\n{'a' * 101}\n| {'a' * 200} |\n"
-        self.assertEqual(len(docs.long_lines("a.md", text)), 1)
+        text = f"{'ä' * 100}\n{'a' * 101}\n| {'a' * 96} |\n| {'a' * 97} |\n"
+        self.assertEqual(len(docs.long_lines("a.md", text)), 2)
 
 
 class Blocks(unittest.TestCase):
@@ -134,6 +136,43 @@ class Figures(unittest.TestCase):
             self.assertEqual(
                 (DOCS / f"quality/{name}.svg").read_text(encoding="utf-8"), text, again
             )
+
+    def test_the_page_of_measurements_has_the_prose_of_its_template(self):
+        page = (DOCS / "performance.md").read_text(encoding="utf-8")
+        template = (docs.ROOT / "scripts/tools/performance.md").read_text(encoding="utf-8")
+        place = 0
+        for prose in re.split(r"\$\w+", template):
+            place = page.find(prose, place)
+            self.assertGreaterEqual(place, 0, f"docs/performance.md lacks:\n{prose}")
+            place += len(prose)
+
+    def test_the_page_of_measurements_has_the_tables_that_are_made(self):
+        page = (DOCS / "performance.md").read_text(encoding="utf-8")
+        measured = dict.fromkeys(
+            ["ours", "llama.cpp", "ONNX Runtime", "with", "without", "as packed", "4 bits"],
+            [1234.5, 1234.5],
+        )
+        measured |= {"model": "qwen-0.5b", "threads": 1, "weights": 491e6, "cache": 11e6}
+        rows = {}
+        for part in ["decode", "prefill", "onnx decode", "memory", "open", "drafts", "bits"]:
+            rows[part] = {**measured, "part": part, "size": "2000"}
+        rows["bits"]["weights"] = [491e6, 309e6]
+        rows["open"] |= dict.fromkeys(["ours", "unhashed", "llama.cpp"], [1.5, 1.5])
+        made = bench_report.Rows(rows)
+        tables = [
+            bench_report.compared(made, "decode", "context"),
+            bench_report.compared(made, "prefill", "tokens"),
+            bench_report.compared(made, "onnx decode", "context", "ONNX Runtime"),
+            bench_report.memory_table(made),
+            bench_report.start_table(made),
+            bench_report.drafts_table(made),
+            bench_report.bits_table(made),
+        ]
+        for table in tables:
+            head, rule, row = table.splitlines()
+            self.assertEqual(len({line.count("|") for line in (head, rule, row)}), 1)
+            self.assertIn(f"{head}\n{rule}\n", page)
+            self.assertEqual(docs.long_lines("performance.md", table), [])
 
     def test_the_readme_has_rows_of_the_page(self):
         page = (DOCS / "quality.md").read_text(encoding="utf-8")
