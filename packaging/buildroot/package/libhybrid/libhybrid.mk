@@ -13,13 +13,23 @@ LIBHYBRID_LICENSE_FILES = \
 	share/doc/libhybrid/LICENSE-APACHE \
 	share/doc/libhybrid/third-party.txt
 LIBHYBRID_INSTALL_STAGING = YES
-LIBHYBRID_INSTALL_TARGET = NO
 
-# In a sysroot hybrid.pc names its prefix as other packages do.
+# In a sysroot the .pc files name their prefix as those of other packages do.
 define LIBHYBRID_INSTALL_STAGING_CMDS
 	mkdir -p $(STAGING_DIR)/usr
 	cp -dpfr $(@D)/include $(@D)/lib $(STAGING_DIR)/usr/
-	$(SED) 's,^prefix=.*,prefix=/usr,' $(STAGING_DIR)/usr/lib/pkgconfig/hybrid.pc
+	$(SED) 's,^prefix=.*,prefix=/usr,' \
+		$(STAGING_DIR)/usr/lib/pkgconfig/hybrid.pc \
+		$(STAGING_DIR)/usr/lib/pkgconfig/hybrid-shared.pc
 endef
+
+ifeq ($(BR2_PACKAGE_LIBHYBRID_SHARED),y)
+define LIBHYBRID_INSTALL_TARGET_CMDS
+	mkdir -p $(TARGET_DIR)/usr/lib
+	cp -dpf $(@D)/lib/libhybrid.so.* $(TARGET_DIR)/usr/lib/
+endef
+else
+LIBHYBRID_INSTALL_TARGET = NO
+endif
 
 $(eval $(generic-package))

@@ -1,5 +1,5 @@
 SUMMARY = "Small language model on the device, cloud model for the tokens it is unsure of"
-DESCRIPTION = "A static library for firmware in C and C++, from what scripts/package of libhybrid makes."
+DESCRIPTION = "For firmware in C and C++: a static and a shared library, which scripts/package made"
 SECTION = "libs"
 LICENSE = "MIT | Apache-2.0"
 LIC_FILES_CHKSUM = "\
@@ -17,21 +17,24 @@ S = "${@d.getVar('UNPACKDIR') or d.getVar('WORKDIR')}/libhybrid-${PV}-${HYBRID_T
 COMPATIBLE_HOST = "(aarch64|x86_64).*-linux"
 COMPATIBLE_HOST:libc-musl = "null"
 
-# Nothing is compiled.
-INHIBIT_DEFAULT_DEPS = "1"
+# Nothing is compiled. The default dependencies stay, for what the shared library needs of libc and
+# libgcc.
 do_configure[noexec] = "1"
 do_compile[noexec] = "1"
 
-# In a sysroot hybrid.pc names its prefix as other packages do.
+# In a sysroot the .pc files name their prefix as those of other packages do.
 do_install() {
     install -d ${D}${includedir} ${D}${libdir}/pkgconfig ${D}${libdir}/cmake/hybrid
     install -m 0644 ${S}/include/hybrid.h ${S}/include/hybrid.hpp ${D}${includedir}/
     install -m 0644 ${S}/lib/libhybrid.a ${D}${libdir}/
-    install -m 0644 ${S}/lib/pkgconfig/hybrid.pc ${D}${libdir}/pkgconfig/
+    install -m 0755 ${S}/lib/libhybrid.so.${PV} ${D}${libdir}/
+    ln -s libhybrid.so.${PV} ${D}${libdir}/libhybrid.so.0
+    ln -s libhybrid.so.0 ${D}${libdir}/libhybrid.so
+    install -m 0644 ${S}/lib/pkgconfig/*.pc ${D}${libdir}/pkgconfig/
     install -m 0644 ${S}/lib/cmake/hybrid/*.cmake ${D}${libdir}/cmake/hybrid/
-    sed -i 's,^prefix=.*,prefix=${prefix},' ${D}${libdir}/pkgconfig/hybrid.pc
+    sed -i 's,^prefix=.*,prefix=${prefix},' ${D}${libdir}/pkgconfig/*.pc
 }
 
-# There is nothing for the target: the library is linked into the programs that use it.
-ALLOW_EMPTY:${PN} = "1"
-RDEPENDS:${PN}-dev = ""
+# The package libhybrid has libhybrid.so.0, and libhybrid-staticdev the archive: a program that links
+# that one needs nothing on the target. The shared library is stripped, with flags of its own.
+INSANE_SKIP:${PN} += "already-stripped ldflags"
