@@ -5,6 +5,8 @@
 //! the same token; the built-in scores are cheap and need no training. `docs/reward-head.md` is the
 //! contract of a head.
 
+use std::fmt;
+
 use crate::bundle::{Bundle, FileRole};
 use crate::error::{Error, Result};
 use crate::sampler::LogitStats;
@@ -53,6 +55,21 @@ pub enum ScoreKind {
     /// candidate (the uncertainty of U-HLM, arXiv:2412.12687, from 1 down). For comparison: it
     /// costs a part of a step.
     Sampled = 6,
+}
+
+/// As the host tool and the documents name it.
+impl fmt::Display for ScoreKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ScoreKind::Auto => "auto",
+            ScoreKind::Head => "head",
+            ScoreKind::MaxProbability => "max-probability",
+            ScoreKind::Margin => "margin",
+            ScoreKind::Entropy => "entropy",
+            ScoreKind::Random => "random",
+            ScoreKind::Sampled => "u-hlm",
+        })
+    }
 }
 
 impl ScoreKind {

@@ -127,7 +127,7 @@ impl Session {
         let score = base.score_kind(settings.gate.score)?;
         let rules = Rules::new(settings, score, base.reward())?;
         if score != ScoreKind::Head {
-            log::info!("the bundle has no reward head: {score:?} is the score");
+            log::info!("the bundle has no reward head: {score} is the score");
         }
         let sampler = Sampler::new(Sampling::default(), options.seed)?;
         let drafter = Drafter::new(options.draft as usize);

@@ -39,8 +39,8 @@ impl Rules {
         consult.check()?;
         if consult.rescue > 0 && score != ScoreKind::Head {
             return Err(Error::Unsupported(format!(
-                "rescue with the score {score:?}: only a reward head can find another token better \
-                 than the most likely one; set rescue to 0, or the gate's score to Head"
+                "rescue with the score {score}: only a reward head can find another token better \
+                 than the most likely one; set rescue to 0, or let the reward head score"
             )));
         }
         // A bundle is calibrated for its head; that means nothing for another score.
@@ -137,8 +137,8 @@ fn first_threshold(
         "a guarantee fixes the threshold, a held budget moves it: set only one of the two".into()
     })?;
     ensure(fixed > 0.0, || {
-        "threshold 0 means that the cloud is never asked, a held budget would raise it: set a \
-         threshold over 0 to begin with, or no hold"
+        "with threshold 0 the library never asks the cloud, but a held budget would raise it: \
+         set a threshold over 0 to begin with, or hold no budget"
             .into()
     })?;
     match (hold, threshold) {
@@ -185,7 +185,7 @@ mod tests {
         let mut settings = Settings::default();
         settings.consult.rescue = 1;
         let error = Rules::new(settings, ScoreKind::Margin, None).unwrap_err().to_string();
-        assert!(error.contains("rescue") && error.contains("Margin"), "{error}");
+        assert!(error.contains("rescue with the score margin"), "{error}");
     }
 
     /// With a calibration: a guarantee and a bundle whose own threshold is 0.

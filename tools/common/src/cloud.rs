@@ -1,6 +1,6 @@
-//! The cloud LLM of `hybrid-lab collect` and `hybrid-lab eval`: its options, and the client.
+//! The cloud LLM of `hybrid-lab` and `hybrid calibrate`: its options, and the client.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::{Arg, ArgMatches, builder::PossibleValuesParser};
@@ -9,20 +9,27 @@ use hybrid::session::Model;
 
 use crate::arguments::{path, text};
 
+/// Read where `--token-file` is not given; an argument would show in the list of processes.
+pub const TOKEN_VARIABLE: &str = "HYBRID_CLOUD_TOKEN";
+
 /// How the cloud LLM is reached.
 pub fn cloud_arguments() -> [Arg; 5] {
     [
         text(
             "cloud-url",
             "URL",
-            "https://host[:port] of the cloud LLM; not needed when every answer is cached",
+            "Cloud LLM, https://host[:port]; not needed if all answers are cached",
         ),
-        text("cloud-model", "NAME", "The cloud LLM's name").required(true),
-        text("server", "KIND", "The server's wire format")
+        text("cloud-model", "NAME", "Name of the cloud LLM").required(true),
+        text("server", "KIND", "Wire format of the server")
             .value_parser(PossibleValuesParser::new(["openai", "llama-cpp"]))
             .default_value("openai"),
-        path("ca", "PEM", "Trust this CA instead of the system's"),
-        path("token-file", "FILE", "File with the bearer token"),
+        path("ca", "PEM", "Trust the CA in this PEM file instead of those of the system"),
+        path(
+            "token-file",
+            "FILE",
+            "File with the bearer token [default: the variable HYBRID_CLOUD_TOKEN]",
+        ),
     ]
 }
 
@@ -30,11 +37,7 @@ pub fn cloud_arguments() -> [Arg; 5] {
 pub fn cloud(arguments: &ArgMatches) -> Result<Option<CloudOptions>> {
     let Some(url) = arguments.get_one::<String>("cloud-url").cloned() else { return Ok(None) };
     let path = |name: &str| arguments.get_one::<PathBuf>(name).cloned();
-    let token = path("token-file")
-        .map(|file| std::fs::read_to_string(&file).with_context(|| file.display().to_string()))
-        .transpose()?
-        .map(|token| token.trim().to_owned())
-        .filter(|token| !token.is_empty());
+    let token = token(path("token-file").as_deref())?;
     let kind = match arguments.get_one::<String>("server").map(String::as_str) {
         Some("llama-cpp") => ServerKind::LlamaCpp,
         _ => ServerKind::OpenAi,
@@ -46,6 +49,17 @@ pub fn cloud(arguments: &ArgMatches) -> Result<Option<CloudOptions>> {
         token,
         roots: path("ca").map_or(Roots::System, Roots::PemFile),
     }))
+}
+
+/// The bearer token in `file`, without one in [`TOKEN_VARIABLE`]; an empty one is none.
+pub fn token(file: Option<&Path>) -> Result<Option<String>> {
+    let token = match file {
+        Some(file) => {
+            Some(std::fs::read_to_string(file).with_context(|| file.display().to_string())?)
+        }
+        None => std::env::var(TOKEN_VARIABLE).ok(),
+    };
+    Ok(token.map(|token| token.trim().to_owned()).filter(|token| !token.is_empty()))
 }
 
 /// The folder of what is kept.

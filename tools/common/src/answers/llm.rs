@@ -18,8 +18,8 @@ use crate::cloud::{ANOTHER_VOCABULARY, cache, cloud, cloud_arguments, connect};
 
 /// Where the cloud LLM is, what is kept of it, and how both models are computed.
 pub fn llm_arguments() -> Vec<Arg> {
-    let here = "The cloud LLM as a bundle on this machine, in a server's place";
-    let kept = "Folder of what is kept [default: libhybrid/train in the user's cache]";
+    let here = "Run this bundle as the cloud LLM on this machine, instead of a server";
+    let kept = "Folder for cached answers [default: libhybrid/train in the user's cache]";
     let more = [
         path("teacher", "BUNDLE", here).conflicts_with("cloud-url"),
         path("cache", "DIR", kept),

@@ -14,67 +14,64 @@ use hybrid_common::prompts::Split;
 pub fn command() -> Command {
     Command::new("collect")
         .about(
-            "Read answers with the SLM and note what it says and what the cloud LLM would have \
-             said",
+            "Read answers with the SLM and record, for each token, what the SLM and the cloud LLM \
+             choose",
         )
         .arg(
             Arg::new("BUNDLE")
-                .help("The bundle's directory")
+                .help("Directory of the bundle")
                 .required(true)
                 .value_parser(value_parser!(PathBuf)),
         )
+        .arg(path("out", "DIR", "Folder for the records; existing records are kept").required(true))
         .arg(
-            path("out", "DIR", "Folder of the records; those that are there are kept")
-                .required(true),
-        )
-        .arg(
-            path("prompts", "FILE", "Prompts, one JSON object a line (docs/reward-head.md)")
+            path("prompts", "FILE", "Prompts, one JSON object per line (docs/reward-head.md)")
                 .required(true),
         )
         .args(cloud_arguments())
         .arg(path(
             "teacher",
             "BUNDLE",
-            "The cloud LLM as a bundle on this machine, which tells its odds too",
+            "Run this bundle as the cloud LLM on this machine; this records probabilities too",
         ))
         .arg(path(
             "cache",
             "DIR",
-            "Folder of the cloud LLM's answers [default: libhybrid/train in the user's cache]",
+            "Folder for cached answers [default: libhybrid/train in the user's cache]",
         ))
         .arg(
             text(
                 "path",
                 "WHO",
-                "Whose answers are read: the LLM's, the SLM's own, or those in the prompts",
+                "Whose answers to read: the cloud LLM's, the SLM's, or those in the prompts",
             )
             .value_parser(PossibleValuesParser::new(["llm", "slm", "answer"]))
             .default_value("llm"),
         )
         .arg(
-            text("temperature", "F", "Of the SLM's own answers; 0: greedy")
+            text("temperature", "F", "Temperature of the SLM's answers, for --path slm; 0: greedy")
                 .value_parser(value_parser!(f32))
                 .default_value("0"),
         )
         .arg(
-            text("seed", "N", "Of the SLM's own answers")
+            text("seed", "N", "Seed of the SLM's answers, for --path slm")
                 .value_parser(value_parser!(u64))
                 .default_value("0"),
         )
         .arg(path(
             "branches",
             "FILE",
-            "What the LLM writes behind an SLM's token, at one disagreement of each prompt",
+            "Write to this file how the cloud LLM goes on after the SLM's token, at one \
+             disagreement per prompt",
         ))
         .arg(
-            text("splits", "NAMES", "Which prompts, separated by commas")
+            text("splits", "NAMES", "Use prompts of these splits, separated by commas")
                 .value_parser(PossibleValuesParser::new(Split::NAMES))
                 .value_delimiter(',')
                 .default_value("train,validation"),
         )
         .arg(
-            text("limit", "N", "Use at most this many prompts")
-                .value_parser(value_parser!(u32).range(1..)),
+            text("limit", "N", "Use at most N prompts").value_parser(value_parser!(u32).range(1..)),
         )
         .arg(hybrid_common::arguments::threads())
 }

@@ -20,6 +20,7 @@ use answers::{Answers, Ending};
 pub use arguments::command;
 use arguments::{Options, Writer};
 use branch::Branch;
+use hybrid_common::cli::print;
 use hybrid_common::cloud::connect;
 use hybrid_common::files::replace;
 use hybrid_common::progress::Steps;
@@ -87,8 +88,8 @@ pub fn run(arguments: &ArgMatches) -> Result<()> {
         bar.add(1);
     }
     drop(bar);
-    println!("{}: {} answers, {rows} tokens", options.out.display(), prompts.len());
-    options.branches.iter().try_for_each(|file| replace(file, &branches))
+    options.branches.iter().try_for_each(|file| replace(file, &branches))?;
+    print(&format!("{}: {} answers, {rows} tokens\n", options.out.display(), prompts.len()))
 }
 
 /// Labels in bytes know one path, and one LLM that wrote it.

@@ -19,76 +19,86 @@ pub fn command() -> Command {
     };
     let price = |name, help| text(name, "F", help).value_parser(value_parser!(f64));
     Command::new("eval")
-        .about("Measure how near bundle and cloud come to the cloud LLM alone, on your prompts")
+        .about("Measure a bundle with a cloud LLM against the cloud LLM alone, on your prompts")
         .after_help(
-            "Prompts whose split is `validation` set the thresholds, those of `test` are \
-             measured; of prompts without a split every fifth sets thresholds. Answers are kept, \
-             so that a further gate or an interrupted run asks only for what is new.",
+            "Prompts of the split `validation` set the thresholds, prompts of `test` are measured. \
+             Of the prompts without a split, every fifth one sets thresholds. eval caches answers, \
+             so another gate or a restart asks the cloud LLM only for what is new.",
         )
         .arg(
             Arg::new("BUNDLE")
-                .help("The bundle's directory")
+                .help("Directory of the bundle")
                 .required(true)
                 .value_parser(value_parser!(PathBuf)),
         )
         .arg(
-            path("prompts", "FILE", "Prompts, one JSON object a line (docs/reward-head.md)")
+            path("prompts", "FILE", "Prompts, one JSON object per line (docs/reward-head.md)")
                 .required(true),
         )
         .arg(number(
             "sample",
-            "Measure at most so many prompts; a larger sample has the smaller one's",
+            "Measure at most N prompts; a larger sample contains the smaller one",
         ))
-        .arg(number("calibrate", "Set thresholds on at most so many prompts"))
+        .arg(number("calibrate", "Set thresholds on at most N prompts"))
         .args(llm_arguments())
-        .arg(path("out", "FILE", "Write every figure and every text here, one JSON object a line"))
-        .next_help_heading("What is compared")
+        .arg(path(
+            "out",
+            "FILE",
+            "Write all figures and texts to this file, one JSON object per line",
+        ))
+        .next_help_heading("What to compare")
         .arg(
-            text("gates", "NAMES", "Scores, separated by commas")
+            text("gates", "NAMES", "Scores to compare, separated by commas")
                 .default_value("head,max-probability,margin,entropy,random"),
         )
         .arg(
             text(
                 "shares",
                 "LIST",
-                "Shares of cloud tokens to set thresholds for; '' leaves each model alone and the \
-                 oracle",
+                "Set thresholds for these shares of cloud tokens; '': only each model alone and \
+                 the oracle",
             )
             .default_value("0.05,0.1,0.2,0.3"),
         )
-        .arg(text("thresholds", "LIST", "Use these instead").conflicts_with("shares"))
-        .arg(text("bursts", "LIST", "Tokens taken from one consult at most").default_value("1"))
+        .arg(
+            text("thresholds", "LIST", "Use these thresholds instead of shares")
+                .conflicts_with("shares"),
+        )
+        .arg(
+            text("bursts", "LIST", "Take up to this many tokens from one consult")
+                .default_value("1"),
+        )
         .arg(
             Arg::new("no-sessions")
                 .long("no-sessions")
-                .help("Only set thresholds and read along the cloud LLM's answers")
+                .help("Run no sessions; only score along the cloud LLM's answers")
                 .action(ArgAction::SetTrue),
         )
         .arg(
             Arg::new("live")
                 .long("live")
                 .help(
-                    "Remember no session: compute and ask everything, and measure bytes and \
+                    "Use no cached sessions: compute and ask everything, and measure bytes and \
                      seconds",
                 )
                 .action(ArgAction::SetTrue),
         )
-        .next_help_heading("What sessions do besides asking")
+        .next_help_heading("Options of the sessions")
         .arg(
             Arg::new("hand-back")
                 .long("hand-back")
-                .help("Count tokens of a burst as the SLM's where it is sure of the same")
+                .help("Count a token of a burst as local if the SLM is sure of it too")
                 .action(ArgAction::SetTrue),
         )
-        .arg(count("rescue", "K", "Try so many other tokens of the SLM before a consult, 0 to 7"))
+        .arg(count("rescue", "K", "Score up to K other tokens of the SLM before a consult, 0 to 7"))
         .arg(count(
             "corrections",
-            "IDS",
-            "Answer places with the same IDS last ids as one before from a cache",
+            "N",
+            "Remember answers, and use them where the N preceding ids match; 0: off",
         ))
         .next_help_heading("Prices, per million tokens")
-        .arg(price("price-prompt", "Of prompt tokens").default_value("0"))
-        .arg(price("price-token", "Of the cloud LLM's tokens").default_value("0"))
+        .arg(price("price-prompt", "Price of the tokens sent").default_value("0"))
+        .arg(price("price-token", "Price of the tokens received").default_value("0"))
 }
 
 /// The checked command line.

@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 pub use arguments::command;
 use arguments::{Gate, Options, Points};
 use hybrid_common::answers::case::{self, Case, Setting};
+use hybrid_common::cli::print;
 use hybrid_common::files::replace;
 use hybrid_common::heads::calibration;
 use hybrid_common::progress::Steps;
@@ -58,14 +59,11 @@ pub fn run(arguments: &ArgMatches) -> Result<()> {
     }
     drop(bar);
     results.sum_up(&options, ways);
-    print!("{}", results.tables());
-    match &options.out {
-        Some(path) => {
-            let setup = setup(&options, &model, validation.len(), available);
-            replace(path, results.lines(setup, &test)?.as_bytes())
-        }
-        None => Ok(()),
+    if let Some(path) = &options.out {
+        let setup = setup(&options, &model, validation.len(), available);
+        replace(path, results.lines(setup, &test)?.as_bytes())?;
     }
+    print(&results.tables())
 }
 
 struct Prompts {

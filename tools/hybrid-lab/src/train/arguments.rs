@@ -12,27 +12,27 @@ use hybrid_common::arguments::{path, text};
 
 pub fn command() -> Command {
     Command::new("train")
-        .about("Fit a reward head to what `hybrid-lab collect` noted and put it into the bundle")
+        .about("Train a reward head on the records of `hybrid-lab collect` and install it in the bundle")
         .arg(
             Arg::new("BUNDLE")
-                .help("The bundle's directory")
+                .help("Directory of the bundle")
                 .required(true)
                 .value_parser(value_parser!(PathBuf)),
         )
         .arg(
-            path("records", "DIR", "A folder that `hybrid-lab collect` wrote; may be repeated")
+            path("records", "DIR", "Folder that `hybrid-lab collect` wrote; can be given several times")
                 .required(true)
                 .action(ArgAction::Append),
         )
-        .arg(path("out", "DIR", "Also write the head with its description here"))
+        .arg(path("out", "DIR", "Also write the head and its description to this folder"))
         .arg(
             Arg::new("curve")
                 .long("curve")
-                .help("Also fit parts of the prompts and print what more of them would bring")
+                .help("Also train on parts of the prompts, to show what more prompts would bring")
                 .action(ArgAction::SetTrue),
         )
         .arg(
-            text("heads", "NAMES", "Kinds of heads to fit, separated by commas")
+            text("heads", "NAMES", "Kinds of heads to try, separated by commas")
                 .value_parser(PossibleValuesParser::new(
                     Kind::ALL.map(Kind::name).into_iter().chain([STACK]),
                 ))
@@ -40,18 +40,18 @@ pub fn command() -> Command {
                 .default_value("linear,sparse,mlp64,residual,stack"),
         )
         .arg(
-            text("losses", "NAMES", "What they are fitted to, separated by commas")
+            text("losses", "NAMES", "Losses to try, separated by commas")
                 .value_parser(PossibleValuesParser::new(Loss::ALL.map(Loss::name)))
                 .value_delimiter(',')
                 .default_value("agree,soft,both"),
         )
         .arg(
-            text("share", "F", "Share of cloud tokens that the default threshold is for")
+            text("share", "F", "Set the default threshold for this share of cloud tokens, 0 to 1")
                 .value_parser(value_parser!(f64))
                 .default_value("0.2"),
         )
         .arg(
-            text("after", "WHEN", "Whether the head reads the state after the candidate")
+            text("after", "WHEN", "When the head may read the state after the candidate")
                 .value_parser(PossibleValuesParser::new(["auto", "always", "never"]))
                 .default_value("auto"),
         )

@@ -22,6 +22,7 @@ use clap::ArgMatches;
 use hybrid::bundle::RewardInfo;
 use hybrid::reward::statistics;
 use hybrid::session::{Model, ModelOptions};
+use hybrid_common::cli::print;
 use hybrid_common::heads::calibration;
 use hybrid_common::heads::dataset::Dataset;
 use hybrid_common::heads::head_file::HeadFile;
@@ -40,15 +41,16 @@ pub fn run(arguments: &ArgMatches) -> Result<()> {
     let tables = Tables::read(&options.records, &model)?;
     let Tables { train, validation, test, .. } = &tables;
     for (name, data) in [("train", train), ("validation", validation), ("test", test)] {
-        println!("{name}: {}", data.describe());
+        print(&format!("{name}: {}\n", data.describe()))?;
     }
-    options.choice.losses.retain(|loss| {
-        let possible = loss.is_possible(train);
-        if !possible {
-            println!("not fitted to `{}`: not every record holds what it needs", loss.name());
-        }
-        possible
-    });
+    let asked = std::mem::take(&mut options.choice.losses);
+    let (possible, impossible): (Vec<_>, Vec<_>) =
+        asked.into_iter().partition(|loss| loss.is_possible(train));
+    options.choice.losses = possible;
+    for loss in impossible {
+        let name = loss.name();
+        print(&format!("not fitted to `{name}`: not every record has what it needs\n"))?;
+    }
     let trials = select::trials(&options.choice, &Fold::new(train, validation))?;
     let test = (test.rows() > 0).then_some(test);
     let candidates: Result<Vec<Candidate>> =
@@ -57,18 +59,17 @@ pub fn run(arguments: &ArgMatches) -> Result<()> {
     let best = comparison::best(&candidates)?;
     let rows: Vec<_> = candidates.iter().map(|candidate| &candidate.row).collect();
     let chosen = rows.iter().position(|row| std::ptr::eq(*row, &best.row)).unwrap_or_default();
-    print!("{}", Table { rows, chosen });
+    print(&Table { rows, chosen }.to_string())?;
     if options.curve {
-        print!("{}", report::curve(&learning_curve(best, train, validation)?));
+        print(&report::curve(&learning_curve(best, train, validation)?))?;
     }
     let file = finish(&options, &model, &tables, &candidates, best)?;
     if let Some(dir) = &options.out {
         file.write(dir)?;
-        println!("written to {}", dir.display());
+        print(&format!("written to {}\n", dir.display()))?;
     }
     file.install(&model.bundle, false)?;
-    println!("installed in {}", options.bundle.display());
-    Ok(())
+    print(&format!("installed in {}\n", options.bundle.display()))
 }
 
 /// What heads like `best` are worth when they are fitted to an eighth, a quarter and half of the
@@ -102,30 +103,30 @@ fn finish(
     let Tables { train, validation, test, cloud_model } = tables;
     let Candidate { head, onnx, row, .. } = best;
     let on_validation = Report::of(head, validation);
-    print!("{} fitted to `{}`, on validation\n{on_validation}", row.kind, row.fitted_to);
+    print(&format!("{} fitted to `{}`, on validation\n{on_validation}", row.kind, row.fitted_to))?;
     let on_test = (test.rows() > 0).then(|| Report::of(head, test));
     if let Some(report) = &on_test {
-        print!("on test\n{report}");
+        print(&format!("on test\n{report}"))?;
     }
 
     let scores = head.probabilities(validation);
     let (table, measured) = calibration::calibration(&scores, validation);
-    println!("threshold  cloud tokens  disagreements caught");
+    print("threshold  cloud tokens  disagreements caught\n")?;
     for point in table.iter().skip(4).step_by(5) {
-        println!(
-            "{:9.4}{:13.1} %{:20.1} %",
+        print(&format!(
+            "{:9.4}{:13.1} %{:20.1} %\n",
             point.threshold,
             point.share * 100.,
             point.recall * 100.
-        );
+        ))?;
     }
-    println!(
-        "{} state after the candidate, {}; {} bytes, {:.1} µs a token",
+    print(&format!(
+        "{} state after the candidate, {}; {} bytes, {:.1} µs a token\n",
         if row.after { "with" } else { "without" },
         row.setting,
         row.bytes,
         row.microseconds
-    );
+    ))?;
     let info = RewardInfo {
         after: row.after,
         cloud_model: cloud_model.clone(),

@@ -12,50 +12,50 @@ use hybrid_common::prompts::Split;
 pub fn command() -> Command {
     let flag = |name, help| Arg::new(name).long(name).help(help).action(ArgAction::SetTrue);
     Command::new("calibrate")
-        .about("Set what the scores of a bundle's head mean by your own prompts")
+        .about("Calibrate the reward head of a bundle on your own prompts")
         .after_help(
-            "Every second prompt is held out at first: thresholds from one half are tried on the \
-             other, so that you see what a share asked for comes to. Then all prompts make the \
-             bundle's new table. Prompts that the head was trained on would flatter it: they are \
-             left out.",
+            "calibrate first holds out every second prompt. It sets thresholds on one half and \
+             tries them on the other, and prints which share of cloud tokens each one gave. Then \
+             it makes the new table of the bundle from all prompts. It leaves out prompts of the \
+             split `train`: the head has seen them, and would look better than it is.",
         )
         .arg(
             Arg::new("BUNDLE")
-                .help("The bundle's directory; it must have a head")
+                .help("Directory of the bundle, which must have a reward head")
                 .required(true)
                 .value_parser(value_parser!(PathBuf)),
         )
         .arg(
-            path("prompts", "FILE", "Prompts, one JSON object a line (docs/reward-head.md)")
+            path("prompts", "FILE", "Prompts, one JSON object per line (docs/reward-head.md)")
                 .required_unless_present("records"),
         )
         .arg(
             path(
                 "records",
                 "DIR",
-                "A folder that `hybrid-lab collect` wrote, in the place of prompts; may be \
-                 repeated",
+                "Folder that `hybrid-lab collect` wrote, instead of --prompts; can be given \
+                 several times",
             )
             .action(ArgAction::Append)
             .conflicts_with_all(["prompts", "sessions"]),
         )
         .arg(
-            text("splits", "NAMES", "Use the prompts of these splits, separated by commas")
+            text("splits", "NAMES", "Use prompts of these splits, separated by commas")
                 .value_delimiter(',')
                 .value_parser(PossibleValuesParser::new(Split::NAMES))
                 .default_value("validation,test"),
         )
-        .arg(text("limit", "N", "At most so many prompts").value_parser(value_parser!(usize)))
+        .arg(text("limit", "N", "Use at most N prompts").value_parser(value_parser!(usize)))
         .arg(
-            text("share", "F", "Share of cloud tokens that the default threshold is for")
+            text("share", "F", "Set the default threshold for this share of cloud tokens, 0 to 1")
                 .value_parser(value_parser!(f64))
                 .default_value("0.2"),
         )
         .arg(flag(
             "sessions",
-            "Also run the sessions of the prompts held out, which asks the cloud for more",
+            "Also run sessions on the prompts held out; this asks the cloud LLM more",
         ))
-        .arg(flag("dry-run", "Leave the bundle as it is"))
+        .arg(flag("dry-run", "Print the figures and leave the bundle as it is"))
         .args(llm_arguments())
         .mut_arg("cloud-model", |model| model.required(false).required_unless_present("records"))
 }

@@ -17,6 +17,7 @@ use hybrid::session::Model;
 
 use arguments::Options;
 pub use arguments::command;
+use hybrid_common::cli::print;
 use hybrid_common::heads::calibration::threshold;
 use hybrid_common::heads::tables;
 use hybrid_common::prompts::{self, Prompt, Split, number_of};
@@ -49,8 +50,10 @@ pub fn run(arguments: &ArgMatches) -> Result<()> {
     };
     let data = scored.labels.describe();
     let scaling = scored.scaling()?;
-    println!("{data}\n{unseen}");
-    println!("log-odds scaled by {:.3} and moved by {:+.3}", scaling.scale, scaling.shift);
+    print(&format!(
+        "{data}\n{unseen}\nlog-odds scaled by {:.3} and moved by {:+.3}\n",
+        scaling.scale, scaling.shift
+    ))?;
     if options.dry_run {
         return Ok(());
     }
@@ -62,8 +65,7 @@ pub fn run(arguments: &ArgMatches) -> Result<()> {
         ..scored.calibrated(&info, scaling)
     };
     set_reward(model.bundle.dir().context("a bundle in memory")?, &scaling.write(&onnx)?, info)?;
-    println!("{}: calibrated", options.bundle.display());
-    Ok(())
+    print(&format!("{}: calibrated\n", options.bundle.display()))
 }
 
 /// The prompts in an order that knows nothing of them, so that the first ones are a fair sample.

@@ -13,9 +13,7 @@ use hybrid::reward::{Guarantee, Threshold};
 use hybrid::sampler::Sampling;
 use hybrid::session::{ConsultOptions, CorrectionOptions, Gate, Session, SessionOptions};
 use hybrid_common::arguments::{SCORES, text};
-
-/// Read where `--token-file` is not given; an argument would show in the list of processes.
-pub const TOKEN_VARIABLE: &str = "HYBRID_CLOUD_TOKEN";
+use hybrid_common::cloud::TOKEN_VARIABLE;
 
 /// Options that mean nothing without a cloud.
 const FOR_THE_CLOUD: &[&str] = &[

@@ -16,12 +16,13 @@ use hybrid::consult::Consult;
 use hybrid::session::{Model, Session};
 use hybrid::tokens::Message;
 use hybrid_common::arguments::SCORES;
+use hybrid_common::cloud::token;
 use hybrid_common::files::replace;
 use hybrid_common::interrupt;
 use hybrid_common::progress::Bytes;
 
 pub use arguments::command;
-use arguments::{KINDS, Settings, TOKEN_VARIABLE, chosen, get, path};
+use arguments::{KINDS, Settings, chosen, get, path};
 use output::Stop;
 
 pub fn run(arguments: &ArgMatches) -> Result<()> {
@@ -114,7 +115,7 @@ fn cloud(arguments: &ArgMatches, model: &Model) -> Result<Option<Arc<dyn Consult
         url: url.clone(),
         kind: chosen(arguments, "kind", KINDS)?,
         model: get(arguments, "model")?,
-        token: token(arguments)?,
+        token: token(path(arguments, "token-file").map(|file| file.as_path()))?,
         roots: path(arguments, "ca").cloned().map_or(Roots::System, Roots::PemFile),
     })?;
     match cloud.probe_vocabulary(&*model.tokens) {
@@ -125,14 +126,4 @@ fn cloud(arguments: &ArgMatches, model: &Model) -> Result<Option<Arc<dyn Consult
         }
     }
     Ok(Some(Arc::new(cloud)))
-}
-
-fn token(arguments: &ArgMatches) -> Result<Option<String>> {
-    let token = match path(arguments, "token-file") {
-        Some(file) => {
-            Some(std::fs::read_to_string(file).with_context(|| file.display().to_string())?)
-        }
-        None => std::env::var(TOKEN_VARIABLE).ok(),
-    };
-    Ok(token.map(|token| token.trim().to_owned()).filter(|token| !token.is_empty()))
 }
