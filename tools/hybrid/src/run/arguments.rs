@@ -125,7 +125,7 @@ pub fn command() -> Command {
         .arg(file("corrections", "Load corrections from this file if it exists; save them to it"))
         .arg(number("deadline-ms", "Time limit of a consult, in ms").default_value("2000"))
         .arg(number("budget-calls", "Consult at most N times"))
-        .arg(number("budget-tokens", "Take at most N tokens from the cloud"))
+        .arg(number("budget-tokens", "Accept at most N tokens in all answers of the cloud"))
         .arg(number("budget-bytes", "Send and receive at most N bytes"))
         .next_help_heading("The cloud")
         .arg(text("cloud", "URL", "Cloud LLM, https://host[:port]; without it nothing is sent"))
