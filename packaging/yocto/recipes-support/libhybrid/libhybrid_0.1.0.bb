@@ -35,6 +35,6 @@ do_install() {
     sed -i 's,^prefix=.*,prefix=${prefix},' ${D}${libdir}/pkgconfig/*.pc
 }
 
-# The package libhybrid has libhybrid.so.0, and libhybrid-staticdev the archive: a program that links
-# that one needs nothing on the target. The shared library is stripped, with flags of its own.
+# The package libhybrid has libhybrid.so.0, and libhybrid-staticdev the archive: a program that
+# links that one needs nothing on the target. The shared library is stripped, with flags of its own.
 INSANE_SKIP:${PN} += "already-stripped ldflags"

@@ -12,7 +12,7 @@ use hybrid_common::arguments::{path, text};
 
 pub fn command() -> Command {
     Command::new("train")
-        .about("Train a reward head on the records of `hybrid-lab collect` and install it in the bundle")
+        .about("Train a reward head on the records of `hybrid-lab collect` and install it")
         .arg(
             Arg::new("BUNDLE")
                 .help("Directory of the bundle")
@@ -20,7 +20,7 @@ pub fn command() -> Command {
                 .value_parser(value_parser!(PathBuf)),
         )
         .arg(
-            path("records", "DIR", "Folder that `hybrid-lab collect` wrote; can be given several times")
+            path("records", "DIR", "Folder that `collect` wrote; can be given several times")
                 .required(true)
                 .action(ArgAction::Append),
         )
