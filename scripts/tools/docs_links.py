@@ -11,13 +11,17 @@ LINK = re.compile(r"(!?\[[^\]]*\])\(([^)\s]+)\)")
 SITE = "site:"
 
 
+def listed(root: Path, *patterns: str) -> list:
+    """Every file of the tree, committed or new."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", *patterns]
+    paths = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout
+    return sorted(path for path in paths.splitlines() if (root / path).is_file())
+
+
 def documents(root: Path) -> list:
-    """Every Markdown file of the tree, committed or new, but templates."""
-    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.md"]
-    listed = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout
+    """Every Markdown file but templates."""
     templates = ("scripts/tools/", ".github/", "packaging/README.package.md")
-    paths = (path for path in listed.splitlines() if (root / path).exists())
-    return sorted(path for path in paths if not path.startswith(templates))
+    return [path for path in listed(root, "*.md") if not path.startswith(templates)]
 
 
 def prose(text: str) -> list:

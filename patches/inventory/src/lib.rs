@@ -1,9 +1,10 @@
-//! Stands in for the crate `inventory`, by which the parts of tract register themselves before `main`.
+//! Stands in for the crate `inventory`, by which the parts of tract register themselves before
+//! `main`.
 //!
-//! The interface is that crate's, as far as tract uses it. The difference: what is registered as one of
-//! [`LEFT_OUT`] is forgotten while compiling. tract registers model transforms that a command line may
-//! name, and through them a program on a board would carry a reader and writer of the NNEF format, FFTs,
-//! pooling and resizing: 2.5 MB that nothing ever calls.
+//! The interface is that crate's, as far as tract uses it. The difference: what is registered as
+//! one of [`LEFT_OUT`] is forgotten while compiling. tract registers model transforms that a
+//! command line may name. Through them a program on a board would carry a reader and writer of the
+//! NNEF format, FFTs, pooling and resizing: 2.5 MB that nothing ever calls.
 
 use std::marker::PhantomData;
 use std::ops::Deref;
@@ -163,7 +164,8 @@ macro_rules! submit {
             static __INVENTORY: $crate::Node = $crate::Node::new(VALUE);
 
             extern "C" fn submit() {
-                // Not through the node, which changes: so the compiler sees whether anything is kept.
+                // Not through the node, which changes: so the compiler sees whether anything is
+                // kept.
                 $crate::Submit::submit(VALUE, &__INVENTORY);
             }
 
