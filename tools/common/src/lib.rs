@@ -1,6 +1,9 @@
 //! What the host tool and the laboratory share: prompts, records of answers, heads, and how a
 //! command line talks. Nothing here knows a subcommand.
 
+// `cli::print` does not panic where nobody reads the output.
+#![warn(clippy::print_stdout)]
+
 pub mod answers;
 pub mod arguments;
 pub mod cli;

@@ -2,6 +2,9 @@
 //! `collect` notes what SLM and cloud LLM say, `train` fits a reward head to it, `eval` measures
 //! one.
 
+// `hybrid_common::cli::print` does not panic where nobody reads the output.
+#![warn(clippy::print_stdout)]
+
 use hybrid_common::cli::{Program, Subcommand};
 
 mod collect;

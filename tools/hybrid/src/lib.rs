@@ -1,6 +1,9 @@
 //! The host tool `hybrid`, as a library for its own tests and those of the laboratory. One file or
 //! folder per subcommand; this one only lists them.
 
+// `hybrid_common::cli::print` does not panic where nobody reads the output.
+#![warn(clippy::print_stdout)]
+
 use hybrid_common::cli::{Program, Subcommand};
 
 mod bench;
