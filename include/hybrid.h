@@ -261,8 +261,9 @@ HYBRID_ENUM(hybrid_verify) {
   HYBRID_VERIFY_ALL_BUT_WEIGHTS = 1,
 };
 
-/// Hears how opening a model gets on: `done` of `total` bytes are hashed. Return 0 to continue;
-/// with anything else the call ends with HYBRID_ERR_CANCELLED. See the chapter *Callbacks*.
+/// Hears how opening a model gets on: `done` of `total` bytes are hashed. Later releases may count
+/// other work too. Return 0 to continue; with anything else the call ends with
+/// HYBRID_ERR_CANCELLED. See the chapter *Callbacks*.
 typedef int32_t (*hybrid_progress_callback)(uint64_t done, uint64_t total, void *user);
 
 /// How to open a bundle.
@@ -332,8 +333,9 @@ HYBRID_API hybrid_status hybrid_model_options_init(
     hybrid_model_options *options, size_t struct_size);
 
 /// Opens the bundle in the directory `path`, checks it and loads its graph. This takes a moment,
-/// most of it for hashing. `options` may be NULL for the defaults. `out`: owned; free it with
-/// hybrid_model_free.
+/// most of it for hashing. The files must stay and not change until the model and all its sessions
+/// are freed: the weights are mapped, and each session reads the reward head. `options` may be NULL
+/// for the defaults. `out`: owned; free it with hybrid_model_free.
 HYBRID_API hybrid_status hybrid_model_open(
     const char *path, const hybrid_model_options *options, hybrid_model **out);
 
@@ -363,8 +365,9 @@ HYBRID_API hybrid_status hybrid_model_describe(const hybrid_model *model, hybrid
 ///
 /// hybrid_session_options holds what stays for the session's life. Everything else has good
 /// defaults and can be changed between any two calls: hybrid_sampling, hybrid_gate, hybrid_consult,
-/// hybrid_budget and hybrid_corrections. A change acts from the next candidate on. A setter that
-/// fails leaves everything as it was.
+/// hybrid_budget and hybrid_corrections. A change acts from the next candidate on. Tokens of an
+/// answer that the cloud has already given still come, as HYBRID_SOURCE_CLOUD. A setter that fails
+/// leaves everything as it was.
 /// @{
 
 /// What a session keeps for its whole life. hybrid_session_new copies everything.
@@ -421,8 +424,9 @@ HYBRID_API hybrid_status hybrid_session_new(
 
 /// Makes a second session that continues from where this one is: with the same model, cloud,
 /// settings, context, corrections and position of the random generator. From then on the two share
-/// nothing that changes, but the cloud with its breaker. The new one has statistics and budgets of
-/// its own, from 0, and no hybrid_cancel. `out`: owned; free it with hybrid_session_free.
+/// nothing that changes, but the cloud with its breaker. The new one has no hybrid_cancel, and
+/// statistics of its own, from 0: it may spend the whole budget again. `out`: owned; free it with
+/// hybrid_session_free.
 HYBRID_API hybrid_status hybrid_session_fork(hybrid_session *session, hybrid_session **out);
 
 /// Frees the session. NULL is ignored.
@@ -615,7 +619,8 @@ typedef struct hybrid_step_details {
 /// One token, and how it came about. `text`, `bytes` and `details` are borrowed until the next call
 /// on the session (in a callback: until it returns), and never NULL.
 typedef struct hybrid_step_result {
-  /// sizeof(hybrid_step_result).
+  /// sizeof(hybrid_step_result). In a callback: its size in the library; fields behind it are not
+  /// there.
   size_t struct_size;
   /// What may be shown now, NUL-terminated: whole UTF-8 characters. It is held back while a
   /// character or a stop string is unfinished, so it may be empty or belong to several tokens. A
@@ -778,14 +783,16 @@ HYBRID_API hybrid_status hybrid_cloud_new(const hybrid_cloud_options *options, h
 HYBRID_API void hybrid_cloud_free(hybrid_cloud *cloud);
 
 /// Asks the server whether it tokenises as `model` does. `shared` (may be NULL) gets 1 for yes:
-/// from then on sessions send token ids. Before this call, or after a no (0), they send bytes. It
-/// sends fixed texts, nothing of yours, and takes 10 seconds at most. HYBRID_ERR_CLOUD: the server
-/// cannot be reached or refuses the access token; try again later, sessions work meanwhile.
+/// from then on sessions of models with this vocabulary send token ids. Before this call, or after
+/// a no (0), they send bytes. It sends fixed texts, nothing of yours, and takes 10 seconds at most.
+/// HYBRID_ERR_CLOUD: the server cannot be reached or refuses the access token; try again later,
+/// sessions work meanwhile.
 HYBRID_API hybrid_status hybrid_cloud_probe_vocabulary(
     const hybrid_cloud *cloud, const hybrid_model *model, int32_t *shared);
 
-/// Replaces the access token from the next request on, in every session that uses the cloud. NULL:
-/// no token.
+/// Replaces the access token from the next request on, in every session that uses the cloud, and
+/// closes the breaker. NULL: no token. HYBRID_ERR_CLOUD: an HTTP header cannot carry it; the old
+/// one stays.
 HYBRID_API hybrid_status hybrid_cloud_set_token(const hybrid_cloud *cloud, const char *token);
 
 /// Reads the cloud's breaker, which all its sessions share. Set `out->struct_size` before.
@@ -846,7 +853,7 @@ HYBRID_ENUM(hybrid_limit) {
 };
 
 /// When the library consults the cloud: in the mode HYBRID_MODE_HYBRID, when score < threshold.
-/// Fields that `limit` does not name must be 0, but for `confidence`.
+/// Fields that `limit` does not name must be 0, but for `confidence`, which is then ignored.
 typedef struct hybrid_gate {
   /// sizeof(hybrid_gate).
   size_t struct_size;
@@ -946,7 +953,8 @@ HYBRID_ENUM(hybrid_hold) {
 };
 
 /// What the cloud may cost. Once a limit is reached, steps keep the SLM's candidates as
-/// HYBRID_SOURCE_FALLBACK. A consult that has begun may go beyond the limit.
+/// HYBRID_SOURCE_FALLBACK. A consult that has begun may go beyond the limit. Fields that `hold`
+/// does not name must be 0.
 typedef struct hybrid_budget {
   /// sizeof(hybrid_budget).
   size_t struct_size;
@@ -965,8 +973,9 @@ typedef struct hybrid_budget {
   /// For HYBRID_HOLD_MONEY_PER_HOUR: the price of one token of the answer. Default: 0.
   double price_token;
   /// Lets the threshold move so that the session keeps to `hold_limit`. It starts at the gate's
-  /// threshold, which must be over 0 and no guarantee. Acts in the mode HYBRID_MODE_HYBRID.
-  /// Default: HYBRID_HOLD_NONE.
+  /// threshold, which must be over 0 and no guarantee. For HYBRID_HOLD_SHARE with the gate's
+  /// HYBRID_LIMIT_DEFAULT it starts where the bundle's calibration has that share. Acts in the
+  /// mode HYBRID_MODE_HYBRID. Default: HYBRID_HOLD_NONE.
   hybrid_hold hold;
   /// 0.
   int32_t reserved;
@@ -976,7 +985,8 @@ typedef struct hybrid_budget {
 HYBRID_API hybrid_status hybrid_budget_init(hybrid_budget *budget, size_t struct_size);
 
 /// Sets the session's budget. The limits count from the session's beginning: what it has spent
-/// stays spent. A `hold` that changes starts its first hour now, at the gate's threshold.
+/// stays spent. A `hold` that changes starts again at the gate's threshold, with nothing spent. Its
+/// hours count from the session's beginning.
 /// HYBRID_ERR_INVALID_ARGUMENT: also for a `hold` while the gate's threshold is 0 or a guarantee.
 HYBRID_API hybrid_status hybrid_session_set_budget(
     hybrid_session *session, const hybrid_budget *budget);
@@ -998,7 +1008,7 @@ HYBRID_API hybrid_status hybrid_session_get_budget(hybrid_session *session, hybr
 typedef struct hybrid_sampling {
   /// sizeof(hybrid_sampling).
   size_t struct_size;
-  /// 0 is greedy; higher values draw less likely tokens more often. 0 or more. Default: 0.
+  /// 0 is greedy; higher values draw less likely tokens more often. 0 to 100. Default: 0.
   float temperature;
   /// Keep the k likeliest tokens. 0 keeps all. Default: 0.
   uint32_t top_k;
@@ -1035,8 +1045,9 @@ HYBRID_API hybrid_status hybrid_session_set_sampling(
 HYBRID_API hybrid_status hybrid_session_get_sampling(hybrid_session *session, hybrid_sampling *out);
 
 /// Sets the session's logit biases, `count` of them, in place of those before; 0 takes them all
-/// away. Sampling and scores both see the changed logits. HYBRID_ERR_INVALID_ARGUMENT: an id is not
-/// in the vocabulary or occurs twice, or a bias is NaN or +INFINITY.
+/// away. Sampling and scores both see the changed logits, hybrid_step_details.logprobs do not.
+/// HYBRID_ERR_INVALID_ARGUMENT: an id is not in the vocabulary or occurs twice, or a bias is NaN or
+/// +INFINITY.
 HYBRID_API hybrid_status hybrid_session_set_logit_bias(
     hybrid_session *session, const hybrid_logit_bias *biases, size_t count);
 
@@ -1058,11 +1069,11 @@ HYBRID_API hybrid_status hybrid_session_set_top_logprobs(hybrid_session *session
 /// as `<|im_end|>`, become these tokens, and the token comes in front that the model wants there.
 /// 0: every character is plain text.
 ///
-/// `needed`, if not NULL, gets the number of ids. `capacity` counts ids; `tokens` may be NULL if it
+/// `needed`, if not NULL, gets the number of ids. `capacity` counts ids; `buffer` may be NULL if it
 /// is 0. HYBRID_ERR_BUFFER_TOO_SMALL: nothing of use was written. HYBRID_ERR_INVALID_ARGUMENT: the
 /// text is over 1 MiB.
 HYBRID_API hybrid_status hybrid_model_tokenize(
-    const hybrid_model *model, const char *text, size_t size, int32_t special, uint32_t *tokens,
+    const hybrid_model *model, const char *text, size_t size, int32_t special, uint32_t *buffer,
     size_t capacity, size_t *needed);
 
 /// Counts the ids that hybrid_model_tokenize would write.
@@ -1204,7 +1215,8 @@ HYBRID_API hybrid_status hybrid_session_restore(
 ///
 /// A correction is an answer of the cloud that the session remembers. When the SLM proposes the
 /// same candidate after the same tokens again, the session takes the answer it remembers: without
-/// the cloud, the network or a budget (HYBRID_SOURCE_CORRECTION).
+/// the network or a budget (HYBRID_SOURCE_CORRECTION). It does so where it would otherwise consult,
+/// so not without a cloud and not in the mode HYBRID_MODE_LOCAL_ONLY.
 /// @{
 
 /// What a session remembers.
@@ -1256,8 +1268,9 @@ HYBRID_API hybrid_status hybrid_session_restore_corrections(
 /// stopped call returns HYBRID_ERR_CANCELLED, and so does every later one until the flag is
 /// lowered.
 ///
-/// A cancelled call leaves its session as it was before. Only hybrid_step_run keeps something: the
-/// tokens that its callback has already received stay in the context.
+/// A cancelled call leaves its session as it was before. Two things remain: the tokens that the
+/// callback of hybrid_step_run has already received stay in the context, and what a consult has
+/// cost is counted in hybrid_usage.
 /// @{
 
 /// Makes a lowered flag. `out`: owned; free it with hybrid_cancel_free.

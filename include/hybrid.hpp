@@ -7,8 +7,10 @@
 #ifndef HYBRID_HPP
 #define HYBRID_HPP
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <exception>
 #include <memory>
 #include <stdexcept>
@@ -101,6 +103,14 @@ Container copied(Copy copy) {
   if (status != HYBRID_ERR_BUFFER_TOO_SMALL) check(status);
   Container out(needed, typename Container::value_type());
   if (needed > 0) check(copy(out.data(), out.size(), nullptr));
+  return out;
+}
+
+// A copy of a struct that the library made. An older library has fewer fields: the others are 0.
+template <typename T>
+T known(const T &from) {
+  T out{};
+  std::memcpy(&out, &from, std::min(from.struct_size, sizeof out));
   return out;
 }
 
@@ -237,8 +247,8 @@ struct step {
       : text(from.text, from.text_size),
         bytes(from.bytes, from.bytes + from.bytes_size),
         logprobs(from.details->logprobs, from.details->logprobs + from.details->logprob_count),
-        details(*from.details),
-        result(from) {
+        details(detail::known(*from.details)),
+        result(detail::known(from)) {
     result.text = nullptr;
     result.bytes = nullptr;
     result.details = nullptr;

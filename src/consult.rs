@@ -12,6 +12,8 @@ pub use crate::failure::Failure;
 pub struct Request<'a> {
     /// Every token of the context so far: prompt and generated.
     pub ids: &'a [u32],
+    /// What the ids belong to, see [`crate::bundle::TokenInfo::fingerprint`].
+    pub vocabulary: &'a str,
     /// The same context as bytes, for a cloud LLM with another vocabulary.
     pub bytes: &'a [u8],
     /// Tokens wanted (the burst), at least 1.
@@ -56,8 +58,8 @@ pub trait Consult: Send + Sync {
     /// The cost is reported also for a failure (bytes were sent, time passed).
     fn consult(&self, request: &Request) -> (Result<Answer, Failure>, Cost);
 
-    /// The cloud LLM was found to have the bundle's vocabulary, so ids are exchanged.
-    fn shares_vocabulary(&self) -> bool;
+    /// The cloud LLM was found to have the vocabulary with this fingerprint, so ids are exchanged.
+    fn shares_vocabulary(&self, fingerprint: &str) -> bool;
 
     /// What keeps sessions from asking after failures. Sessions ask it before a consult and tell it
     /// the outcome. `None`: nothing does.

@@ -3,6 +3,7 @@
 //! bundles and runs it.
 
 use std::path::Path;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use hybrid::Cancel;
@@ -43,6 +44,12 @@ fn vocabulary(name: &str) -> Tokens {
     Tokens::open(&bundle).unwrap()
 }
 
+/// Of the vocabulary that is the server's.
+fn same_fingerprint() -> &'static str {
+    static SAME: OnceLock<String> = OnceLock::new();
+    SAME.get_or_init(|| vocabulary("HYBRID_TEST_SAME").info().fingerprint.clone())
+}
+
 /// A client that exchanges ids, and the vocabulary.
 fn sharing(kind: ServerKind) -> (Cloud, Tokens) {
     let tokens = vocabulary("HYBRID_TEST_SAME");
@@ -59,7 +66,8 @@ fn consult(
 ) -> (Result<Answer, Failure>, Cost) {
     let cancel = Cancel::new();
     let deadline = Instant::now() + TIME;
-    cloud.consult(&Request { ids, bytes, max_tokens, deadline, cancel: &cancel })
+    let vocabulary = same_fingerprint();
+    cloud.consult(&Request { ids, vocabulary, bytes, max_tokens, deadline, cancel: &cancel })
 }
 
 fn ids(answer: &Answer) -> &[u32] {

@@ -23,6 +23,8 @@ pub(super) enum Prompt<'a> {
 /// What the client knows of a vocabulary that it shares with the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Shared {
+    /// See [`super::Vocabulary::fingerprint`].
+    pub fingerprint: String,
     /// Ids from here on are padding.
     pub usable: u32,
     /// Ids that end a text.
@@ -101,7 +103,7 @@ mod tests {
     const QUESTION: Question = Question { model: "", prompt: Prompt::Ids(&[1]), max_tokens: 3 };
 
     fn shared() -> Shared {
-        Shared { usable: 100, stop: vec![2], control: vec![1, 2, 3] }
+        Shared { fingerprint: "f".into(), usable: 100, stop: vec![2], control: vec![1, 2, 3] }
     }
 
     #[test]

@@ -95,8 +95,8 @@ pub struct Cloud {
     kind: ServerKind,
     model: String,
     breaker: SharedBreaker,
-    /// Set once the server was found to have the bundle's vocabulary.
-    shared: Mutex<Option<Arc<Shared>>>,
+    /// The vocabularies that the server was found to have: several bundles may use one client.
+    shared: Mutex<Vec<Arc<Shared>>>,
 }
 
 impl Cloud {
@@ -113,13 +113,14 @@ impl Cloud {
             kind: options.kind,
             model: options.model,
             breaker: SharedBreaker::new(),
-            shared: Mutex::new(None),
+            shared: Mutex::default(),
         })
     }
 
     /// Asks the server whether its token ids mean what the bundle's ([`crate::tokens::Tokens`])
-    /// mean; ids are exchanged only after a yes. Without this call, or after a no, bytes are
-    /// exchanged. Sends fixed texts and ids, nothing of a user; takes 10 s at most.
+    /// mean; sessions with this vocabulary exchange ids only after a yes. Without this call, or
+    /// after a no, bytes are exchanged. Sends fixed texts and ids, nothing of a user; takes 10 s at
+    /// most.
     ///
     /// # Errors
     /// [`Error::Cloud`] when the server cannot be reached, its certificate is not accepted, or it
@@ -130,7 +131,9 @@ impl Cloud {
         let shared = probe::compare(vocabulary, &self.model, &post)?;
         let equal = shared.is_some();
         log::info!("the server's vocabulary {} the bundle's", if equal { "is" } else { "is not" });
-        *self.shared.lock().unwrap_or_else(PoisonError::into_inner) = shared.map(Arc::new);
+        let mut all = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|one| one.fingerprint != vocabulary.fingerprint());
+        all.extend(shared.map(Arc::new));
         Ok(equal)
     }
 
@@ -173,8 +176,9 @@ impl Cloud {
         }
     }
 
-    fn shared(&self) -> Option<Arc<Shared>> {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn shared(&self, fingerprint: &str) -> Option<Arc<Shared>> {
+        let all = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter().find(|one| one.fingerprint == fingerprint).cloned()
     }
 
     fn ask(&self, request: &Request, cost: &mut Cost) -> std::result::Result<Answer, Failure> {
@@ -184,7 +188,7 @@ impl Cloud {
         if !clock::is_set() {
             return Err(Failure::ClockNotSet);
         }
-        let shared = self.shared();
+        let shared = self.shared(request.vocabulary);
         let prompt = match shared {
             Some(_) => Prompt::Ids(request.ids),
             None => Prompt::Text(
@@ -227,8 +231,8 @@ impl Consult for Cloud {
         (result, cost)
     }
 
-    fn shares_vocabulary(&self) -> bool {
-        self.shared().is_some()
+    fn shares_vocabulary(&self, fingerprint: &str) -> bool {
+        self.shared(fingerprint).is_some()
     }
 
     fn breaker(&self) -> Option<&SharedBreaker> {
@@ -272,7 +276,6 @@ impl fmt::Debug for Cloud {
             .field("origin", &self.http.origin())
             .field("kind", &self.kind)
             .field("model", &self.model)
-            .field("shares_vocabulary", &self.shares_vocabulary())
             .finish_non_exhaustive()
     }
 }

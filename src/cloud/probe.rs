@@ -17,6 +17,8 @@ use crate::tokens::Tokens;
 
 /// What the probe must know of the bundle's vocabulary.
 pub trait Vocabulary {
+    /// Tells it from others, see [`crate::bundle::TokenInfo::fingerprint`].
+    fn fingerprint(&self) -> &str;
     /// Ids from here on are padding.
     fn usable(&self) -> u32;
     /// Ids that end a text.
@@ -28,6 +30,10 @@ pub trait Vocabulary {
 }
 
 impl Vocabulary for Tokens {
+    fn fingerprint(&self) -> &str {
+        &self.info().fingerprint
+    }
+
     fn usable(&self) -> u32 {
         // At most 2^22 when a bundle is opened.
         self.info().usable as u32
@@ -100,6 +106,7 @@ pub(super) fn compare<E>(
     post: &Post<E>,
 ) -> Result<Option<Shared>, E> {
     let shared = Shared {
+        fingerprint: vocabulary.fingerprint().to_owned(),
         usable: vocabulary.usable(),
         stop: vocabulary.stop(),
         control: control(vocabulary),
@@ -246,6 +253,9 @@ mod tests {
     }
 
     impl Vocabulary for Toy {
+        fn fingerprint(&self) -> &str {
+            "toy"
+        }
         fn usable(&self) -> u32 {
             self.tokens.len() as u32
         }
@@ -294,7 +304,9 @@ mod tests {
         let toy = Toy::new(&[" fox", "The", " main", "语"]);
         for vllm in [false, true] {
             let shared = compare_toys(&toy, &toy, vllm).unwrap();
-            assert_eq!(shared, Shared { usable: 262, stop: vec![261], control: vec![260, 261] });
+            let (stop, control) = (vec![261], vec![260, 261]);
+            let want = Shared { fingerprint: "toy".into(), usable: 262, stop, control };
+            assert_eq!(shared, want);
         }
     }
 

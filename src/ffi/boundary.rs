@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
+use std::thread::LocalKey;
 
 use super::fault::{Fault, Result};
 use super::status::{self, hybrid_status};
@@ -23,11 +24,11 @@ pub(super) fn enter(call: impl FnOnce() -> Result<()>) -> hybrid_status {
     // reach is either untouched or about to be dropped, so no broken state is seen afterwards.
     let outcome = catch_unwind(AssertUnwindSafe(call));
     DEPTH.set(DEPTH.get() - 1);
-    let result = outcome.unwrap_or_else(|_| Err(Fault::Panic(PANIC_TEXT.take())));
+    let result = outcome.unwrap_or_else(|_| Err(Fault::Panic(kept(&PANIC_TEXT))));
     match result {
         Ok(()) => status::HYBRID_OK,
         Err(fault) => {
-            LAST_ERROR.set(fault.to_string());
+            keep(&LAST_ERROR, fault.to_string());
             status_of(&fault)
         }
     }
@@ -64,7 +65,19 @@ pub(super) fn enter_void(call: impl FnOnce()) {
 }
 
 pub(super) fn with_last_error<R>(read: impl FnOnce(&str) -> R) -> R {
-    LAST_ERROR.with_borrow(|text| read(text))
+    read(&kept(&LAST_ERROR))
+}
+
+type Text = LocalKey<RefCell<String>>;
+
+/// Nothing where the thread is ending and has dropped the text: a destructor of the program's that
+/// runs then may call the library.
+fn keep(place: &'static Text, text: String) {
+    let _ = place.try_with(|kept| kept.replace(text));
+}
+
+fn kept(place: &'static Text) -> String {
+    place.try_with(|kept| kept.borrow().clone()).unwrap_or_default()
 }
 
 /// The default panic hook writes to stderr, which the library never does. This one keeps the text
@@ -79,13 +92,15 @@ fn silence_caught_panics() {
             }
             let text = info.payload_as_str().unwrap_or("panic without text");
             let place = info.location().map(|at| format!(" ({at})")).unwrap_or_default();
-            PANIC_TEXT.set(format!("{text}{place}"));
+            keep(&PANIC_TEXT, format!("{text}{place}"));
         }));
     });
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
 
     fn last_error() -> String {
@@ -112,6 +127,27 @@ mod tests {
         enter(|| Err(Fault::Null("model")));
         std::thread::spawn(|| enter(|| Err(Fault::Null("cloud")))).join().unwrap();
         assert_eq!(last_error(), "model is NULL");
+    }
+
+    /// A call from the destructor of something thread-local, when the last error is gone already.
+    #[test]
+    fn a_thread_that_ends_may_call() {
+        struct Late;
+        impl Drop for Late {
+            fn drop(&mut self) {
+                assert_eq!(enter(|| panic!("late")), status::HYBRID_ERR_PANIC);
+                assert_eq!(last_error(), "");
+                ENDED.store(true, Ordering::Relaxed);
+            }
+        }
+        static ENDED: AtomicBool = AtomicBool::new(false);
+        thread_local!(static LATE: Late = const { Late });
+        let thread = std::thread::spawn(|| {
+            LATE.with(|_| ());
+            enter(|| panic!("early"));
+        });
+        thread.join().unwrap();
+        assert!(ENDED.load(Ordering::Relaxed));
     }
 
     #[test]

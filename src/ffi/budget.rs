@@ -34,7 +34,8 @@ pub enum hybrid_hold {
 values!(hybrid_hold { None, Share, CallsPerHour, BytesPerHour, MoneyPerHour });
 
 /// What the cloud may cost. Once a limit is reached, steps keep the SLM's candidates as
-/// HYBRID_SOURCE_FALLBACK. A consult that has begun may go beyond the limit.
+/// HYBRID_SOURCE_FALLBACK. A consult that has begun may go beyond the limit. Fields that `hold`
+/// does not name must be 0.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct hybrid_budget {
@@ -55,8 +56,9 @@ pub struct hybrid_budget {
     /// For HYBRID_HOLD_MONEY_PER_HOUR: the price of one token of the answer. Default: 0.
     pub price_token: f64,
     /// Lets the threshold move so that the session keeps to `hold_limit`. It starts at the gate's
-    /// threshold, which must be over 0 and no guarantee. Acts in the mode HYBRID_MODE_HYBRID.
-    /// Default: HYBRID_HOLD_NONE.
+    /// threshold, which must be over 0 and no guarantee. For HYBRID_HOLD_SHARE with the gate's
+    /// HYBRID_LIMIT_DEFAULT it starts where the bundle's calibration has that share. Acts in the
+    /// mode HYBRID_MODE_HYBRID. Default: HYBRID_HOLD_NONE.
     pub hold: Number<hybrid_hold>,
     /// 0.
     pub reserved: i32,
@@ -82,7 +84,8 @@ pub unsafe extern "C" fn hybrid_budget_init(
 }
 
 /// Sets the session's budget. The limits count from the session's beginning: what it has spent
-/// stays spent. A `hold` that changes starts its first hour now, at the gate's threshold.
+/// stays spent. A `hold` that changes starts again at the gate's threshold, with nothing spent. Its
+/// hours count from the session's beginning.
 /// HYBRID_ERR_INVALID_ARGUMENT: also for a `hold` while the gate's threshold is 0 or a guarantee.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hybrid_session_set_budget(
@@ -119,13 +122,26 @@ impl hybrid_budget {
         if self.reserved != 0 {
             return Err(bad("budget.reserved must be 0; call hybrid_budget_init first".into()));
         }
+        let hold = self.hold.get("budget.hold")?;
+        let (holds, pays) = (hold != hybrid_hold::None, hold == hybrid_hold::MoneyPerHour);
+        for (value, used, name) in [
+            (self.hold_limit, holds, "hold_limit"),
+            (self.price_prompt_token, pays, "price_prompt_token"),
+            (self.price_token, pays, "price_token"),
+        ] {
+            if value != 0.0 && !used {
+                return Err(bad(format!(
+                    "budget.{name} is set, but budget.hold does not name it; set both or neither"
+                )));
+            }
+        }
         let limit = self.hold_limit;
         let per_hour = |unit| Some(Hold::PerHour { limit, unit });
         Ok(Budget {
             calls: finite(self.calls),
             tokens: finite(self.tokens),
             bytes: finite(self.bytes),
-            hold: match self.hold.get("budget.hold")? {
+            hold: match hold {
                 hybrid_hold::None => None,
                 hybrid_hold::Share => Some(Hold::Share(limit as f32)),
                 hybrid_hold::CallsPerHour => per_hour(Unit::Calls),
@@ -207,6 +223,19 @@ mod tests {
                 "budget.hold is 5",
             ),
             (hybrid_budget { reserved: 1, ..hybrid_budget::neutral() }, "budget.reserved"),
+            (
+                hybrid_budget { hold_limit: 0.5, ..hybrid_budget::neutral() },
+                "budget.hold_limit is set",
+            ),
+            (
+                hybrid_budget {
+                    hold: Number::of(hybrid_hold::Share),
+                    hold_limit: 0.5,
+                    price_token: f64::NAN,
+                    ..hybrid_budget::neutral()
+                },
+                "budget.price_token is set",
+            ),
         ] {
             let text = budget.parse().unwrap_err().to_string();
             assert!(text.contains(want), "{text}");

@@ -5,8 +5,9 @@
 //! stopped call returns HYBRID_ERR_CANCELLED, and so does every later one until the flag is
 //! lowered.
 //!
-//! A cancelled call leaves its session as it was before. Only hybrid_step_run keeps something: the
-//! tokens that its callback has already received stay in the context.
+//! A cancelled call leaves its session as it was before. Two things remain: the tokens that the
+//! callback of hybrid_step_run has already received stay in the context, and what a consult has
+//! cost is counted in hybrid_usage.
 
 use super::boundary::{enter, enter_void};
 use super::objects::{self, Conversation, hybrid_cancel, hybrid_session};

@@ -66,7 +66,7 @@ mod absent {
             match *self {}
         }
 
-        fn shares_vocabulary(&self) -> bool {
+        fn shares_vocabulary(&self, _fingerprint: &str) -> bool {
             match *self {}
         }
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::boundary::{enter, enter_void};
 use super::client::{Cloud, CloudOptions, Roots, ServerKind};
-use super::fault::{Result, bad};
+use super::fault::{Fault, Result, bad};
 use super::numbers::{Number, mirror, values};
 use super::objects::{self, hybrid_cloud, hybrid_model};
 use super::pointers;
@@ -163,9 +163,10 @@ pub unsafe extern "C" fn hybrid_cloud_free(cloud: *mut hybrid_cloud) {
 }
 
 /// Asks the server whether it tokenises as `model` does. `shared` (may be NULL) gets 1 for yes:
-/// from then on sessions send token ids. Before this call, or after a no (0), they send bytes. It
-/// sends fixed texts, nothing of yours, and takes 10 seconds at most. HYBRID_ERR_CLOUD: the server
-/// cannot be reached or refuses the access token; try again later, sessions work meanwhile.
+/// from then on sessions of models with this vocabulary send token ids. Before this call, or after
+/// a no (0), they send bytes. It sends fixed texts, nothing of yours, and takes 10 seconds at most.
+/// HYBRID_ERR_CLOUD: the server cannot be reached or refuses the access token; try again later,
+/// sessions work meanwhile.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hybrid_cloud_probe_vocabulary(
     cloud: *const hybrid_cloud,
@@ -188,8 +189,9 @@ pub unsafe extern "C" fn hybrid_cloud_probe_vocabulary(
     })
 }
 
-/// Replaces the access token from the next request on, in every session that uses the cloud. NULL:
-/// no token.
+/// Replaces the access token from the next request on, in every session that uses the cloud, and
+/// closes the breaker. NULL: no token. HYBRID_ERR_CLOUD: an HTTP header cannot carry it; the old
+/// one stays.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hybrid_cloud_set_token(
     cloud: *const hybrid_cloud,
@@ -270,6 +272,9 @@ impl hybrid_cloud_options {
     /// # Safety
     /// As [`hybrid_cloud_options::parse`].
     unsafe fn roots(&self) -> Result<Roots> {
+        if self.ca_pem.is_null() && self.ca_pem_size > 0 {
+            return Err(Fault::Null("options.ca_pem"));
+        }
         match (self.ca_file.is_null(), self.ca_pem.is_null()) {
             (true, true) => Ok(Roots::System),
             (false, true) => {

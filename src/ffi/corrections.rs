@@ -2,7 +2,8 @@
 //!
 //! A correction is an answer of the cloud that the session remembers. When the SLM proposes the
 //! same candidate after the same tokens again, the session takes the answer it remembers: without
-//! the cloud, the network or a budget (HYBRID_SOURCE_CORRECTION).
+//! the network or a budget (HYBRID_SOURCE_CORRECTION). It does so where it would otherwise consult,
+//! so not without a cloud and not in the mode HYBRID_MODE_LOCAL_ONLY.
 
 use super::boundary::enter;
 use super::objects::hybrid_session;

@@ -93,7 +93,7 @@ pub enum hybrid_limit {
 values!(hybrid_limit { Default, Threshold, Share, Guarantee, GuaranteeOnAverage });
 
 /// When the library consults the cloud: in the mode HYBRID_MODE_HYBRID, when score < threshold.
-/// Fields that `limit` does not name must be 0, but for `confidence`.
+/// Fields that `limit` does not name must be 0, but for `confidence`, which is then ignored.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct hybrid_gate {
@@ -174,6 +174,9 @@ pub unsafe extern "C" fn hybrid_session_get_gate(
 impl hybrid_gate {
     /// The core checks the ranges.
     fn parse(&self) -> Result<Gate> {
+        if self.reserved != 0 {
+            return Err(bad("gate.reserved must be 0; call hybrid_gate_init first".into()));
+        }
         let limit = self.limit.get("gate.limit")?;
         let (uses_threshold, uses_share, uses_risk) = match limit {
             hybrid_limit::Default => (false, false, false),
@@ -185,7 +188,6 @@ impl hybrid_gate {
             (self.threshold, uses_threshold, "threshold"),
             (self.share, uses_share, "share"),
             (self.risk, uses_risk, "risk"),
-            (self.reserved as f32, false, "reserved"),
         ] {
             if value != 0.0 && !used {
                 return Err(bad(format!(
@@ -280,7 +282,7 @@ mod tests {
             (|g| g.threshold = 0.5, "gate.threshold is set"),
             (|g| (g.limit, g.risk) = (Number::of(hybrid_limit::Share), 0.5), "gate.risk is set"),
             (|g| g.share = f32::NAN, "gate.share is set"),
-            (|g| g.reserved = 1, "gate.reserved is set"),
+            (|g| g.reserved = 1, "gate.reserved must be 0"),
         ];
         for (change, want) in rows {
             let mut gate = hybrid_gate::neutral();

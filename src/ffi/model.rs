@@ -28,8 +28,9 @@ pub enum hybrid_verify {
 }
 mirror!(hybrid_verify = Verify { All, AllButWeights });
 
-/// Hears how opening a model gets on: `done` of `total` bytes are hashed. Return 0 to continue;
-/// with anything else the call ends with HYBRID_ERR_CANCELLED. See the chapter *Callbacks*.
+/// Hears how opening a model gets on: `done` of `total` bytes are hashed. Later releases may count
+/// other work too. Return 0 to continue; with anything else the call ends with
+/// HYBRID_ERR_CANCELLED. See the chapter *Callbacks*.
 pub type hybrid_progress_callback =
     Option<unsafe extern "C" fn(done: u64, total: u64, user: *mut c_void) -> i32>;
 
@@ -149,8 +150,9 @@ pub unsafe extern "C" fn hybrid_model_options_init(
 }
 
 /// Opens the bundle in the directory `path`, checks it and loads its graph. This takes a moment,
-/// most of it for hashing. `options` may be NULL for the defaults. `out`: owned; free it with
-/// hybrid_model_free.
+/// most of it for hashing. The files must stay and not change until the model and all its sessions
+/// are freed: the weights are mapped, and each session reads the reward head. `options` may be NULL
+/// for the defaults. `out`: owned; free it with hybrid_model_free.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hybrid_model_open(
     path: *const c_char,

@@ -43,6 +43,16 @@ pub(super) struct Conversation {
     pub(super) lent: Lent,
 }
 
+/// What the header's chapter *Threads* promises.
+const _: () = {
+    const fn moves<T: Send>() {}
+    const fn is_shared<T: Send + Sync>() {}
+    is_shared::<hybrid_model>();
+    is_shared::<hybrid_cloud>();
+    is_shared::<hybrid_cancel>();
+    moves::<Conversation>();
+};
+
 impl hybrid_session {
     pub(super) fn new(session: Session) -> hybrid_session {
         let conversation = Conversation { session, lent: Lent::default() };

@@ -86,8 +86,9 @@ pub(super) unsafe fn slice<'a, T>(
 
 /// A buffer of the caller that is written to. NULL is allowed for none.
 ///
-/// # Safety Header rule *Pointers*: `pointer` is NULL or valid for writes of `capacity` elements
-/// during `'a`, and nothing else reads or writes them meanwhile. `T` is an integer.
+/// # Safety
+/// Header rule *Pointers*: `pointer` is NULL or valid for writes of `capacity` elements during
+/// `'a`, and nothing else reads or writes them meanwhile. `T` is an integer.
 pub(super) unsafe fn buffer<'a, T>(
     pointer: *mut T,
     capacity: usize,

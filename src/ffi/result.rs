@@ -56,7 +56,8 @@ pub struct hybrid_step_details {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct hybrid_step_result {
-    /// sizeof(hybrid_step_result).
+    /// sizeof(hybrid_step_result). In a callback: its size in the library; fields behind it are not
+    /// there.
     pub struct_size: usize,
     /// What may be shown now, NUL-terminated: whole UTF-8 characters. It is held back while a
     /// character or a stop string is unfinished, so it may be empty or belong to several tokens. A

@@ -18,7 +18,7 @@ use crate::sampler::Sampling;
 pub struct hybrid_sampling {
     /// sizeof(hybrid_sampling).
     pub struct_size: usize,
-    /// 0 is greedy; higher values draw less likely tokens more often. 0 or more. Default: 0.
+    /// 0 is greedy; higher values draw less likely tokens more often. 0 to 100. Default: 0.
     pub temperature: f32,
     /// Keep the k likeliest tokens. 0 keeps all. Default: 0.
     pub top_k: u32,
@@ -96,8 +96,9 @@ pub unsafe extern "C" fn hybrid_session_get_sampling(
 }
 
 /// Sets the session's logit biases, `count` of them, in place of those before; 0 takes them all
-/// away. Sampling and scores both see the changed logits. HYBRID_ERR_INVALID_ARGUMENT: an id is not
-/// in the vocabulary or occurs twice, or a bias is NaN or +INFINITY.
+/// away. Sampling and scores both see the changed logits, hybrid_step_details.logprobs do not.
+/// HYBRID_ERR_INVALID_ARGUMENT: an id is not in the vocabulary or occurs twice, or a bias is NaN or
+/// +INFINITY.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hybrid_session_set_logit_bias(
     session: *mut hybrid_session,

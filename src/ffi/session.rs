@@ -6,8 +6,9 @@
 //!
 //! hybrid_session_options holds what stays for the session's life. Everything else has good
 //! defaults and can be changed between any two calls: hybrid_sampling, hybrid_gate, hybrid_consult,
-//! hybrid_budget and hybrid_corrections. A change acts from the next candidate on. A setter that
-//! fails leaves everything as it was.
+//! hybrid_budget and hybrid_corrections. A change acts from the next candidate on. Tokens of an
+//! answer that the cloud has already given still come, as HYBRID_SOURCE_CLOUD. A setter that fails
+//! leaves everything as it was.
 
 use std::ffi::c_char;
 use std::sync::Arc;
@@ -128,8 +129,9 @@ pub unsafe extern "C" fn hybrid_session_new(
 
 /// Makes a second session that continues from where this one is: with the same model, cloud,
 /// settings, context, corrections and position of the random generator. From then on the two share
-/// nothing that changes, but the cloud with its breaker. The new one has statistics and budgets of
-/// its own, from 0, and no hybrid_cancel. `out`: owned; free it with hybrid_session_free.
+/// nothing that changes, but the cloud with its breaker. The new one has no hybrid_cancel, and
+/// statistics of its own, from 0: it may spend the whole budget again. `out`: owned; free it with
+/// hybrid_session_free.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hybrid_session_fork(
     session: *mut hybrid_session,

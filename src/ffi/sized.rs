@@ -16,8 +16,9 @@ const LARGEST: usize = 4096;
 
 /// A struct that starts with `struct_size`.
 ///
-/// # Safety `repr(C)`, starts with `struct_size: usize`, and holds integers, floats and raw
-/// pointers only (so that any bytes are a valid value).
+/// # Safety
+/// `repr(C)`, starts with `struct_size: usize`, and holds integers, floats and raw pointers only,
+/// so that any bytes are a valid value.
 pub(super) unsafe trait SizedStruct: Copy {
     /// The name in the header.
     const NAME: &'static str;

@@ -15,7 +15,7 @@ use super::status::hybrid_status;
 /// as `<|im_end|>`, become these tokens, and the token comes in front that the model wants there.
 /// 0: every character is plain text.
 ///
-/// `needed`, if not NULL, gets the number of ids. `capacity` counts ids; `tokens` may be NULL if it
+/// `needed`, if not NULL, gets the number of ids. `capacity` counts ids; `buffer` may be NULL if it
 /// is 0. HYBRID_ERR_BUFFER_TOO_SMALL: nothing of use was written. HYBRID_ERR_INVALID_ARGUMENT: the
 /// text is over 1 MiB.
 #[unsafe(no_mangle)]
@@ -24,13 +24,13 @@ pub unsafe extern "C" fn hybrid_model_tokenize(
     text: *const c_char,
     size: usize,
     special: i32,
-    tokens: *mut u32,
+    buffer: *mut u32,
     capacity: usize,
     needed: *mut usize,
 ) -> hybrid_status {
     enter(|| {
         // SAFETY: header rule *Pointers*.
-        let out = unsafe { pointers::copied(tokens, capacity, needed, "ids") }?;
+        let out = unsafe { pointers::copied(buffer, capacity, needed, "ids") }?;
         // SAFETY: header rule *Pointers*.
         let model = unsafe { pointers::reference(model, "model") }?;
         // SAFETY: header rule *Pointers*: `size` bytes are readable.

@@ -8,10 +8,11 @@ use crate::error::{Error, Result};
 pub struct LogitBias(Vec<(u32, f32)>);
 
 impl LogitBias {
-    /// Token ids, and what is added to the logit of each; minus infinity: never. The last entry of
-    /// an id counts. `usable`: ids from this one on are no tokens.
+    /// Token ids, and what is added to the logit of each; minus infinity: never. `usable`: ids from
+    /// this one on are no tokens.
     ///
-    /// Errors: [`Error::InvalidArgument`] for an id that is no token, plus infinity and NaN.
+    /// Errors: [`Error::InvalidArgument`] for an id that is no token or occurs twice, plus infinity
+    /// and NaN.
     pub fn new(entries: &[(u32, f32)], usable: usize) -> Result<LogitBias> {
         for &(id, bias) in entries {
             if id as usize >= usable {
@@ -26,7 +27,15 @@ impl LogitBias {
                 )));
             }
         }
-        Ok(LogitBias(entries.to_vec()))
+        let mut entries = entries.to_vec();
+        entries.sort_unstable_by_key(|&(id, _)| id);
+        let twice = entries.iter().zip(entries.iter().skip(1)).find(|(a, b)| a.0 == b.0);
+        if let Some(((id, _), _)) = twice {
+            return Err(Error::InvalidArgument(format!(
+                "logit bias: token {id} occurs twice; give one bias for it"
+            )));
+        }
+        Ok(LogitBias(entries))
     }
 
     pub fn is_empty(&self) -> bool {
@@ -55,10 +64,9 @@ mod tests {
     fn a_bias_is_added() {
         /// Entries, logits.
         type Row<'a> = (&'a [(u32, f32)], [f32; 3]);
-        let rows: [Row; 4] = [
+        let rows: [Row; 3] = [
             (&[], [1.0, 2.0, -INF]),
-            (&[(0, 0.5), (1, -INF)], [1.5, -INF, -INF]),
-            (&[(0, 0.5), (0, -0.5)], [0.5, 2.0, -INF]),
+            (&[(1, -INF), (0, 0.5)], [1.5, -INF, -INF]),
             (&[(2, 100.0), (3, 1.0)], [1.0, 2.0, -INF]),
         ];
         for (entries, want) in rows {
@@ -71,7 +79,13 @@ mod tests {
 
     #[test]
     fn what_is_no_bias_is_refused() {
-        for (entry, part) in [((4, 0.0), "token 4"), ((1, INF), "inf"), ((1, f32::NAN), "NaN")] {
+        let rows = [
+            ((4, 0.0), "token 4"),
+            ((1, INF), "inf"),
+            ((1, f32::NAN), "NaN"),
+            ((0, 1.0), "token 0 occurs twice"),
+        ];
+        for (entry, part) in rows {
             let error = LogitBias::new(&[(0, 1.0), entry], 4).unwrap_err().to_string();
             assert!(error.contains(part), "{error}");
         }

@@ -163,8 +163,9 @@ impl Situation for Now<'_> {
     }
 
     fn is_at_boundary(&self) -> bool {
-        let shares = |cloud: &dyn crate::consult::Consult| cloud.shares_vocabulary();
-        self.session.cloud.as_deref().is_some_and(shares)
+        let fingerprint = &self.session.tokens.info().fingerprint;
+        let cloud = self.session.cloud.as_deref();
+        cloud.is_some_and(|cloud| cloud.shares_vocabulary(fingerprint))
             || self.session.conversation.context.is_text()
     }
 

@@ -89,10 +89,11 @@ impl Session {
     }
 
     /// Adds to the logits of some tokens, in place of what was added before; minus infinity: never.
-    /// The SLM's candidates and scores follow the sums. The cloud LLM knows nothing of it. Of two
-    /// entries of a token the last one counts; none turns it off.
+    /// The SLM's candidates and scores follow the sums. The cloud LLM knows nothing of it. No
+    /// entries turn it off.
     ///
-    /// Errors: [`crate::Error::InvalidArgument`] for an id that is no token, plus infinity and NaN.
+    /// Errors: [`crate::Error::InvalidArgument`] for an id that is no token or occurs twice, plus
+    /// infinity and NaN.
     pub fn set_logit_bias(&mut self, entries: &[(u32, f32)]) -> Result<()> {
         let bias = LogitBias::new(entries, self.tokens.info().usable)?;
         self.proposer.set_bias(bias);

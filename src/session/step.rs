@@ -172,14 +172,16 @@ impl Session {
         cloud: &dyn Consult,
         burst: u32,
     ) -> (std::result::Result<Vec<u32>, Failure>, Cost) {
+        let vocabulary = self.tokens.info().fingerprint.as_str();
         let (answer, cost) = cloud.consult(&Request {
             ids: self.conversation.context.ids(),
+            vocabulary,
             bytes: self.conversation.context.bytes(),
             max_tokens: burst,
             deadline: Instant::now() + self.consult().deadline,
             cancel: &self.cancel,
         });
-        let shares_vocabulary = cloud.shares_vocabulary();
+        let shares_vocabulary = cloud.shares_vocabulary(vocabulary);
         let tokens = answer.and_then(|a| tokens_of(a, burst, shares_vocabulary, &self.tokens));
         (tokens, cost)
     }

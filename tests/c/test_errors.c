@@ -27,7 +27,7 @@ static void bundles(const char *bundle, const char *folder) {
       {"wrong-weights", "weights.bin", HYBRID_ERR_BUNDLE},
       {"newer-format", "99", HYBRID_ERR_UNSUPPORTED},
       {"not-json", "bundle.json", HYBRID_ERR_BUNDLE},
-      {"garbage-graph", "graph.onnx", HYBRID_ERR_BUNDLE},
+      {"garbage-graph", "graph.onnx: ", HYBRID_ERR_BUNDLE},
   };
   for (size_t i = 0; i < sizeof ROWS / sizeof ROWS[0]; i++) {
     hybrid_model *model = (hybrid_model *)&model;
@@ -203,6 +203,8 @@ static void settings(const hybrid_model *model) {
   const hybrid_logit_bias no_token = {1u << 30, 1}, no_number = {1, nan};
   CHECK_STATUS(HYBRID_ERR_INVALID_ARGUMENT, hybrid_session_set_logit_bias(session, &no_token, 1));
   CHECK_STATUS(HYBRID_ERR_INVALID_ARGUMENT, hybrid_session_set_logit_bias(session, &no_number, 1));
+  const hybrid_logit_bias twice[] = {{1, 1}, {2, 1}, {1, 2}};
+  CHECK_STATUS(HYBRID_ERR_INVALID_ARGUMENT, hybrid_session_set_logit_bias(session, twice, 3));
   CHECK_ERROR(HYBRID_ERR_INVALID_ARGUMENT, "9", hybrid_session_set_top_logprobs(session, 9));
   CHECK_ERROR(HYBRID_ERR_INVALID_ARGUMENT, "thinking is 3",
               hybrid_session_set_thinking(session, (hybrid_thinking)3));

@@ -89,6 +89,9 @@ static void cloud(const hybrid_model *model) {
   CHECK_NULL("cloud", hybrid_cloud_probe_vocabulary(NULL, model, &shared));
   CHECK(shared == 0);
   options.url = "https://127.0.0.1:1";
+  options.ca_pem_size = 9;
+  CHECK_NULL("options.ca_pem", hybrid_cloud_new(&options, &cloud));
+  options.ca_pem_size = 0;
   REQUIRE_OK(hybrid_cloud_new(&options, &cloud));
   shared = 9;
   CHECK_NULL("model", hybrid_cloud_probe_vocabulary(cloud, NULL, &shared));

@@ -79,9 +79,7 @@ fn a_cancel_ends_a_running_consult() {
                 cancel.cancel();
             });
             let deadline = begun + PLENTY;
-            let request =
-                Request { ids: &[1], bytes: &context, max_tokens: 1, deadline, cancel: &cancel };
-            cloud.consult(&request).0
+            cloud.consult(&request(&context, deadline, &cancel)).0
         });
         let failure = answer.unwrap_err();
         let known = how.contains("error") && failure == Failure::Status;
@@ -96,8 +94,7 @@ fn a_cancel_of_before_sends_nothing() {
     let cancel = Cancel::new();
     cancel.cancel();
     let deadline = Instant::now() + PLENTY;
-    let request = Request { ids: &[1], bytes: b"x", max_tokens: 1, deadline, cancel: &cancel };
-    let (answer, cost) = client(&server).consult(&request);
+    let (answer, cost) = client(&server).consult(&request(b"x", deadline, &cancel));
     assert_eq!(answer.unwrap_err(), Failure::Cancelled);
     assert_eq!((cost.bytes_sent, server.connections()), (0, 0));
 }
@@ -119,4 +116,8 @@ fn a_consult_after_a_late_one_is_answered() {
     let cloud = client(&server);
     assert_eq!(consult(&cloud, b"x", DEADLINE).0.unwrap_err(), Failure::Timeout);
     assert!(ask(&cloud).is_ok());
+}
+
+fn request<'a>(bytes: &'a [u8], deadline: Instant, cancel: &'a Cancel) -> Request<'a> {
+    Request { ids: &[1], vocabulary: "", bytes, max_tokens: 1, deadline, cancel }
 }

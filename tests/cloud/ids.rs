@@ -24,9 +24,9 @@ fn prompt_of(request: &Recorded) -> serde_json::Value {
 fn equal_vocabularies_exchange_ids() {
     let server = server(Toy::new(), LLAMA);
     let cloud = llama(&server);
-    assert!(!cloud.shares_vocabulary());
+    assert!(!cloud.shares_vocabulary(Toy::FINGERPRINT));
     assert!(cloud.probe_vocabulary(&Toy::new()).unwrap());
-    assert!(cloud.shares_vocabulary());
+    assert!(cloud.shares_vocabulary(Toy::FINGERPRINT));
     let answer = consult(&cloud, b"is", PLENTY).0.unwrap();
     assert_eq!((answer.continuation, answer.end), (Continuation::Ids(vec![120, 121]), false));
     assert_eq!(prompt_of(server.requests().last().unwrap()), serde_json::json!([105, 115]));
@@ -77,7 +77,7 @@ fn a_probe_that_cannot_be_made_says_why() {
     for (cloud, reason) in rows {
         let error = cloud.probe_vocabulary(&Toy::new()).unwrap_err().to_string();
         assert!(error.contains(reason) && error.contains("https://127.0.0.1:"), "{error}");
-        assert!(!cloud.shares_vocabulary());
+        assert!(!cloud.shares_vocabulary(Toy::FINGERPRINT));
     }
 }
 
@@ -87,7 +87,21 @@ fn a_later_no_takes_the_yes_back() {
     let cloud = llama(&server);
     assert!(cloud.probe_vocabulary(&Toy::new()).unwrap());
     assert!(!cloud.probe_vocabulary(&Toy::with_words(["no", " fox"])).unwrap());
-    assert!(!cloud.shares_vocabulary());
+    assert!(!cloud.shares_vocabulary(Toy::FINGERPRINT));
+}
+
+/// Two bundles with one client: the ids of the other vocabulary would be nonsense to the server.
+#[test]
+fn a_yes_is_for_one_vocabulary() {
+    let server = server(Toy::new(), LLAMA);
+    let cloud = llama(&server);
+    assert!(cloud.probe_vocabulary(&Toy::new()).unwrap());
+    assert!(!cloud.shares_vocabulary("another"));
+    let (cancel, deadline) = (Cancel::new(), Instant::now() + PLENTY);
+    let (ids, bytes, cancel) = (&[1u32, 2][..], &b"is"[..], &cancel);
+    let other = Request { ids, vocabulary: "another", bytes, max_tokens: 3, deadline, cancel };
+    assert_eq!(cloud.consult(&other).0.unwrap().continuation, super::bytes("x"));
+    assert_eq!(prompt_of(server.requests().last().unwrap()), "is");
 }
 
 #[test]

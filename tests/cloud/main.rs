@@ -54,7 +54,9 @@ fn consult(cloud: &Cloud, bytes: &[u8], time: Duration) -> (Result<Answer, Failu
     let cancel = Cancel::new();
     let ids: Vec<u32> = bytes.iter().map(|&byte| byte.into()).collect();
     let deadline = Instant::now() + time;
-    cloud.consult(&Request { ids: &ids, bytes, max_tokens: 3, deadline, cancel: &cancel })
+    let vocabulary = support::Toy::FINGERPRINT;
+    let (ids, cancel) = (&ids, &cancel);
+    cloud.consult(&Request { ids, vocabulary, bytes, max_tokens: 3, deadline, cancel })
 }
 
 fn bytes(text: &str) -> Continuation {

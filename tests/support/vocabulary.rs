@@ -9,6 +9,7 @@ use super::{Reaction, Recorded};
 pub struct Toy(Vec<(Vec<u8>, bool)>);
 
 impl Toy {
+    pub const FINGERPRINT: &str = "toy";
     pub const START: u32 = 258;
     pub const END: u32 = 259;
 
@@ -64,6 +65,9 @@ fn ids(list: &Value) -> Vec<u32> {
 }
 
 impl Vocabulary for Toy {
+    fn fingerprint(&self) -> &str {
+        Toy::FINGERPRINT
+    }
     fn usable(&self) -> u32 {
         self.0.len() as u32
     }

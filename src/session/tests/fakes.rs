@@ -187,7 +187,7 @@ impl Consult for FakeCloud {
         ((self.script)(request), cost)
     }
 
-    fn shares_vocabulary(&self) -> bool {
+    fn shares_vocabulary(&self, _: &str) -> bool {
         self.shares_vocabulary
     }
 

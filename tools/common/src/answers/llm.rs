@@ -64,7 +64,8 @@ impl LlmOptions {
             Some(teacher) => Some(teacher.clone()),
             None => connect(&self.cloud, &model)?.map(|cloud| Arc::new(cloud) as _),
         };
-        let shared = cloud.as_ref().is_none_or(|cloud| cloud.shares_vocabulary());
+        let fingerprint = &model.tokens.info().fingerprint;
+        let shared = cloud.as_ref().is_none_or(|cloud| cloud.shares_vocabulary(fingerprint));
         ensure!(shared, ANOTHER_VOCABULARY);
         let dir = self.cache.join("sessions");
         std::fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;

@@ -109,7 +109,7 @@ impl Consult for KnownCloud {
         (Ok(Answer { continuation: Continuation::Ids(ids), end }), cost)
     }
 
-    fn shares_vocabulary(&self) -> bool {
+    fn shares_vocabulary(&self, _: &str) -> bool {
         true
     }
 }
@@ -173,7 +173,7 @@ impl Consult for Teacher {
         (answer, Cost::default())
     }
 
-    fn shares_vocabulary(&self) -> bool {
+    fn shares_vocabulary(&self, _: &str) -> bool {
         true
     }
 }

@@ -139,7 +139,11 @@ impl Answers<'_> {
 
     /// There is a cloud that exchanges token ids.
     pub fn shares_vocabulary(&self) -> bool {
-        self.cloud.is_some_and(Consult::shares_vocabulary)
+        self.cloud.is_some_and(|cloud| cloud.shares_vocabulary(self.fingerprint()))
+    }
+
+    fn fingerprint(&self) -> &str {
+        &self.tokens.info().fingerprint
     }
 
     /// Where the answer to a prompt is kept.
@@ -150,7 +154,7 @@ impl Answers<'_> {
     /// Asks for the next tokens.
     fn extend(&self, cloud: &dyn Consult, prompt: &[u32], ids: Vec<u32>) -> Result<Vec<u32>> {
         let context = [prompt, &ids].concat();
-        let answer = consult(cloud, &context, &[])?;
+        let answer = consult(cloud, (&context, self.fingerprint()), &[])?;
         let Continuation::Ids(new) = answer.continuation else {
             bail!("the server answered with text instead of token ids");
         };
@@ -166,7 +170,7 @@ impl Answers<'_> {
 
 /// Asks for the next bytes.
 fn extend_text(cloud: &dyn Consult, prompt: &str, text: &mut Text) -> Result<()> {
-    let answer = consult(cloud, &[], [prompt, &text.text].concat().as_bytes())?;
+    let answer = consult(cloud, (&[], ""), [prompt, &text.text].concat().as_bytes())?;
     let Continuation::Bytes(new) = answer.continuation else {
         bail!("the server answered with token ids instead of text");
     };
@@ -176,11 +180,14 @@ fn extend_text(cloud: &dyn Consult, prompt: &str, text: &mut Text) -> Result<()>
     Ok(())
 }
 
-fn consult(cloud: &dyn Consult, ids: &[u32], bytes: &[u8]) -> Result<Answer> {
+/// `ids`: with the fingerprint of their vocabulary.
+fn consult(cloud: &dyn Consult, ids: (&[u32], &str), bytes: &[u8]) -> Result<Answer> {
+    let (ids, vocabulary) = ids;
     let mut pause = Duration::from_millis(500);
     for attempt in 1.. {
         let request = Request {
             ids,
+            vocabulary,
             bytes,
             max_tokens: BURST,
             deadline: Instant::now() + DEADLINE,

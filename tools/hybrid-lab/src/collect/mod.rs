@@ -46,7 +46,8 @@ pub fn run(arguments: &ArgMatches) -> Result<()> {
     let cloud = connect(&options.cloud, &model)?;
     let fingerprint = model.tokens.fingerprint();
     let foreign = teacher.as_ref().filter(|llm| llm.tokens.fingerprint() != fingerprint);
-    if foreign.is_some() || cloud.as_ref().is_some_and(|cloud| !cloud.shares_vocabulary()) {
+    let other_cloud = cloud.as_ref().filter(|cloud| !cloud.shares_vocabulary(&fingerprint));
+    if foreign.is_some() || other_cloud.is_some() {
         check_text(&options)?;
     }
     ensure!(
