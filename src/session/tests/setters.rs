@@ -86,11 +86,11 @@ fn a_setter_that_fails_changes_nothing() {
     guess(&mut session, 3).unwrap();
     let margin = Gate { score: ScoreKind::Margin, ..Gate::default() };
     let error = session.set_gate(margin).unwrap_err().to_string();
-    assert!(error.contains("rescue") && error.contains("Margin"), "the gate comes second: {error}");
+    assert!(error.contains("rescue") && error.contains("margin"), "the gate comes second: {error}");
     guess(&mut session, 0).unwrap();
     session.set_gate(margin).unwrap();
     let error = guess(&mut session, 3).unwrap_err().to_string();
-    assert!(error.contains("rescue") && error.contains("Margin"), "rescue comes second: {error}");
+    assert!(error.contains("rescue") && error.contains("margin"), "rescue comes second: {error}");
 }
 
 /// Peeked or not, before a setter or before anything else that drops the candidate.
