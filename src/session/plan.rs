@@ -2,12 +2,10 @@
 
 use std::time::Duration;
 
-use super::Session;
 use super::proposer::Proposal;
+use super::{End, Session};
 use crate::error::{Error, Result};
 use crate::policy::{Decision, Reason, Situation, Spent, decide};
-
-use super::End;
 
 /// What [`Session::peek`] says of the next step, without taking it.
 #[derive(Debug, Clone, Copy, PartialEq)]
