@@ -23,6 +23,13 @@ NOBODY = 65534
 # The system's interpreter, since another user can run it.
 PYTHON = shutil.which("python3", path="/usr/bin:/usr/local/bin") or sys.executable
 NAMESPACES = ["--user", "--map-root-user", "--net", "--pid", "--fork", "--kill-child"]
+# Makes every file read-only but those of the folder that it starts in. An ordinary user's program
+# would otherwise write into that user's home.
+READ_ONLY = """
+mount --bind . . && mount -o remount,bind,ro / || exit
+home=$(findmnt -n -o TARGET -T "$0") && [ "$home" = / ] || mount -o remount,bind,ro "$home" || exit
+cd "$PWD" && exec "$@"
+"""
 
 
 def passes(program: str) -> bool:
@@ -67,19 +74,33 @@ def unprivileged() -> dict:
 
 @functools.cache
 def isolation() -> list:
-    """A command that runs the rest of its line without network and ends all its processes with
-    the first, where this system lets us.
+    """A command that runs the rest of its line without network, with files that it cannot write,
+    and ends all its processes with the first, as far as this system lets us.
     """
-    unshare = shutil.which("unshare")
-    command = [unshare, *NAMESPACES, "--"]
-    if (
-        unshare
-        and subprocess.run([*command, "true"], capture_output=True, **unprivileged()).returncode
-        == 0
-    ):
-        return command
-    print("warning: no namespaces here: programs have the network", file=sys.stderr)
-    return []
+    unshare = shutil.which("unshare") or "unshare"
+    bare = [unshare, *NAMESPACES]
+    read_only = [*bare, "--mount", "--", "sh", "-c", READ_ONLY, str(Path.home())]
+    for command, lost in [
+        (read_only, None),
+        ([*bare, "--"], "can write where you can"),
+        ([], "have the network and can write where you can"),
+    ]:
+        if not command or works(command):
+            if lost:
+                print(f"warning: no namespaces for that here: programs {lost}", file=sys.stderr)
+            return command
+
+
+def works(command: list) -> bool:
+    with tempfile.TemporaryDirectory(prefix="hybrid-sandbox-") as name:
+        Path(name).chmod(0o777)
+        try:
+            ran = subprocess.run(
+                [*command, "true"], cwd=name, capture_output=True, **unprivileged()
+            )
+        except OSError:
+            return False
+        return ran.returncode == 0
 
 
 def end(process: subprocess.Popen) -> None:
