@@ -100,6 +100,8 @@
 #define HYBRID_VERSION_MINOR 1
 /// The third number of HYBRID_VERSION.
 #define HYBRID_VERSION_PATCH 0
+/// The C ABI of this header: before 1.0 the second number, from then on 1000 times the first.
+#define HYBRID_ABI_VERSION 1
 
 #ifndef HYBRID_API
 #ifdef __GNUC__
@@ -224,13 +226,11 @@ typedef struct hybrid_cancel hybrid_cancel;
 // ------------------------------------------------------------------------------------------------
 /// @defgroup version Basics: Version
 ///
-/// HYBRID_VERSION is the version of the header, hybrid_version() that of the library. The number of
-/// the C ABI goes up when programs that were compiled against an earlier header must be compiled
-/// again. New functions, new enum values and new fields at the end of structs do not raise it.
+/// HYBRID_VERSION is the version of the header, hybrid_version() that of the library. Before 1.0
+/// all releases with the same minor version fit together, from 1.0 on all with the same major
+/// version. Between others, programs must be compiled again. New functions, new enum values and new
+/// fields at the end of structs come with any release.
 /// @{
-
-/// The C ABI of this header.
-#define HYBRID_ABI_VERSION 1
 
 /// The C ABI of the library that is linked. If it is not HYBRID_ABI_VERSION, library and header do
 /// not fit together.
