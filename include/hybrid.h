@@ -499,7 +499,7 @@ HYBRID_ENUM(hybrid_reason) {
   /// The mode is cloud first.
   HYBRID_REASON_CLOUD_FIRST = 3,
   /// The budget of consults is spent.
-  HYBRID_REASON_BUDGET_CALLS = 4,
+  HYBRID_REASON_BUDGET_CONSULTS = 4,
   /// The budget of cloud tokens is spent.
   HYBRID_REASON_BUDGET_TOKENS = 5,
   /// The budget of bytes is spent.
@@ -563,7 +563,7 @@ HYBRID_ENUM(hybrid_end) {
 /// NULL.
 HYBRID_API const char *hybrid_source_name(hybrid_source source);
 
-/// For example "budget of calls spent"; "unknown" for a number that is no reason. Static; never
+/// For example "budget of consults spent"; "unknown" for a number that is no reason. Static; never
 /// NULL.
 HYBRID_API const char *hybrid_reason_name(hybrid_reason reason);
 
@@ -945,7 +945,7 @@ HYBRID_ENUM(hybrid_hold) {
   /// The cloud's share of the tokens, between 0 and 1.
   HYBRID_HOLD_SHARE = 1,
   /// Consults per hour.
-  HYBRID_HOLD_CALLS_PER_HOUR = 2,
+  HYBRID_HOLD_CONSULTS_PER_HOUR = 2,
   /// Bytes sent and received per hour.
   HYBRID_HOLD_BYTES_PER_HOUR = 3,
   /// Money per hour, by the prices of tokens.
@@ -959,7 +959,7 @@ typedef struct hybrid_budget {
   /// sizeof(hybrid_budget).
   size_t struct_size;
   /// Consults of the session at most, failed ones included. Default: HYBRID_UNLIMITED.
-  uint64_t calls;
+  uint64_t consults;
   /// Tokens of the cloud's answers at most, handed out or not. Default: HYBRID_UNLIMITED.
   uint64_t tokens;
   /// Bytes sent and received at most. Default: HYBRID_UNLIMITED.

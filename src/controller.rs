@@ -41,7 +41,7 @@ pub enum Hold {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Unit {
     /// Consults.
-    Calls,
+    Consults,
     /// Bytes sent and received.
     Bytes,
     /// Prices of one token, of the prompt and of the answer; not negative, one of them over 0.
@@ -85,7 +85,7 @@ impl Hold {
 impl Unit {
     fn of(&self, cost: &Cost) -> f64 {
         match self {
-            Unit::Calls => 1.0,
+            Unit::Consults => 1.0,
             Unit::Bytes => (cost.bytes_sent + cost.bytes_received) as f64,
             Unit::Money { prompt_token, token } => {
                 cost.prompt_tokens as f64 * prompt_token + cost.completion_tokens as f64 * token
@@ -113,7 +113,7 @@ impl Controller {
     /// Begins at `threshold`. `hold` has been checked.
     pub fn new(hold: Hold, threshold: f32) -> Controller {
         let cost = match hold {
-            Hold::Share(_) | Hold::PerHour { unit: Unit::Calls, .. } => 1.0,
+            Hold::Share(_) | Hold::PerHour { unit: Unit::Consults, .. } => 1.0,
             Hold::PerHour { limit, .. } => limit / GUESS,
         };
         let threshold = f64::from(threshold).clamp(0.0, 1.0);
@@ -260,11 +260,11 @@ mod tests {
         let money = Unit::Money { prompt_token: 0.5e-6, token: 2e-6 };
         // unit, limit, consults that fit
         let rows = [
-            (Unit::Calls, 360.0, 360),
+            (Unit::Consults, 360.0, 360),
             (Unit::Bytes, 600_000.0, 200),
             (Unit::Bytes, 600_001.0, 201),
             (money, 0.1, 397),
-            (Unit::Calls, 20_000.0, 20_000),
+            (Unit::Consults, 20_000.0, 20_000),
         ];
         for (unit, limit, fit) in rows {
             let mut stream = Stream::new(Hold::PerHour { limit, unit });
@@ -287,7 +287,7 @@ mod tests {
         let start = Controller::new(Hold::Share(0.2), 0.5);
         let offline = (0..1000).fold(start, |c, _| c.wrote(Duration::ZERO, Writer::Fallback));
         assert_eq!(offline.threshold(), 0.5);
-        let hold = Hold::PerHour { limit: 100.0, unit: Unit::Calls };
+        let hold = Hold::PerHour { limit: 100.0, unit: Unit::Consults };
         let late = Controller::new(hold, 0.5).wrote(Duration::from_secs(100_000), Writer::Slm);
         assert!((late.threshold() - 0.549_834).abs() < 1e-5, "one consult is due, no more");
         let bottom = Controller::new(Hold::Share(0.5), 0.0).wrote(Duration::ZERO, Writer::Cloud);
@@ -297,7 +297,7 @@ mod tests {
 
     #[test]
     fn a_new_hour_begins_with_nothing_spent() {
-        let hold = Hold::PerHour { limit: 2.0, unit: Unit::Calls };
+        let hold = Hold::PerHour { limit: 2.0, unit: Unit::Consults };
         let at = Duration::from_secs;
         let once = Controller::new(hold, 0.5).consulted(at(10), &Cost::default());
         let twice = once.consulted(at(3599), &Cost::default());
@@ -314,17 +314,17 @@ mod tests {
             limit: 1.0,
             unit: Unit::Money { prompt_token, token },
         };
-        let calls = |limit| Hold::PerHour { limit, unit: Unit::Calls };
-        for hold in [Hold::Share(0.5), calls(0.1), money(0.0, 1e-6), money(1e-6, 0.0)] {
+        let consults = |limit| Hold::PerHour { limit, unit: Unit::Consults };
+        for hold in [Hold::Share(0.5), consults(0.1), money(0.0, 1e-6), money(1e-6, 0.0)] {
             assert!(hold.check().is_ok(), "{hold:?}");
         }
         let bad = [
             Hold::Share(0.0),
             Hold::Share(1.0),
             Hold::Share(f32::NAN),
-            calls(0.0),
-            calls(f64::NAN),
-            calls(f64::INFINITY),
+            consults(0.0),
+            consults(f64::NAN),
+            consults(f64::INFINITY),
             money(0.0, 0.0),
             money(-1.0, 2.0),
             money(f64::NAN, 1.0),

@@ -25,13 +25,13 @@ pub enum hybrid_hold {
     /// The cloud's share of the tokens, between 0 and 1.
     Share = 1,
     /// Consults per hour.
-    CallsPerHour = 2,
+    ConsultsPerHour = 2,
     /// Bytes sent and received per hour.
     BytesPerHour = 3,
     /// Money per hour, by the prices of tokens.
     MoneyPerHour = 4,
 }
-values!(hybrid_hold { None, Share, CallsPerHour, BytesPerHour, MoneyPerHour });
+values!(hybrid_hold { None, Share, ConsultsPerHour, BytesPerHour, MoneyPerHour });
 
 /// What the cloud may cost. Once a limit is reached, steps keep the SLM's candidates as
 /// HYBRID_SOURCE_FALLBACK. A consult that has begun may go beyond the limit. Fields that `hold`
@@ -42,7 +42,7 @@ pub struct hybrid_budget {
     /// sizeof(hybrid_budget).
     pub struct_size: usize,
     /// Consults of the session at most, failed ones included. Default: HYBRID_UNLIMITED.
-    pub calls: u64,
+    pub consults: u64,
     /// Tokens of the cloud's answers at most, handed out or not. Default: HYBRID_UNLIMITED.
     pub tokens: u64,
     /// Bytes sent and received at most. Default: HYBRID_UNLIMITED.
@@ -138,13 +138,13 @@ impl hybrid_budget {
         let limit = self.hold_limit;
         let per_hour = |unit| Some(Hold::PerHour { limit, unit });
         Ok(Budget {
-            calls: finite(self.calls),
+            consults: finite(self.consults),
             tokens: finite(self.tokens),
             bytes: finite(self.bytes),
             hold: match hold {
                 hybrid_hold::None => None,
                 hybrid_hold::Share => Some(Hold::Share(limit as f32)),
-                hybrid_hold::CallsPerHour => per_hour(Unit::Calls),
+                hybrid_hold::ConsultsPerHour => per_hour(Unit::Consults),
                 hybrid_hold::BytesPerHour => per_hour(Unit::Bytes),
                 hybrid_hold::MoneyPerHour => per_hour(Unit::Money {
                     prompt_token: self.price_prompt_token,
@@ -159,7 +159,7 @@ impl From<Budget> for hybrid_budget {
     fn from(budget: Budget) -> hybrid_budget {
         let mut out = hybrid_budget {
             struct_size: size_of::<hybrid_budget>(),
-            calls: budget.calls.unwrap_or(HYBRID_UNLIMITED),
+            consults: budget.consults.unwrap_or(HYBRID_UNLIMITED),
             tokens: budget.tokens.unwrap_or(HYBRID_UNLIMITED),
             bytes: budget.bytes.unwrap_or(HYBRID_UNLIMITED),
             hold_limit: 0.0,
@@ -177,7 +177,7 @@ impl From<Budget> for hybrid_budget {
             Some(Hold::PerHour { limit, unit }) => {
                 out.hold_limit = limit;
                 match unit {
-                    Unit::Calls => hybrid_hold::CallsPerHour,
+                    Unit::Consults => hybrid_hold::ConsultsPerHour,
                     Unit::Bytes => hybrid_hold::BytesPerHour,
                     Unit::Money { prompt_token, token } => {
                         (out.price_prompt_token, out.price_token) = (prompt_token, token);
@@ -205,11 +205,11 @@ mod tests {
         for hold in [
             None,
             Some(Hold::Share(0.5)),
-            per_hour(Unit::Calls),
+            per_hour(Unit::Consults),
             per_hour(Unit::Bytes),
             per_hour(Unit::Money { prompt_token: 1.0, token: 2.0 }),
         ] {
-            let budget = Budget { calls: Some(0), tokens: Some(7), bytes: None, hold };
+            let budget = Budget { consults: Some(0), tokens: Some(7), bytes: None, hold };
             assert_eq!(hybrid_budget::from(budget).parse().unwrap(), budget);
         }
         assert_eq!(hybrid_budget::neutral().parse().unwrap(), Budget::default());

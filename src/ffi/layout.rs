@@ -31,7 +31,7 @@ fn ours() -> Vec<String> {
     lines! {
         hybrid_breaker { struct_size, state, failures, retry_in_ms }
         hybrid_budget {
-            struct_size, calls, tokens, bytes, hold_limit, price_prompt_token, price_token, hold,
+            struct_size, consults, tokens, bytes, hold_limit, price_prompt_token, price_token, hold,
             reserved,
         }
         hybrid_bundle_file { name, data, size }

@@ -222,7 +222,7 @@ mod tests {
         assert!(now > 0.5);
         type Change = fn(&mut Settings);
         let rows: [(Change, f32); 6] = [
-            (|s| s.budget.calls = Some(1), now),
+            (|s| s.budget.consults = Some(1), now),
             (|s| s.consult.burst = 4, now),
             (|s| s.gate.mode = Mode::LocalOnly, now),
             (|s| s.budget.hold = Some(Hold::Share(0.3)), 0.5),

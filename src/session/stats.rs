@@ -73,7 +73,7 @@ impl Usage {
     }
 
     pub(super) fn spent(&self) -> Spent {
-        let (calls, tokens) = (self.consults, self.answer_tokens);
-        Spent { calls, tokens, bytes: self.bytes_sent + self.bytes_received }
+        let (consults, tokens) = (self.consults, self.answer_tokens);
+        Spent { consults, tokens, bytes: self.bytes_sent + self.bytes_received }
     }
 }

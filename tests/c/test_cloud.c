@@ -164,7 +164,7 @@ static void remembers(const hybrid_model *model, const char *url, const char *ca
   hybrid_session_free(session);
 
   DEFAULTS(budget, nothing);
-  nothing.calls = 0;
+  nothing.consults = 0;
   session = consulting(model, cloud, 2);
   hybrid_cloud_free(cloud);
   CHECK_OK(hybrid_session_set_budget(session, &nothing));

@@ -194,7 +194,7 @@ static void settings(const hybrid_model *model) {
   CHECK_RANGE(budget, o.hold = (hybrid_hold)9, "budget.hold is 9");
   CHECK_RANGE(budget, o.reserved = 1, "budget.reserved");
   CHECK_RANGE(budget, (o.hold = HYBRID_HOLD_SHARE, o.hold_limit = 1), "share to hold is 1");
-  CHECK_RANGE(budget, o.hold = HYBRID_HOLD_CALLS_PER_HOUR, "budget of an hour is 0");
+  CHECK_RANGE(budget, o.hold = HYBRID_HOLD_CONSULTS_PER_HOUR, "budget of an hour is 0");
   CHECK_RANGE(budget, (o.hold = HYBRID_HOLD_MONEY_PER_HOUR, o.hold_limit = 1), "prices of a token");
 
   CHECK_RANGE(corrections, o.capacity = 16385, "16385");
@@ -218,7 +218,7 @@ static void threshold_zero_with_hold(const hybrid_model *model) {
   DEFAULTS(gate, never);
   DEFAULTS(budget, hold);
   never.limit = HYBRID_LIMIT_THRESHOLD;
-  hold.hold = HYBRID_HOLD_CALLS_PER_HOUR;
+  hold.hold = HYBRID_HOLD_CONSULTS_PER_HOUR;
   hold.hold_limit = 10;
   CHECK_OK(hybrid_session_set_gate(session, &never));
   CHECK_ERROR(HYBRID_ERR_INVALID_ARGUMENT, "hold", hybrid_session_set_budget(session, &hold));

@@ -163,7 +163,7 @@ static void settings(const hybrid_model *model) {
   CHECK_SETTINGS(sampling, top_k);
   CHECK_SETTINGS(gate, threshold);
   CHECK_SETTINGS(consult, burst);
-  CHECK_SETTINGS(budget, calls);
+  CHECK_SETTINGS(budget, consults);
   CHECK_SETTINGS(corrections, suffix);
   CHECK_NULL("session", hybrid_session_set_logit_bias(NULL, NULL, 0));
   CHECK_NULL("biases", hybrid_session_set_logit_bias(session, NULL, 1));

@@ -72,7 +72,7 @@ static void settings_change_on_a_live_session(const hybrid_model *model, const c
   CHECK_COMES_BACK(gate, (set.mode = HYBRID_MODE_CLOUD_FIRST, set.score = HYBRID_SCORE_ENTROPY,
                           set.limit = HYBRID_LIMIT_THRESHOLD, set.threshold = 0.25f));
   CHECK_COMES_BACK(consult, (set.burst = 4, set.deadline_ms = 1500, set.hand_back = 1));
-  CHECK_COMES_BACK(budget, (set.calls = 1, set.tokens = 2, set.bytes = 3,
+  CHECK_COMES_BACK(budget, (set.consults = 1, set.tokens = 2, set.bytes = 3,
                             set.hold = HYBRID_HOLD_MONEY_PER_HOUR, set.hold_limit = 0.5,
                             set.price_prompt_token = 0.25, set.price_token = 0.125));
   CHECK_COMES_BACK(corrections, (set.capacity = 10, set.suffix = 5));

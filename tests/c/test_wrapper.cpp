@@ -85,14 +85,14 @@ static void run(const std::string &path) {
   consult.burst = 3;
   fork.set(consult);
   auto budget = hybrid::budget();
-  budget.calls = 7;
+  budget.consults = 7;
   fork.set(budget);
   auto corrections = hybrid::corrections();
   corrections.capacity = 9;
   fork.set(corrections);
   CHECK(fork.sampling().top_k == 5 && session.sampling().top_k == 0);
   CHECK(fork.gate().mode == HYBRID_MODE_CLOUD_FIRST && fork.consult().burst == 3);
-  CHECK(fork.budget().calls == 7 && fork.budget().tokens == HYBRID_UNLIMITED);
+  CHECK(fork.budget().consults == 7 && fork.budget().tokens == HYBRID_UNLIMITED);
   CHECK(fork.corrections().capacity == 9);
   gate.limit = static_cast<hybrid_limit>(9);
   CHECK(thrown([&] { fork.set(gate); }) == HYBRID_ERR_INVALID_ARGUMENT);

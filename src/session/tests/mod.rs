@@ -221,10 +221,10 @@ fn clock_and_boundary() {
 #[test]
 fn budgets() {
     let rows = [
-        (Budget { calls: Some(2), ..Budget::default() }, 2, Reason::BudgetCalls),
+        (Budget { consults: Some(2), ..Budget::default() }, 2, Reason::BudgetConsults),
         (Budget { tokens: Some(5), ..Budget::default() }, 2, Reason::BudgetTokens),
         (Budget { bytes: Some(111), ..Budget::default() }, 2, Reason::BudgetBytes),
-        (Budget { calls: Some(0), ..Budget::default() }, 0, Reason::BudgetCalls),
+        (Budget { consults: Some(0), ..Budget::default() }, 0, Reason::BudgetConsults),
     ];
     for (budget, calls, reason) in rows {
         let script: Script = Arc::new(|r| ids(&vec![byte(b'c'); r.max_tokens as usize]));

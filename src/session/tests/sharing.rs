@@ -97,7 +97,7 @@ fn a_fork_goes_on_alike() {
 fn a_fork_shares_nothing_that_changes() {
     let cloud = FakeCloud::new(true, always(ids(&[byte(b'X')])));
     let mut bench = Bench::weak(spelling(1, "abcdef"), &cloud);
-    bench.budget = Budget { calls: Some(1), ..Budget::default() };
+    bench.budget = Budget { consults: Some(1), ..Budget::default() };
     bench.corrections.capacity = 9;
     let mut session = bench.prompted();
     let cancel = Cancel::new();
@@ -109,7 +109,7 @@ fn a_fork_shares_nothing_that_changes() {
     let step = fork.step().unwrap();
     assert_eq!(step.source, Source::Cloud, "its own flag, its own budget");
     cancel.reset();
-    assert_eq!(session.step().unwrap().reason, Reason::BudgetCalls);
+    assert_eq!(session.step().unwrap().reason, Reason::BudgetConsults);
     fork.rewind(2).unwrap();
     fork.set_cloud(None);
     fork.set_gate(Gate { mode: Mode::LocalOnly, ..fork.gate() }).unwrap();
@@ -124,7 +124,7 @@ fn a_fork_shares_nothing_that_changes() {
 fn a_fork_holds_from_here() {
     let cloud = FakeCloud::new(true, always(ids(&[byte(b'X')])));
     let mut bench = Bench::weak(endless(), &cloud);
-    let hold = Hold::PerHour { limit: 2.0, unit: Unit::Calls };
+    let hold = Hold::PerHour { limit: 2.0, unit: Unit::Consults };
     bench.budget.hold = Some(hold);
     let mut session = bench.prompted();
     steps(&mut session, 5);
