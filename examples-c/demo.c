@@ -185,7 +185,7 @@ static bool make_session(const hybrid_model *model, const hybrid_cloud *cloud, c
   hybrid_consult_init(&consult, sizeof consult);
   if (s->local) gate.mode = HYBRID_MODE_LOCAL_ONLY;
   if (s->threshold >= 0) {
-    gate.limit = HYBRID_LIMIT_THRESHOLD;
+    gate.threshold_by = HYBRID_THRESHOLD_BY_VALUE;
     gate.threshold = s->threshold;
   }
   consult.burst = s->burst;

@@ -282,7 +282,7 @@ typedef struct hybrid_model_options {
   /// Called while files are hashed, at least once per MiB or file. Default: NULL, not called.
   hybrid_progress_callback progress;
   /// Passed to `progress`. Default: NULL.
-  void *user;
+  void *progress_user;
 } hybrid_model_options;
 
 /// A file of a bundle in memory. Its fields are final.
@@ -324,7 +324,7 @@ typedef struct hybrid_model_info {
   uint32_t hidden_size;
   /// HYBRID_FEATURE_ bits. Later releases may set others.
   uint32_t features;
-  /// The threshold of HYBRID_LIMIT_DEFAULT.
+  /// The threshold of HYBRID_THRESHOLD_BY_DEFAULT.
   float default_threshold;
 } hybrid_model_info;
 
@@ -837,23 +837,23 @@ HYBRID_ENUM(hybrid_score) {
 };
 
 /// How the threshold is set.
-HYBRID_ENUM(hybrid_limit) {
+HYBRID_ENUM(hybrid_threshold_by) {
   /// The bundle's own threshold.
-  HYBRID_LIMIT_DEFAULT = 0,
+  HYBRID_THRESHOLD_BY_DEFAULT = 0,
   /// `threshold`.
-  HYBRID_LIMIT_THRESHOLD = 1,
+  HYBRID_THRESHOLD_BY_VALUE = 1,
   /// By `share`: the threshold under which this share of the bundle's calibration tokens scores.
-  HYBRID_LIMIT_SHARE = 2,
+  HYBRID_THRESHOLD_BY_SHARE = 2,
   /// By `risk` and `confidence`: the lowest threshold with which, at this confidence, at most
   /// `risk` of the tokens differ from the cloud LLM's choice in the same place, as long as the
   /// cloud answers.
-  HYBRID_LIMIT_GUARANTEE = 3,
+  HYBRID_THRESHOLD_BY_GUARANTEE = 3,
   /// By `risk`: the same, but it holds on average over prompts, without a confidence.
-  HYBRID_LIMIT_GUARANTEE_ON_AVERAGE = 4,
+  HYBRID_THRESHOLD_BY_GUARANTEE_ON_AVERAGE = 4,
 };
 
 /// When the library consults the cloud: in the mode HYBRID_MODE_HYBRID, when score < threshold.
-/// Fields that `limit` does not name must be 0, but for `confidence`, which is then ignored.
+/// Fields that `threshold_by` does not name must be 0, but for `confidence`, which is then ignored.
 typedef struct hybrid_gate {
   /// sizeof(hybrid_gate).
   size_t struct_size;
@@ -861,16 +861,16 @@ typedef struct hybrid_gate {
   hybrid_mode mode;
   /// Computed in the mode HYBRID_MODE_HYBRID only. Default: HYBRID_SCORE_AUTO.
   hybrid_score score;
-  /// Default: HYBRID_LIMIT_DEFAULT.
-  hybrid_limit limit;
-  /// For HYBRID_LIMIT_THRESHOLD: 0 never consults, above 1 always does. Default: 0.
+  /// Default: HYBRID_THRESHOLD_BY_DEFAULT.
+  hybrid_threshold_by threshold_by;
+  /// For HYBRID_THRESHOLD_BY_VALUE: 0 never consults, above 1 always does. Default: 0.
   float threshold;
-  /// For HYBRID_LIMIT_SHARE: the cloud's share of the tokens, over 0 to 1. Default: 0.
+  /// For HYBRID_THRESHOLD_BY_SHARE: the cloud's share of the tokens, over 0 to 1. Default: 0.
   float share;
   /// For the guarantees: between 0 and 1. HYBRID_ERR_INVALID_ARGUMENT, with the best possible
   /// value in the text, if the calibration is too small for it. Default: 0.
   float risk;
-  /// For HYBRID_LIMIT_GUARANTEE: between 0 and 1. Default: 0.95.
+  /// For HYBRID_THRESHOLD_BY_GUARANTEE: between 0 and 1. Default: 0.95.
   float confidence;
   /// 0.
   int32_t reserved;
@@ -971,11 +971,11 @@ typedef struct hybrid_budget {
   /// unit of `hold_limit`. Default: 0.
   double price_prompt_token;
   /// For HYBRID_HOLD_MONEY_PER_HOUR: the price of one token of the answer. Default: 0.
-  double price_token;
+  double price_answer_token;
   /// Lets the threshold move so that the session keeps to `hold_limit`. It starts at the gate's
   /// threshold, which must be over 0 and no guarantee. For HYBRID_HOLD_SHARE with the gate's
-  /// HYBRID_LIMIT_DEFAULT it starts where the bundle's calibration has that share. Acts in the
-  /// mode HYBRID_MODE_HYBRID. Default: HYBRID_HOLD_NONE.
+  /// HYBRID_THRESHOLD_BY_DEFAULT it starts where the bundle's calibration has that share. Acts in
+  /// the mode HYBRID_MODE_HYBRID. Default: HYBRID_HOLD_NONE.
   hybrid_hold hold;
   /// 0.
   int32_t reserved;
@@ -1063,32 +1063,41 @@ HYBRID_API hybrid_status hybrid_session_set_top_logprobs(hybrid_session *session
 /// Text to token ids and back, by the vocabulary of a model.
 /// @{
 
+/// For hybrid_model_tokenize: put the token in front that the model wants at the beginning of a
+/// context, if it wants one.
+#define HYBRID_TOKENS_ADD_BOS 1
+
+/// For hybrid_model_tokenize: names of control tokens in the text, such as `<|im_end|>`, become
+/// these tokens. For hybrid_model_detokenize: control tokens become their names.
+#define HYBRID_TOKENS_CONTROL 2
+
 /// Turns `size` bytes of UTF-8 text into token ids.
 ///
-/// `special` is 1 to treat the text as the first prompt of a context: names of control tokens, such
-/// as `<|im_end|>`, become these tokens, and the token comes in front that the model wants there.
-/// 0: every character is plain text.
+/// `flags` are HYBRID_TOKENS_ bits, joined by `|`. 0: every character is plain text, and nothing is
+/// added. Both: what hybrid_session_prompt does with the first prompt of a context. To prompt with
+/// text that you do not trust, leave HYBRID_TOKENS_CONTROL out and pass the ids to
+/// hybrid_session_prompt_tokens.
 ///
 /// `needed`, if not NULL, gets the number of ids. `capacity` counts ids; `buffer` may be NULL if it
 /// is 0. HYBRID_ERR_BUFFER_TOO_SMALL: nothing of use was written. HYBRID_ERR_INVALID_ARGUMENT: the
-/// text is over 1 MiB.
+/// text is over 1 MiB, or `flags` has another bit.
 HYBRID_API hybrid_status hybrid_model_tokenize(
-    const hybrid_model *model, const char *text, size_t size, int32_t special, uint32_t *buffer,
+    const hybrid_model *model, const char *text, size_t size, uint32_t flags, uint32_t *buffer,
     size_t capacity, size_t *needed);
 
 /// Counts the ids that hybrid_model_tokenize would write.
 HYBRID_API hybrid_status hybrid_model_count_tokens(
-    const hybrid_model *model, const char *text, size_t size, int32_t special, size_t *count);
+    const hybrid_model *model, const char *text, size_t size, uint32_t flags, size_t *count);
 
 /// Turns `count` token ids into bytes: exactly those of the tokens, with no NUL behind. They are
 /// UTF-8 text unless the tokens begin or end within a character.
 ///
-/// `special` is 1 to write the names of control tokens, and 0 to leave these tokens out. `needed`,
-/// if not NULL, gets the number of bytes. `buffer` may be NULL if `capacity` is 0.
-/// HYBRID_ERR_BUFFER_TOO_SMALL: nothing of use was written. HYBRID_ERR_INVALID_ARGUMENT: an id is
-/// not in the vocabulary.
+/// `flags` is HYBRID_TOKENS_CONTROL to write the names of control tokens, and 0 to leave these
+/// tokens out. `needed`, if not NULL, gets the number of bytes. `buffer` may be NULL if `capacity`
+/// is 0. HYBRID_ERR_BUFFER_TOO_SMALL: nothing of use was written. HYBRID_ERR_INVALID_ARGUMENT: an
+/// id is not in the vocabulary, or `flags` has another bit.
 HYBRID_API hybrid_status hybrid_model_detokenize(
-    const hybrid_model *model, const uint32_t *tokens, size_t count, int32_t special,
+    const hybrid_model *model, const uint32_t *tokens, size_t count, uint32_t flags,
     uint8_t *buffer, size_t capacity, size_t *needed);
 
 /// @}

@@ -168,26 +168,27 @@ class model : public detail::handle<hybrid_model, hybrid_model_free> {
         [&](hybrid_model_info *out) { return hybrid_model_describe(get(), out); });
   }
 
-  std::vector<std::uint32_t> tokenize(std::string_view text, bool special = false) const {
+  std::vector<std::uint32_t> tokenize(std::string_view text, std::uint32_t flags = 0) const {
     return detail::copied<std::vector<std::uint32_t>>(
         [&](std::uint32_t *tokens, std::size_t capacity, std::size_t *needed) {
-          return hybrid_model_tokenize(get(), detail::data(text), text.size(), special ? 1 : 0,
+          return hybrid_model_tokenize(get(), detail::data(text), text.size(), flags,
                                        tokens, capacity, needed);
         });
   }
 
-  std::size_t count_tokens(std::string_view text, bool special = false) const {
+  std::size_t count_tokens(std::string_view text, std::uint32_t flags = 0) const {
     std::size_t count = 0;
-    check(hybrid_model_count_tokens(get(), detail::data(text), text.size(), special ? 1 : 0,
+    check(hybrid_model_count_tokens(get(), detail::data(text), text.size(), flags,
                                     &count));
     return count;
   }
 
   /// The exact bytes, which are UTF-8 unless the tokens begin or end within a character.
-  std::string detokenize(const std::vector<std::uint32_t> &tokens, bool special = false) const {
+  std::string detokenize(const std::vector<std::uint32_t> &tokens,
+                         std::uint32_t flags = 0) const {
     const auto bytes = detail::copied<std::vector<std::uint8_t>>(
         [&](std::uint8_t *buffer, std::size_t capacity, std::size_t *needed) {
-          return hybrid_model_detokenize(get(), tokens.data(), tokens.size(), special ? 1 : 0,
+          return hybrid_model_detokenize(get(), tokens.data(), tokens.size(), flags,
                                          buffer, capacity, needed);
         });
     return std::string(bytes.begin(), bytes.end());

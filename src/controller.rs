@@ -45,7 +45,7 @@ pub enum Unit {
     /// Bytes sent and received.
     Bytes,
     /// Prices of one token, of the prompt and of the answer; not negative, one of them over 0.
-    Money { prompt_token: f64, token: f64 },
+    Money { prompt_token: f64, answer_token: f64 },
 }
 
 /// Who wrote a token.
@@ -68,12 +68,14 @@ impl Hold {
             Hold::PerHour { limit, .. } if !(limit > 0.0 && limit.is_finite()) => {
                 format!("the budget of an hour is {limit}, but must be over 0")
             }
-            Hold::PerHour { unit: Unit::Money { prompt_token, token }, .. }
-                if !(is_price(prompt_token) && is_price(token) && prompt_token + token > 0.0) =>
+            Hold::PerHour { unit: Unit::Money { prompt_token, answer_token }, .. }
+                if !(is_price(prompt_token)
+                    && is_price(answer_token)
+                    && prompt_token + answer_token > 0.0) =>
             {
                 format!(
-                    "the prices of a token are {prompt_token} and {token}, but must be 0 or more, \
-                     one over 0"
+                    "the prices of a token are {prompt_token} and {answer_token}, but must be 0 or \
+                     more, one over 0"
                 )
             }
             Hold::Share(_) | Hold::PerHour { .. } => return Ok(()),
@@ -87,8 +89,9 @@ impl Unit {
         match self {
             Unit::Consults => 1.0,
             Unit::Bytes => (cost.bytes_sent + cost.bytes_received) as f64,
-            Unit::Money { prompt_token, token } => {
-                cost.prompt_tokens as f64 * prompt_token + cost.completion_tokens as f64 * token
+            Unit::Money { prompt_token, answer_token } => {
+                cost.prompt_tokens as f64 * prompt_token
+                    + cost.completion_tokens as f64 * answer_token
             }
         }
     }
@@ -257,7 +260,7 @@ mod tests {
             bytes_received: 1000,
             ..Cost::default()
         };
-        let money = Unit::Money { prompt_token: 0.5e-6, token: 2e-6 };
+        let money = Unit::Money { prompt_token: 0.5e-6, answer_token: 2e-6 };
         // unit, limit, consults that fit
         let rows = [
             (Unit::Consults, 360.0, 360),
@@ -310,9 +313,9 @@ mod tests {
 
     #[test]
     fn ranges() {
-        let money = |prompt_token, token| Hold::PerHour {
+        let money = |prompt_token, answer_token| Hold::PerHour {
             limit: 1.0,
-            unit: Unit::Money { prompt_token, token },
+            unit: Unit::Money { prompt_token, answer_token },
         };
         let consults = |limit| Hold::PerHour { limit, unit: Unit::Consults };
         for hold in [Hold::Share(0.5), consults(0.1), money(0.0, 1e-6), money(1e-6, 0.0)] {

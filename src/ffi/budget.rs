@@ -54,11 +54,11 @@ pub struct hybrid_budget {
     /// unit of `hold_limit`. Default: 0.
     pub price_prompt_token: f64,
     /// For HYBRID_HOLD_MONEY_PER_HOUR: the price of one token of the answer. Default: 0.
-    pub price_token: f64,
+    pub price_answer_token: f64,
     /// Lets the threshold move so that the session keeps to `hold_limit`. It starts at the gate's
     /// threshold, which must be over 0 and no guarantee. For HYBRID_HOLD_SHARE with the gate's
-    /// HYBRID_LIMIT_DEFAULT it starts where the bundle's calibration has that share. Acts in the
-    /// mode HYBRID_MODE_HYBRID. Default: HYBRID_HOLD_NONE.
+    /// HYBRID_THRESHOLD_BY_DEFAULT it starts where the bundle's calibration has that share. Acts in
+    /// the mode HYBRID_MODE_HYBRID. Default: HYBRID_HOLD_NONE.
     pub hold: Number<hybrid_hold>,
     /// 0.
     pub reserved: i32,
@@ -127,7 +127,7 @@ impl hybrid_budget {
         for (value, used, name) in [
             (self.hold_limit, holds, "hold_limit"),
             (self.price_prompt_token, pays, "price_prompt_token"),
-            (self.price_token, pays, "price_token"),
+            (self.price_answer_token, pays, "price_answer_token"),
         ] {
             if value != 0.0 && !used {
                 return Err(bad(format!(
@@ -148,7 +148,7 @@ impl hybrid_budget {
                 hybrid_hold::BytesPerHour => per_hour(Unit::Bytes),
                 hybrid_hold::MoneyPerHour => per_hour(Unit::Money {
                     prompt_token: self.price_prompt_token,
-                    token: self.price_token,
+                    answer_token: self.price_answer_token,
                 }),
             },
         })
@@ -164,7 +164,7 @@ impl From<Budget> for hybrid_budget {
             bytes: budget.bytes.unwrap_or(HYBRID_UNLIMITED),
             hold_limit: 0.0,
             price_prompt_token: 0.0,
-            price_token: 0.0,
+            price_answer_token: 0.0,
             hold: Number::of(hybrid_hold::None),
             reserved: 0,
         };
@@ -179,8 +179,9 @@ impl From<Budget> for hybrid_budget {
                 match unit {
                     Unit::Consults => hybrid_hold::ConsultsPerHour,
                     Unit::Bytes => hybrid_hold::BytesPerHour,
-                    Unit::Money { prompt_token, token } => {
-                        (out.price_prompt_token, out.price_token) = (prompt_token, token);
+                    Unit::Money { prompt_token, answer_token } => {
+                        out.price_prompt_token = prompt_token;
+                        out.price_answer_token = answer_token;
                         hybrid_hold::MoneyPerHour
                     }
                 }
@@ -207,7 +208,7 @@ mod tests {
             Some(Hold::Share(0.5)),
             per_hour(Unit::Consults),
             per_hour(Unit::Bytes),
-            per_hour(Unit::Money { prompt_token: 1.0, token: 2.0 }),
+            per_hour(Unit::Money { prompt_token: 1.0, answer_token: 2.0 }),
         ] {
             let budget = Budget { consults: Some(0), tokens: Some(7), bytes: None, hold };
             assert_eq!(hybrid_budget::from(budget).parse().unwrap(), budget);
@@ -231,10 +232,10 @@ mod tests {
                 hybrid_budget {
                     hold: Number::of(hybrid_hold::Share),
                     hold_limit: 0.5,
-                    price_token: f64::NAN,
+                    price_answer_token: f64::NAN,
                     ..hybrid_budget::neutral()
                 },
-                "budget.price_token is set",
+                "budget.price_answer_token is set",
             ),
         ] {
             let text = budget.parse().unwrap_err().to_string();

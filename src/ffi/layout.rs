@@ -31,8 +31,8 @@ fn ours() -> Vec<String> {
     lines! {
         hybrid_breaker { struct_size, state, failures, retry_in_ms }
         hybrid_budget {
-            struct_size, consults, tokens, bytes, hold_limit, price_prompt_token, price_token, hold,
-            reserved,
+            struct_size, consults, tokens, bytes, hold_limit, price_prompt_token,
+            price_answer_token, hold, reserved,
         }
         hybrid_bundle_file { name, data, size }
         hybrid_cloud_options {
@@ -41,7 +41,7 @@ fn ours() -> Vec<String> {
         hybrid_consult { struct_size, burst, deadline_ms, hand_back, rescue }
         hybrid_corrections { struct_size, capacity, suffix }
         hybrid_gate {
-            struct_size, mode, score, limit, threshold, share, risk, confidence, reserved,
+            struct_size, mode, score, threshold_by, threshold, share, risk, confidence, reserved,
         }
         hybrid_logit_bias { token, bias }
         hybrid_logprob { token, logprob }
@@ -50,7 +50,7 @@ fn ours() -> Vec<String> {
             struct_size, name, architecture, reward_cloud_model, parameters, vocabulary, context,
             layers, hidden_size, features, default_threshold,
         }
-        hybrid_model_options { struct_size, verify, threads, kernels, progress, user }
+        hybrid_model_options { struct_size, verify, threads, kernels, progress, progress_user }
         hybrid_peek { struct_size, candidate, score, would_consult, reason }
         hybrid_sampling {
             struct_size, temperature, top_k, top_p, min_p, repetition_penalty, repetition_window,

@@ -43,7 +43,7 @@ mod tests;
 mod text;
 mod turns;
 
-pub use model::{Model, ModelOptions};
+pub use model::{Model, ModelOptions, Tokenize};
 pub use plan::Peek;
 pub use settings::{ConsultOptions, CorrectionOptions, Gate, SessionOptions};
 pub use stats::{Stats, Usage};

@@ -24,7 +24,7 @@ static hybrid_session *asking(const hybrid_model *model, const hybrid_cloud *clo
                               uint32_t burst, int32_t hand_back) {
   DEFAULTS(gate, gate);
   DEFAULTS(consult, consult);
-  gate.limit = HYBRID_LIMIT_THRESHOLD;
+  gate.threshold_by = HYBRID_THRESHOLD_BY_VALUE;
   gate.threshold = threshold;
   consult.burst = burst;
   consult.deadline_ms = 20000;

@@ -171,19 +171,20 @@ static void settings(const hybrid_model *model) {
 
   CHECK_RANGE(gate, o.mode = (hybrid_mode)3, "gate.mode is 3");
   CHECK_RANGE(gate, o.score = (hybrid_score)-1, "gate.score is -1");
-  CHECK_RANGE(gate, o.limit = (hybrid_limit)5, "gate.limit is 5");
+  CHECK_RANGE(gate, o.threshold_by = (hybrid_threshold_by)5, "gate.threshold_by is 5");
   CHECK_RANGE(gate, o.threshold = 0.5f, "gate.threshold is set");
-  CHECK_RANGE(gate, (o.limit = HYBRID_LIMIT_SHARE, o.risk = 0.5f), "gate.risk is set");
+  CHECK_RANGE(gate, (o.threshold_by = HYBRID_THRESHOLD_BY_SHARE, o.risk = 0.5f),
+              "gate.risk is set");
   CHECK_RANGE(gate, o.reserved = 1, "gate.reserved");
-  CHECK_RANGE(gate, (o.limit = HYBRID_LIMIT_THRESHOLD, o.threshold = -0.5f), "threshold");
-  CHECK_RANGE(gate, (o.limit = HYBRID_LIMIT_THRESHOLD, o.threshold = nan), "threshold");
-  CHECK_RANGE(gate, (o.limit = HYBRID_LIMIT_SHARE, o.share = 1.5f), "share");
+  CHECK_RANGE(gate, (o.threshold_by = HYBRID_THRESHOLD_BY_VALUE, o.threshold = -0.5f), "threshold");
+  CHECK_RANGE(gate, (o.threshold_by = HYBRID_THRESHOLD_BY_VALUE, o.threshold = nan), "threshold");
+  CHECK_RANGE(gate, (o.threshold_by = HYBRID_THRESHOLD_BY_SHARE, o.share = 1.5f), "share");
   // The model has no head, so no calibration.
   CHECK_SETTING(gate, HYBRID_ERR_UNSUPPORTED, o.score = HYBRID_SCORE_HEAD, "reward head");
-  CHECK_SETTING(gate, HYBRID_ERR_UNSUPPORTED, (o.limit = HYBRID_LIMIT_SHARE, o.share = 0.2f),
-                "calibration");
-  CHECK_SETTING(gate, HYBRID_ERR_UNSUPPORTED, (o.limit = HYBRID_LIMIT_GUARANTEE, o.risk = 0.05f),
-                "calibration");
+  CHECK_SETTING(gate, HYBRID_ERR_UNSUPPORTED,
+                (o.threshold_by = HYBRID_THRESHOLD_BY_SHARE, o.share = 0.2f), "calibration");
+  CHECK_SETTING(gate, HYBRID_ERR_UNSUPPORTED,
+                (o.threshold_by = HYBRID_THRESHOLD_BY_GUARANTEE, o.risk = 0.05f), "calibration");
 
   CHECK_RANGE(consult, o.burst = 0, "burst");
   CHECK_RANGE(consult, o.deadline_ms = 0, "deadline");
@@ -217,7 +218,7 @@ static void threshold_zero_with_hold(const hybrid_model *model) {
   hybrid_session *session = new_session(model, NULL, NULL);
   DEFAULTS(gate, never);
   DEFAULTS(budget, hold);
-  never.limit = HYBRID_LIMIT_THRESHOLD;
+  never.threshold_by = HYBRID_THRESHOLD_BY_VALUE;
   hold.hold = HYBRID_HOLD_CONSULTS_PER_HOUR;
   hold.hold_limit = 10;
   CHECK_OK(hybrid_session_set_gate(session, &never));
@@ -233,8 +234,10 @@ static void threshold_zero_with_hold(const hybrid_model *model) {
 static void tokens(const hybrid_model *model) {
   const uint32_t no_token = 1u << 30;
   size_t needed = 0;
-  CHECK_ERROR(HYBRID_ERR_INVALID_ARGUMENT, "special is 2",
-              hybrid_model_tokenize(model, "x", 1, 2, NULL, 0, &needed));
+  CHECK_ERROR(HYBRID_ERR_INVALID_ARGUMENT, "unknown bits 0x4",
+              hybrid_model_tokenize(model, "x", 1, 7, NULL, 0, &needed));
+  CHECK_ERROR(HYBRID_ERR_INVALID_ARGUMENT, "unknown bits 0x1",
+              hybrid_model_detokenize(model, NULL, 0, HYBRID_TOKENS_ADD_BOS, NULL, 0, &needed));
   CHECK_ERROR(HYBRID_ERR_INVALID_UTF8, "text at byte 0",
               hybrid_model_count_tokens(model, "\xff", 1, 0, &needed));
   CHECK_STATUS(HYBRID_ERR_INVALID_ARGUMENT,

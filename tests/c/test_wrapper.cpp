@@ -94,7 +94,7 @@ static void run(const std::string &path) {
   CHECK(fork.gate().mode == HYBRID_MODE_CLOUD_FIRST && fork.consult().burst == 3);
   CHECK(fork.budget().consults == 7 && fork.budget().tokens == HYBRID_UNLIMITED);
   CHECK(fork.corrections().capacity == 9);
-  gate.limit = static_cast<hybrid_limit>(9);
+  gate.threshold_by = static_cast<hybrid_threshold_by>(9);
   CHECK(thrown([&] { fork.set(gate); }) == HYBRID_ERR_INVALID_ARGUMENT);
   fork.set_thinking(HYBRID_THINKING_OFF);
   fork.set_top_logprobs(2);
@@ -112,8 +112,9 @@ static void run(const std::string &path) {
   CHECK(fork.step().result.token != detailed.result.token);
 
   // Tokens and text, and what has neither.
-  const auto ids = model.tokenize("Hello", true);
-  CHECK(model.count_tokens("Hello", true) == ids.size() && model.detokenize(ids) == "Hello");
+  const auto ids = model.tokenize("Hello", HYBRID_TOKENS_ADD_BOS);
+  CHECK(model.count_tokens("Hello", HYBRID_TOKENS_ADD_BOS) == ids.size());
+  CHECK(model.detokenize(ids) == "Hello");
   CHECK(model.tokenize({}).empty() && model.detokenize({}).empty());
   fork.reset();
   CHECK(fork.tokens().empty() && fork.text().empty());

@@ -110,7 +110,7 @@ pub fn command() -> Command {
         )
         .arg(double("hold-limit", "The share, or the amount per hour").requires("hold"))
         .arg(double("price-prompt-token", "Price of a token sent").default_value("0"))
-        .arg(double("price-token", "Price of a token received").default_value("0"))
+        .arg(double("price-answer-token", "Price of a token received").default_value("0"))
         .arg(small("burst", "Take up to N tokens from one consult").default_value("1"))
         .arg(flag("hand-back", "Count a token of a burst as local if the SLM is sure of it too"))
         .arg(
@@ -242,7 +242,7 @@ fn hold(arguments: &ArgMatches) -> Result<Option<Hold>> {
         Held::Bytes => Unit::Bytes,
         Held::Money => Unit::Money {
             prompt_token: get(arguments, "price-prompt-token")?,
-            token: get(arguments, "price-token")?,
+            answer_token: get(arguments, "price-answer-token")?,
         },
     };
     Ok(Some(Hold::PerHour { limit, unit }))
@@ -307,7 +307,7 @@ mod tests {
         assert_eq!(by("--guarantee 0.1 --confidence 0"), Threshold::Guarantee(guarantee));
         assert!(parse("run b --chat hi --share 0.2 --threshold 0.5").is_err());
         let held = |line: &str| hold(&parse(&format!("run b --chat hi {line}")).unwrap());
-        let money = Unit::Money { prompt_token: 1e-6, token: 0.0 };
+        let money = Unit::Money { prompt_token: 1e-6, answer_token: 0.0 };
         let line = "--hold money-per-hour --hold-limit 2 --price-prompt-token 1e-6";
         assert_eq!(held(line).unwrap(), Some(Hold::PerHour { limit: 2.0, unit: money }));
         let share = held("--hold share --hold-limit 0.5").unwrap();
