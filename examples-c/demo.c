@@ -164,7 +164,7 @@ static void report(const hybrid_stats *t, const hybrid_usage *u, const screen *s
          (unsigned long long)u->failures);
   printf("bytes sent        %9llu\n", (unsigned long long)u->bytes_sent);
   printf("bytes received    %9llu\n", (unsigned long long)u->bytes_received);
-  printf("prompt tokens billed %6llu\n", (unsigned long long)u->prompt_tokens);
+  printf("prompt tokens billed %6llu\n", (unsigned long long)u->billed_prompt_tokens);
   printf("time local        %9.2f s  (reward head %.3f s)\n", (double)t->local_ns / 1e9,
          (double)t->score_ns / 1e9);
   printf("time cloud        %9.2f s\n", (double)u->cloud_ns / 1e9);

@@ -114,7 +114,7 @@ static void catch_signals(void) {
 // Prints an event when the cloud stops or starts helping. Returns whether it is degraded now.
 static bool report_mode(const hybrid_step_result *step, bool degraded) {
   if (step->source == HYBRID_SOURCE_FALLBACK && !degraded) {
-    const hybrid_failure failure = step->details->failure;
+    const hybrid_failure failure = step->consult->failure;
     printf("# degraded: %s\n", failure != HYBRID_FAILURE_NONE ? hybrid_failure_name(failure)
                                                               : hybrid_reason_name(step->reason));
     return true;

@@ -166,7 +166,7 @@ HYBRID_ENUM(hybrid_status) {
   /// the call, but hybrid_step_run keeps the tokens that its callback has received.
   HYBRID_ERR_CANCELLED = -10,
   /// The cloud client could not be set up, or the vocabulary probe got no answer. A consult that
-  /// fails during a step is never a status: see hybrid_step_details.failure.
+  /// fails during a step is never a status: see hybrid_consult_result.failure.
   HYBRID_ERR_CLOUD = -11,
   /// The call does not fit the state of the object, for example a step before any prompt.
   HYBRID_ERR_STATE = -12,
@@ -511,7 +511,7 @@ HYBRID_ENUM(hybrid_reason) {
   /// The context ends inside a character. A cloud LLM with another vocabulary cannot continue
   /// that.
   HYBRID_REASON_UNSAFE_BOUNDARY = 9,
-  /// The consult failed; see hybrid_step_details.failure.
+  /// The consult failed; see hybrid_consult_result.failure.
   HYBRID_REASON_CONSULT_FAILED = 10,
   /// A further token of an earlier answer.
   HYBRID_REASON_BURST = 11,
@@ -586,38 +586,51 @@ typedef struct hybrid_logprob {
   float logprob;
 } hybrid_logprob;
 
-/// What a step cost, and what went wrong in it. Borrowed like the step's text.
+/// What a step says beyond its text and its decision. Borrowed like the step's text.
 typedef struct hybrid_step_details {
   /// The size of the struct in the library; fields behind it are not there.
   size_t struct_size;
-  /// 1: the library consulted the cloud in this step. 0: it did not.
-  int32_t consulted;
-  /// Why that consult gave no token.
-  hybrid_failure failure;
-  /// The HTTP status of the server's answer. 0: there was no answer, or this build does not say.
-  uint32_t http_status;
-  /// Elements of `logprobs`.
-  uint32_t logprob_count;
-  /// Bytes sent to the cloud in this step, TLS included.
-  uint64_t bytes_sent;
-  /// Bytes received from the cloud in this step, TLS included.
-  uint64_t bytes_received;
-  /// Prompt tokens that the server says it billed for this step. 0: none, or it does not say.
-  uint64_t cloud_prompt_tokens;
-  /// Tokens of the cloud's answer in this step; later steps may hand out some of them.
-  uint64_t cloud_answer_tokens;
-  /// Time waiting for the cloud, in nanoseconds.
-  uint64_t cloud_ns;
-  /// Time in the SLM, the sampler and the reward head, in nanoseconds.
-  uint64_t local_ns;
+  /// The token's own bytes, perhaps part of a character. None for control tokens and stop tokens.
+  const uint8_t *bytes;
+  /// Elements of `bytes`.
+  size_t bytes_size;
   /// With hybrid_session_set_top_logprobs: the kept token first, then the likeliest tokens, the
   /// likeliest first. They are those of the SLM's own distribution: temperature 1, nothing cut
   /// off. Empty where the SLM computed nothing, as for further tokens of an answer.
   const hybrid_logprob *logprobs;
+  /// Elements of `logprobs`.
+  size_t logprob_count;
+  /// Time in the SLM, the sampler and the reward head, in nanoseconds.
+  uint64_t local_ns;
 } hybrid_step_details;
 
-/// One token, and how it came about. `text`, `bytes` and `details` are borrowed until the next call
-/// on the session (in a callback: until it returns), and never NULL.
+/// The consult of a step: what it cost, and what went wrong in it. All 0 in a step without one.
+/// Borrowed like the step's text.
+typedef struct hybrid_consult_result {
+  /// The size of the struct in the library; fields behind it are not there.
+  size_t struct_size;
+  /// 1: the library consulted the cloud in this step. 0: it did not.
+  int32_t consulted;
+  /// Why the consult gave no token.
+  hybrid_failure failure;
+  /// The HTTP status of the server's answer. 0: there was no answer, or this build does not say.
+  uint32_t http_status;
+  /// 0.
+  uint32_t reserved;
+  /// Bytes sent, TLS included.
+  uint64_t bytes_sent;
+  /// Bytes received, TLS included.
+  uint64_t bytes_received;
+  /// Prompt tokens that the server says it billed. 0: none, or it does not say.
+  uint64_t billed_prompt_tokens;
+  /// Tokens of the answer; later steps may hand out some of them.
+  uint64_t answer_tokens;
+  /// Time waiting for the cloud, in nanoseconds.
+  uint64_t cloud_ns;
+} hybrid_consult_result;
+
+/// One token, and how it came about. `text`, `details` and `consult` are borrowed until the next
+/// call on the session (in a callback: until it returns), and never NULL.
 typedef struct hybrid_step_result {
   /// sizeof(hybrid_step_result). In a callback: its size in the library; fields behind it are not
   /// there.
@@ -628,10 +641,6 @@ typedef struct hybrid_step_result {
   const char *text;
   /// Bytes of `text` without its NUL. A generated NUL character may be among them.
   size_t text_size;
-  /// The token's own bytes, perhaps part of a character. None for control tokens and stop tokens.
-  const uint8_t *bytes;
-  /// Elements of `bytes`.
-  size_t bytes_size;
   /// The id of the token that was kept.
   uint32_t token;
   /// The id of the SLM's candidate. It differs from `token` only if the token is the cloud LLM's,
@@ -646,8 +655,10 @@ typedef struct hybrid_step_result {
   hybrid_reason reason;
   /// If not HYBRID_END_NONE, this is the last token.
   hybrid_end end;
-  /// What the step cost, and what went wrong in it.
+  /// The token's bytes, log-probabilities and time.
   const hybrid_step_details *details;
+  /// What the step's consult cost, and what went wrong in it.
+  const hybrid_consult_result *consult;
 } hybrid_step_result;
 
 /// What the next step would do.
@@ -688,7 +699,7 @@ HYBRID_API hybrid_status hybrid_step_run(
     hybrid_end *end);
 
 /// Generates one token. Set `out->struct_size` before. A consult that fails is not an error: the
-/// step keeps the SLM's token, and `source`, `reason` and `details->failure` say so.
+/// step keeps the SLM's token, and `source`, `reason` and `consult->failure` say so.
 ///
 /// After an error the session is as before, and you can take the step again. HYBRID_ERR_STATE:
 /// there was no prompt yet, or the generation has ended: prompt, rewind or reset.
@@ -1148,7 +1159,7 @@ typedef struct hybrid_usage {
   /// Bytes received, TLS included.
   uint64_t bytes_received;
   /// Prompt tokens that the server says it billed.
-  uint64_t prompt_tokens;
+  uint64_t billed_prompt_tokens;
   /// Tokens of the answers, handed out or not.
   uint64_t answer_tokens;
   /// Time waiting for the cloud, in nanoseconds.

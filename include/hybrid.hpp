@@ -236,23 +236,26 @@ struct message {
 };
 
 /// One step with copies of what hybrid_step_result borrows. The other fields are those of `result`,
-/// whose pointers are NULL here, as is `details.logprobs`.
+/// whose pointers are NULL here, as are those of `details`.
 struct step {
   std::string text;
   std::vector<std::uint8_t> bytes;
   std::vector<hybrid_logprob> logprobs;
   hybrid_step_details details;
+  hybrid_consult_result consult;
   hybrid_step_result result;
 
   explicit step(const hybrid_step_result &from)
       : text(from.text, from.text_size),
-        bytes(from.bytes, from.bytes + from.bytes_size),
+        bytes(from.details->bytes, from.details->bytes + from.details->bytes_size),
         logprobs(from.details->logprobs, from.details->logprobs + from.details->logprob_count),
         details(detail::known(*from.details)),
+        consult(detail::known(*from.consult)),
         result(detail::known(from)) {
     result.text = nullptr;
-    result.bytes = nullptr;
     result.details = nullptr;
+    result.consult = nullptr;
+    details.bytes = nullptr;
     details.logprobs = nullptr;
   }
 

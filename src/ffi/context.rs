@@ -66,7 +66,7 @@ pub struct hybrid_usage {
     /// Bytes received, TLS included.
     pub bytes_received: u64,
     /// Prompt tokens that the server says it billed.
-    pub prompt_tokens: u64,
+    pub billed_prompt_tokens: u64,
     /// Tokens of the answers, handed out or not.
     pub answer_tokens: u64,
     /// Time waiting for the cloud, in nanoseconds.
@@ -219,7 +219,7 @@ impl From<Usage> for hybrid_usage {
             failures: usage.failures,
             bytes_sent: usage.bytes_sent,
             bytes_received: usage.bytes_received,
-            prompt_tokens: usage.prompt_tokens,
+            billed_prompt_tokens: usage.billed_prompt_tokens,
             answer_tokens: usage.answer_tokens,
             cloud_ns: nanoseconds(usage.cloud_time),
         }

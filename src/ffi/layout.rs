@@ -39,6 +39,10 @@ fn ours() -> Vec<String> {
             struct_size, url, model, token, ca_file, ca_pem, ca_pem_size, server, reserved,
         }
         hybrid_consult { struct_size, burst, deadline_ms, hand_back, rescue }
+        hybrid_consult_result {
+            struct_size, consulted, failure, http_status, reserved, bytes_sent, bytes_received,
+            billed_prompt_tokens, answer_tokens, cloud_ns,
+        }
         hybrid_corrections { struct_size, capacity, suffix }
         hybrid_gate {
             struct_size, mode, score, threshold_by, threshold, share, risk, confidence, reserved,
@@ -63,15 +67,14 @@ fn ours() -> Vec<String> {
             prompt_ns, local_ns, score_ns,
         }
         hybrid_step_details {
-            struct_size, consulted, failure, http_status, logprob_count, bytes_sent, bytes_received,
-            cloud_prompt_tokens, cloud_answer_tokens, cloud_ns, local_ns, logprobs,
+            struct_size, bytes, bytes_size, logprobs, logprob_count, local_ns,
         }
         hybrid_step_result {
-            struct_size, text, text_size, bytes, bytes_size, token, candidate, score, source,
-            reason, end, details,
+            struct_size, text, text_size, token, candidate, score, source, reason, end, details,
+            consult,
         }
         hybrid_usage {
-            struct_size, consults, failures, bytes_sent, bytes_received, prompt_tokens,
+            struct_size, consults, failures, bytes_sent, bytes_received, billed_prompt_tokens,
             answer_tokens, cloud_ns,
         }
     }

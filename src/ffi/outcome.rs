@@ -51,7 +51,7 @@ pub enum hybrid_reason {
     /// The context ends inside a character. A cloud LLM with another vocabulary cannot continue
     /// that.
     UnsafeBoundary = 9,
-    /// The consult failed; see hybrid_step_details.failure.
+    /// The consult failed; see hybrid_consult_result.failure.
     ConsultFailed = 10,
     /// A further token of an earlier answer.
     Burst = 11,

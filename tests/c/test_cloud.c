@@ -84,18 +84,18 @@ static void writes(const hybrid_model *model, const char *url, const char *ca, c
   for (int i = 0; i < TOKENS; i++) {
     hybrid_step_result step = {.struct_size = sizeof step};
     CHECK_OK(hybrid_step(session, &step));
-    CHECK(step.source == HYBRID_SOURCE_CLOUD && step.details->consulted == 1);
-    const hybrid_step_details *d = step.details;
-    CHECK(d->bytes_sent > 0 && d->bytes_received > 0 && d->cloud_ns > 0);
-    CHECK(d->cloud_answer_tokens == 1 && d->cloud_prompt_tokens > 0);
-    CHECK(d->failure == HYBRID_FAILURE_NONE && !isnan(step.score));
+    CHECK(step.source == HYBRID_SOURCE_CLOUD && step.consult->consulted == 1);
+    const hybrid_consult_result *cost = step.consult;
+    CHECK(cost->bytes_sent > 0 && cost->bytes_received > 0 && cost->cloud_ns > 0);
+    CHECK(cost->answer_tokens == 1 && cost->billed_prompt_tokens > 0);
+    CHECK(cost->failure == HYBRID_FAILURE_NONE && !isnan(step.score));
     collect(&step, &c);
   }
   CHECK(strstr(c.text, "Paris") != NULL);
   const hybrid_stats stats = stats_of(session);
   const hybrid_usage usage = usage_of(session);
   CHECK(stats.cloud == TOKENS && usage.consults == TOKENS && usage.failures == 0);
-  CHECK(usage.prompt_tokens > 0 && usage.bytes_sent > 0 && stats.fallback == 0);
+  CHECK(usage.billed_prompt_tokens > 0 && usage.bytes_sent > 0 && stats.fallback == 0);
   CHECK(usage.cloud_ns > 0 && usage.bytes_received > 0);
   hybrid_session_free(session);
 }
@@ -107,7 +107,7 @@ static void bursts(const hybrid_model *model, const char *url, const char *ca, c
   for (int i = 0; i < TOKENS; i++) {
     hybrid_step_result step = {.struct_size = sizeof step};
     CHECK_OK(hybrid_step(session, &step));
-    CHECK(step.source == HYBRID_SOURCE_CLOUD && step.details->consulted == (i % 4 == 0));
+    CHECK(step.source == HYBRID_SOURCE_CLOUD && step.consult->consulted == (i % 4 == 0));
     CHECK(step.reason == (i % 4 == 0 ? HYBRID_REASON_WEAK : HYBRID_REASON_BURST));
   }
   const hybrid_stats stats = stats_of(session);
@@ -134,7 +134,7 @@ static void hands_back(const hybrid_model *model, const char *url, const char *c
   for (int i = 0; i < TOKENS; i++) {
     hybrid_step_result step = {.struct_size = sizeof step};
     CHECK_OK(hybrid_step(session, &step));
-    CHECK(step.details->consulted == (i == 0));
+    CHECK(step.consult->consulted == (i == 0));
     const bool sure = step.candidate == step.token && step.score >= threshold;
     CHECK(step.source == (sure ? HYBRID_SOURCE_LOCAL : HYBRID_SOURCE_CLOUD));
     local += sure;
@@ -176,7 +176,7 @@ static void remembers(const hybrid_model *model, const char *url, const char *ca
   for (int i = 0; i < TOKENS; i++) {
     hybrid_step_result step = {.struct_size = sizeof step};
     CHECK_OK(hybrid_step(session, &step));
-    CHECK(step.source == HYBRID_SOURCE_CORRECTION && step.details->consulted == 0);
+    CHECK(step.source == HYBRID_SOURCE_CORRECTION && step.consult->consulted == 0);
     CHECK(step.reason == (i % 2 == 0 ? HYBRID_REASON_CORRECTION : HYBRID_REASON_BURST));
     collect(&step, &again);
   }
@@ -204,7 +204,7 @@ static void falls_back(const hybrid_model *model, hybrid_cloud *cloud, hybrid_fa
     CHECK_OK(hybrid_step(session, &step));
     CHECK(step.source == HYBRID_SOURCE_FALLBACK && step.token == step.candidate);
     if (i == 0) {
-      CHECK(step.details->failure == failure && step.reason == HYBRID_REASON_CONSULT_FAILED);
+      CHECK(step.consult->failure == failure && step.reason == HYBRID_REASON_CONSULT_FAILED);
     }
     collect(&step, &c);
   }
@@ -259,7 +259,7 @@ static void changes_its_cloud(const hybrid_model *model, const char *url, const 
   hybrid_session *session = consulting(model, NULL, 1);
   CHECK(step_of(session).reason == HYBRID_REASON_LOCAL_ONLY);
   CHECK_OK(hybrid_session_set_cloud(session, cloud));
-  CHECK(step_of(session).details->failure == HYBRID_FAILURE_UNAUTHORIZED);
+  CHECK(step_of(session).consult->failure == HYBRID_FAILURE_UNAUTHORIZED);
   CHECK(breaker_of(cloud).failures == 1);
   CHECK_OK(hybrid_cloud_set_token(cloud, token));
   CHECK(breaker_of(cloud).state == HYBRID_BREAKER_STATE_CLOSED);

@@ -185,9 +185,11 @@ static void step(const hybrid_model *model) {
 
   CHECK_NULL("out", hybrid_step(session, NULL));
   CHECK_NULL("session", hybrid_step(NULL, &result));
-  CHECK(result.token == 0 && result.text != NULL && result.bytes != NULL && *result.text == '\0');
+  CHECK(result.token == 0 && result.text != NULL && *result.text == '\0');
   CHECK(result.details != NULL && result.details->struct_size == sizeof *result.details);
   CHECK(result.details->logprobs != NULL && result.details->logprob_count == 0);
+  CHECK(result.details->bytes != NULL && result.details->bytes_size == 0);
+  CHECK(result.consult != NULL && result.consult->struct_size == sizeof *result.consult);
   CHECK_NULL("out", hybrid_step_peek(session, NULL));
   CHECK_NULL("session", hybrid_step_peek(NULL, &peek));
   CHECK(peek.candidate == 0);

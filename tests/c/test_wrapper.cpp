@@ -100,13 +100,13 @@ static void run(const std::string &path) {
   fork.set_top_logprobs(2);
   const hybrid::step detailed = fork.step();
   CHECK(detailed.logprobs.size() == 3 && detailed.logprobs[0].token == detailed.result.token);
-  CHECK(detailed.details.local_ns > 0);
+  CHECK(detailed.details.local_ns > 0 && detailed.consult.consulted == 0);
   // As an older library would hand it out.
-  hybrid_step_details old = detailed.details;
-  old.struct_size = offsetof(hybrid_step_details, local_ns);
-  old.bytes_sent = 7;
+  hybrid_consult_result old = detailed.consult;
+  old.struct_size = offsetof(hybrid_consult_result, cloud_ns);
+  old.bytes_sent = old.cloud_ns = 7;
   const auto known = hybrid::detail::known(old);
-  CHECK(known.bytes_sent == 7 && known.local_ns == 0);
+  CHECK(known.bytes_sent == 7 && known.cloud_ns == 0);
   fork.set_logit_bias({{detailed.result.token, -1000}});
   fork.rewind(1);
   CHECK(fork.step().result.token != detailed.result.token);

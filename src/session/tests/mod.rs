@@ -87,7 +87,7 @@ fn weak_candidates_come_from_the_cloud() {
         assert_eq!((weak.source, weak.reason), (Source::Cloud, Reason::Weak));
         assert_eq!((weak.token, weak.candidate, weak.score), (byte(b'X'), byte(b'c'), 0.2));
         assert!(weak.consulted && weak.failure.is_none());
-        assert_eq!((weak.bytes_sent, weak.bytes_received, weak.prompt_tokens), (100, 10, 3));
+        assert_eq!((weak.bytes_sent, weak.bytes_received, weak.billed_prompt_tokens), (100, 10, 3));
         assert_eq!(weak.cloud_time, Duration::from_millis(3));
         assert_eq!((steps[3].source, steps[3].reason), (Source::Local, Reason::Confident));
         // Kept candidates cost one feed each; the rejected one is fed and rewound.
