@@ -123,7 +123,7 @@ static int32_t show(const hybrid_step_result *step, void *user) {
 }
 
 static bool generate(hybrid_session *session, const settings *s, screen *screen) {
-  const hybrid_message message = {"user", s->prompt};
+  const hybrid_message message = {sizeof message, "user", s->prompt};
   hybrid_status status = s->raw ? hybrid_session_prompt(session, s->prompt, strlen(s->prompt))
                                 : hybrid_session_chat(session, &message, 1);
   if (status != HYBRID_OK) return complain("prompt", status);

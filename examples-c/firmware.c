@@ -128,7 +128,7 @@ static bool report_mode(const hybrid_step_result *step, bool degraded) {
 
 static hybrid_status run_job(hybrid_session *session, const char *prompt, bool *degraded) {
   hybrid_step_result step = {.struct_size = sizeof step};
-  const hybrid_message message = {"user", prompt};
+  const hybrid_message message = {sizeof message, "user", prompt};
   char text[8192];
   size_t size = 0;
 

@@ -17,7 +17,7 @@ int main(int argc, char **argv) {
   hybrid_cloud *cloud = NULL;
   hybrid_session *session = NULL;
   hybrid_cloud_options server;
-  hybrid_message question = {"user", argc > 2 ? argv[2] : NULL};
+  hybrid_message question = {sizeof question, "user", argc > 2 ? argv[2] : NULL};
   char why[512];
 
   if (argc < 3 || argc > 5) return fprintf(stderr, "minimal BUNDLE QUESTION [URL [CA]]\n"), 2;

@@ -40,6 +40,7 @@
 /// ## Structs that grow
 ///   A struct that starts with `struct_size` may get fields in later releases, at its end only.
 ///   - Settings: call their _init function with sizeof the struct, then change what you need.
+///   - Messages: set `struct_size` to sizeof the struct, and what you do not need to 0.
 ///   - Results, and settings that you read: set `struct_size` to sizeof the struct before the call.
 ///
 ///   A program may have been compiled with an older or a newer header than the library. Settings
@@ -392,8 +393,10 @@ typedef struct hybrid_session_options {
   uint32_t reserved;
 } hybrid_session_options;
 
-/// One message of a chat. Its fields are final.
+/// One message of a chat, for example `{sizeof(hybrid_message), "user", "Hello."}`.
 typedef struct hybrid_message {
+  /// sizeof(hybrid_message), in every message of an array.
+  size_t struct_size;
   /// "system", "user", "assistant", or any other role that the model's chat template knows, such
   /// as "tool".
   const char *role;

@@ -316,7 +316,9 @@ class session : public detail::handle<hybrid_session, hybrid_session_free> {
   void chat(const std::vector<message> &messages) {
     std::vector<hybrid_message> list;
     list.reserve(messages.size());
-    for (const message &m : messages) list.push_back({m.role.c_str(), m.content.c_str()});
+    for (const message &m : messages) {
+      list.push_back({sizeof(hybrid_message), m.role.c_str(), m.content.c_str()});
+    }
     check(hybrid_session_chat(get(), list.data(), list.size()));
   }
 

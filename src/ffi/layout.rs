@@ -49,7 +49,7 @@ fn ours() -> Vec<String> {
         }
         hybrid_logit_bias { token, bias }
         hybrid_logprob { token, logprob }
-        hybrid_message { role, content }
+        hybrid_message { struct_size, role, content }
         hybrid_model_info {
             struct_size, name, architecture, reward_cloud_model, parameters, vocabulary, context,
             layers, hidden_size, features, default_threshold,

@@ -122,7 +122,26 @@ static void sizes(const hybrid_model *model) {
               hybrid_session_new(model, NULL, &newer.options, &session));
   CHECK(session == NULL);
 
+  // Messages of such a program lie further apart.
   hybrid_session *live = new_session(model, NULL, NULL);
+  struct {
+    hybrid_message message;
+    uint64_t later;
+  } chat[] = {{{sizeof chat[0], "system", "Be brief."}, 0}, {{sizeof chat[0], "user", "Hi."}, 0}};
+  CHECK_OK(hybrid_session_chat(live, &chat[0].message, 2));
+  CHECK(length(live) > 0);
+  const size_t before = length(live);
+  chat[1].later = 1;
+  CHECK_ERROR(HYBRID_ERR_INVALID_ARGUMENT, "newer hybrid_message",
+              hybrid_session_chat(live, &chat[0].message, 2));
+  chat[1].message.struct_size = sizeof(hybrid_message);
+  CHECK_ERROR(HYBRID_ERR_INVALID_ARGUMENT, "differs within messages",
+              hybrid_session_chat(live, &chat[0].message, 2));
+  chat[0].message.struct_size = 0;
+  CHECK_ERROR(HYBRID_ERR_INVALID_ARGUMENT, "sizeof(hybrid_message)",
+              hybrid_session_chat(live, &chat[0].message, 1));
+  CHECK(length(live) == before);
+
   hybrid_step_result result;
   memset(&result, 0, sizeof result);
   CHECK_ERROR(HYBRID_ERR_INVALID_ARGUMENT, "struct_size of out is 0", hybrid_step(live, &result));

@@ -104,16 +104,17 @@ static void stops_where_told(const hybrid_model *model) {
 
   // A chat ends with a stop token, and can be continued.
   session = new_session(model, NULL, NULL);
-  const hybrid_message messages[] = {{"system", "Answer in one word."},
-                                     {"user", "What colour is grass?"}};
+  const hybrid_message messages[] = {
+      {sizeof(hybrid_message), "system", "Answer in one word."},
+      {sizeof(hybrid_message), "user", "What colour is grass?"}};
   CHECK_OK(hybrid_session_chat(session, messages, 2));
   CHECK_OK(hybrid_step_run(session, 200, collect, &c, &end));
   CHECK(end == HYBRID_END_STOP_TOKEN);
-  const hybrid_message more = {"user", "And snow?"};
+  const hybrid_message more = {sizeof more, "user", "And snow?"};
   CHECK_OK(hybrid_session_chat(session, &more, 1));
   CHECK_OK(hybrid_step_run(session, 3, collect, &c, NULL));
   CHECK_STATUS(HYBRID_ERR_INVALID_UTF8,
-               hybrid_session_chat(session, &(hybrid_message){"user", "\xff"}, 1));
+               hybrid_session_chat(session, &(hybrid_message){sizeof more, "user", "\xff"}, 1));
   hybrid_session_free(session);
 }
 

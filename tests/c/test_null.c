@@ -123,7 +123,8 @@ static void session(const hybrid_model *model) {
   CHECK(made == NULL);
 
   hybrid_session *session = new_session(model, NULL, NULL);
-  const hybrid_message fine = {"user", "x"}, no_role = {NULL, "x"}, no_content = {"user", NULL};
+  const hybrid_message fine = {sizeof fine, "user", "x"}, no_role = {sizeof fine, NULL, "x"},
+                       no_content = {sizeof fine, "user", NULL};
   CHECK_NULL("session", hybrid_session_prompt(NULL, "x", 1));
   CHECK_NULL("text", hybrid_session_prompt(session, NULL, 0));
   CHECK_NULL("text", hybrid_session_prompt(session, NULL, 1));

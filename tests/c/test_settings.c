@@ -145,7 +145,8 @@ static void forks_share_nothing(const hybrid_model *model, const char *expected)
 
 // Any role that the template takes; a variable that it does not know changes nothing.
 static void chats_with_any_role(const hybrid_model *model) {
-  const hybrid_message messages[] = {{"user", "What is the time?"}, {"tool", "12:00"}};
+  const hybrid_message messages[] = {{sizeof(hybrid_message), "user", "What is the time?"},
+                                     {sizeof(hybrid_message), "tool", "12:00"}};
   size_t lengths[3];
   for (int thinking = HYBRID_THINKING_DEFAULT; thinking <= HYBRID_THINKING_OFF; thinking++) {
     hybrid_session *session = new_session(model, NULL, NULL);
