@@ -427,9 +427,11 @@ HYBRID_API hybrid_status hybrid_session_new(
 
 /// Makes a second session that continues from where this one is: with the same model, cloud,
 /// settings, context, corrections and position of the random generator. From then on the two share
-/// nothing that changes, but the cloud with its breaker. The new one has no hybrid_cancel, and
-/// statistics of its own, from 0: it may spend the whole budget again. `out`: owned; free it with
-/// hybrid_session_free.
+/// nothing that changes, but the cloud with its breaker. The new one has no hybrid_cancel.
+///
+/// hybrid_stats and hybrid_usage of the new session begin with this one's values. So what this one
+/// has spent of a budget is spent for the new one too; from then on each counts its own. `out`:
+/// owned; free it with hybrid_session_free.
 HYBRID_API hybrid_status hybrid_session_fork(hybrid_session *session, hybrid_session **out);
 
 /// Frees the session. NULL is ignored.
@@ -867,7 +869,7 @@ HYBRID_ENUM(hybrid_threshold_by) {
 };
 
 /// When the library consults the cloud: in the mode HYBRID_MODE_HYBRID, when score < threshold.
-/// Fields that `threshold_by` does not name must be 0, but for `confidence`, which is then ignored.
+/// Fields that `threshold_by` does not name must keep their defaults.
 typedef struct hybrid_gate {
   /// sizeof(hybrid_gate).
   size_t struct_size;
@@ -1122,7 +1124,8 @@ HYBRID_API hybrid_status hybrid_model_detokenize(
 /// The tokens that a session holds, and what they have cost so far.
 /// @{
 
-/// What a session wrote since it was made. hybrid_session_reset does not change it.
+/// What a session wrote since it was made, or the one that it is a fork of. hybrid_session_reset
+/// does not change it.
 typedef struct hybrid_stats {
   /// sizeof(hybrid_stats).
   size_t struct_size;
@@ -1148,8 +1151,8 @@ typedef struct hybrid_stats {
   uint64_t score_ns;
 } hybrid_stats;
 
-/// What a session spent on the cloud since it was made. Budgets count these. hybrid_session_reset
-/// does not change it.
+/// What a session spent on the cloud since it was made, or the one that it is a fork of. Budgets
+/// count these. hybrid_session_reset does not change it.
 typedef struct hybrid_usage {
   /// sizeof(hybrid_usage).
   size_t struct_size;

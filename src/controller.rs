@@ -31,7 +31,7 @@ const HOUR: f64 = 3600.0;
 pub enum Hold {
     /// The cloud's share of the tokens, over 0 and under 1. Tokens of bursts count; tokens that the
     /// cloud was wanted for but could not write do not count at all.
-    Share(f32),
+    Share(f64),
     /// What consults cost in an hour of the session, over 0: the first begins with the session. No
     /// consult begins once it is spent, so it is exceeded by a part of one consult at most.
     PerHour { limit: f64, unit: Unit },
@@ -164,8 +164,8 @@ impl Controller {
             // The way back after a time without the cloud would be long otherwise.
             (_, Writer::Fallback) => 0.0,
             _ if self.is_spent(now) => 0.0,
-            (Hold::Share(share), Writer::Slm) => share.into(),
-            (Hold::Share(share), Writer::Cloud) => f64::from(share) - 1.0,
+            (Hold::Share(share), Writer::Slm) => share,
+            (Hold::Share(share), Writer::Cloud) => share - 1.0,
             // Time in which nothing is written is not saved up: at most one consult is due.
             (Hold::PerHour { limit, .. }, _) => {
                 let passed = now.saturating_sub(self.last).as_secs_f64();
@@ -234,7 +234,7 @@ mod tests {
     fn a_share_is_held_whatever_the_scores_are() {
         for share in [0.05f32, 0.2, 0.5] {
             for burst in [1, 4] {
-                let mut stream = Stream::new(Hold::Share(share));
+                let mut stream = Stream::new(Hold::Share(share.into()));
                 for exponent in [1.0, 0.3, 2.0, 1.0] {
                     stream.exponent = exponent;
                     let before = stream.controller.log_odds;
@@ -324,7 +324,7 @@ mod tests {
         let bad = [
             Hold::Share(0.0),
             Hold::Share(1.0),
-            Hold::Share(f32::NAN),
+            Hold::Share(f64::NAN),
             consults(0.0),
             consults(f64::NAN),
             consults(f64::INFINITY),

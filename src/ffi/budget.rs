@@ -129,7 +129,7 @@ impl hybrid_budget {
             (self.price_prompt_token, pays, "price_prompt_token"),
             (self.price_answer_token, pays, "price_answer_token"),
         ] {
-            if value != 0.0 && !used {
+            if value.to_bits() != 0 && !used {
                 return Err(bad(format!(
                     "budget.{name} is set, but budget.hold does not name it; set both or neither"
                 )));
@@ -143,7 +143,7 @@ impl hybrid_budget {
             bytes: finite(self.bytes),
             hold: match hold {
                 hybrid_hold::None => None,
-                hybrid_hold::Share => Some(Hold::Share(limit as f32)),
+                hybrid_hold::Share => Some(Hold::Share(limit)),
                 hybrid_hold::ConsultsPerHour => per_hour(Unit::Consults),
                 hybrid_hold::BytesPerHour => per_hour(Unit::Bytes),
                 hybrid_hold::MoneyPerHour => per_hour(Unit::Money {
@@ -171,7 +171,7 @@ impl From<Budget> for hybrid_budget {
         let hold = match budget.hold {
             None => hybrid_hold::None,
             Some(Hold::Share(share)) => {
-                out.hold_limit = share.into();
+                out.hold_limit = share;
                 hybrid_hold::Share
             }
             Some(Hold::PerHour { limit, unit }) => {
@@ -205,7 +205,8 @@ mod tests {
         let per_hour = |unit| Some(Hold::PerHour { limit: 0.5, unit });
         for hold in [
             None,
-            Some(Hold::Share(0.5)),
+            // No f32.
+            Some(Hold::Share(0.1)),
             per_hour(Unit::Consults),
             per_hour(Unit::Bytes),
             per_hour(Unit::Money { prompt_token: 1.0, answer_token: 2.0 }),

@@ -13,7 +13,8 @@ use super::sized::{self, SizedStruct, end_of};
 use super::status::hybrid_status;
 use crate::session::{Stats, Usage};
 
-/// What a session wrote since it was made. hybrid_session_reset does not change it.
+/// What a session wrote since it was made, or the one that it is a fork of. hybrid_session_reset
+/// does not change it.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct hybrid_stats {
@@ -50,8 +51,8 @@ unsafe impl SizedStruct for hybrid_stats {
     }
 }
 
-/// What a session spent on the cloud since it was made. Budgets count these. hybrid_session_reset
-/// does not change it.
+/// What a session spent on the cloud since it was made, or the one that it is a fork of. Budgets
+/// count these. hybrid_session_reset does not change it.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct hybrid_usage {

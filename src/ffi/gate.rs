@@ -93,7 +93,7 @@ pub enum hybrid_threshold_by {
 values!(hybrid_threshold_by { Default, Value, Share, Guarantee, GuaranteeOnAverage });
 
 /// When the library consults the cloud: in the mode HYBRID_MODE_HYBRID, when score < threshold.
-/// Fields that `threshold_by` does not name must be 0, but for `confidence`, which is then ignored.
+/// Fields that `threshold_by` does not name must keep their defaults.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct hybrid_gate {
@@ -186,12 +186,14 @@ impl hybrid_gate {
                 (false, false, true)
             }
         };
-        for (value, used, name) in [
-            (self.threshold, uses_threshold, "threshold"),
-            (self.share, uses_share, "share"),
-            (self.risk, uses_risk, "risk"),
+        let uses_confidence = by == hybrid_threshold_by::Guarantee;
+        for (value, default, used, name) in [
+            (self.threshold, 0.0, uses_threshold, "threshold"),
+            (self.share, 0.0, uses_share, "share"),
+            (self.risk, 0.0, uses_risk, "risk"),
+            (self.confidence, CONFIDENCE, uses_confidence, "confidence"),
         ] {
-            if value != 0.0 && !used {
+            if value.to_bits() != default.to_bits() && !used {
                 return Err(bad(format!(
                     "gate.{name} is set, but gate.threshold_by does not name it; set the one \
                      that you mean"
@@ -278,7 +280,7 @@ mod tests {
     #[test]
     fn a_bad_field_is_named() {
         type Change = fn(&mut hybrid_gate);
-        let rows: [(Change, &str); 7] = [
+        let rows: [(Change, &str); 8] = [
             (|g| g.mode = Number::raw(3), "gate.mode is 3"),
             (|g| g.score = Number::raw(-1), "gate.score is -1"),
             (|g| g.threshold_by = Number::raw(5), "gate.threshold_by is 5"),
@@ -291,6 +293,7 @@ mod tests {
                 "gate.risk is set",
             ),
             (|g| g.share = f32::NAN, "gate.share is set"),
+            (|g| g.confidence = 0.9, "gate.confidence is set"),
             (|g| g.reserved = 1, "gate.reserved must be 0"),
         ];
         for (change, want) in rows {

@@ -141,9 +141,11 @@ pub unsafe extern "C" fn hybrid_session_new(
 
 /// Makes a second session that continues from where this one is: with the same model, cloud,
 /// settings, context, corrections and position of the random generator. From then on the two share
-/// nothing that changes, but the cloud with its breaker. The new one has no hybrid_cancel, and
-/// statistics of its own, from 0: it may spend the whole budget again. `out`: owned; free it with
-/// hybrid_session_free.
+/// nothing that changes, but the cloud with its breaker. The new one has no hybrid_cancel.
+///
+/// hybrid_stats and hybrid_usage of the new session begin with this one's values. So what this one
+/// has spent of a budget is spent for the new one too; from then on each counts its own. `out`:
+/// owned; free it with hybrid_session_free.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hybrid_session_fork(
     session: *mut hybrid_session,

@@ -194,6 +194,7 @@ static void settings(const hybrid_model *model) {
   CHECK_RANGE(gate, o.threshold = 0.5f, "gate.threshold is set");
   CHECK_RANGE(gate, (o.threshold_by = HYBRID_THRESHOLD_BY_SHARE, o.risk = 0.5f),
               "gate.risk is set");
+  CHECK_RANGE(gate, o.confidence = 0.5f, "gate.confidence is set");
   CHECK_RANGE(gate, o.reserved = 1, "gate.reserved");
   CHECK_RANGE(gate, (o.threshold_by = HYBRID_THRESHOLD_BY_VALUE, o.threshold = -0.5f), "threshold");
   CHECK_RANGE(gate, (o.threshold_by = HYBRID_THRESHOLD_BY_VALUE, o.threshold = nan), "threshold");

@@ -8,7 +8,7 @@ fn gate(threshold: f32) -> Gate {
     Gate { threshold: Threshold::At(threshold), ..Gate::default() }
 }
 
-fn share(share: f32) -> Budget {
+fn share(share: f64) -> Budget {
     Budget { hold: Some(Hold::Share(share)), ..Budget::default() }
 }
 

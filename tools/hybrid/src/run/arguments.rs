@@ -237,7 +237,7 @@ fn hold(arguments: &ArgMatches) -> Result<Option<Hold>> {
     }
     let limit = get(arguments, "hold-limit")?;
     let unit = match chosen(arguments, "hold", HOLDS)? {
-        Held::Share => return Ok(Some(Hold::Share(limit as f32))),
+        Held::Share => return Ok(Some(Hold::Share(limit))),
         Held::Consults => Unit::Consults,
         Held::Bytes => Unit::Bytes,
         Held::Money => Unit::Money {
