@@ -28,7 +28,7 @@ typedef struct watchdog {
   bool armed;
   bool bitten;
   bool quit;
-  const hybrid_cancel *cancel;
+  hybrid_cancel *cancel;
 } watchdog;
 
 static void *watch(void *user) {
@@ -47,7 +47,7 @@ static void *watch(void *user) {
   return NULL;
 }
 
-static bool start_watchdog(watchdog *w, const hybrid_cancel *cancel) {
+static bool start_watchdog(watchdog *w, hybrid_cancel *cancel) {
   pthread_condattr_t monotonic;
   pthread_condattr_init(&monotonic);
   pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);

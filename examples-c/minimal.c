@@ -27,7 +27,7 @@ int main(int argc, char **argv) {
 
   hybrid_status status = hybrid_model_open(argv[1], NULL, &model);
   if (!status && server.url) status = hybrid_cloud_new(&server, &cloud);
-  if (cloud) hybrid_cloud_probe_vocabulary(cloud, model, NULL);  // offline: the SLM writes alone
+  if (cloud) hybrid_cloud_probe(cloud, model, NULL, NULL);  // offline: the SLM writes alone
   if (!status) status = hybrid_session_new(model, cloud, NULL, &session);
   if (!status) status = hybrid_session_chat(session, &question, 1);
   if (!status) status = hybrid_step_run(session, 256, print, NULL, NULL);

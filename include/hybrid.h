@@ -23,6 +23,9 @@
 ///   valid for what the call does with it until the call returns, and no other thread may change
 ///   what it points to meanwhile. An array of 0 elements may be NULL; a text may not.
 ///
+///   A call that takes a pointer to const does not change the object; it may keep a share of it.
+///   Calls on a session take a plain pointer, also to read: they end what the call before lent.
+///
 /// ## Ownership
 ///   - owned: you free it, once, with the function named. Nothing else frees it.
 ///   - borrowed until ...: it belongs to the library and is valid until the moment named.
@@ -733,10 +736,22 @@ HYBRID_API hybrid_status hybrid_session_flush(
 
 /// The wire format of a server.
 HYBRID_ENUM(hybrid_server) {
+  /// The one that most servers have; in this release HYBRID_SERVER_OPENAI.
+  HYBRID_SERVER_AUTO = 0,
   /// OpenAI-style `/v1/completions`: vLLM, llama.cpp, OpenAI and others.
-  HYBRID_SERVER_OPENAI = 0,
+  HYBRID_SERVER_OPENAI = 1,
   /// llama.cpp's own `/completion`: the better choice for that server.
-  HYBRID_SERVER_LLAMA_CPP = 1,
+  HYBRID_SERVER_LLAMA_CPP = 2,
+};
+
+/// In what form sessions of a model send the context to a server, and get its answer.
+HYBRID_ENUM(hybrid_exchange) {
+  /// Not known: no probe has had an answer. Sessions send bytes.
+  HYBRID_EXCHANGE_UNKNOWN = 0,
+  /// Token ids: exact, also within a character.
+  HYBRID_EXCHANGE_IDS = 1,
+  /// Bytes of text: the server's vocabulary is another one, or it cannot tell.
+  HYBRID_EXCHANGE_BYTES = 2,
 };
 
 /// How to reach a cloud LLM. hybrid_cloud_new copies everything.
@@ -756,11 +771,21 @@ typedef struct hybrid_cloud_options {
   const char *ca_pem;
   /// Bytes of `ca_pem`. Default: 0.
   size_t ca_pem_size;
-  /// Default: HYBRID_SERVER_OPENAI.
+  /// Default: HYBRID_SERVER_AUTO.
   hybrid_server server;
   /// 0.
   int32_t reserved;
 } hybrid_cloud_options;
+
+/// What a probe found out.
+typedef struct hybrid_probe {
+  /// sizeof(hybrid_probe).
+  size_t struct_size;
+  /// In what form sessions of the model exchange text with the server from now on.
+  hybrid_exchange exchange;
+  /// The wire format in use. HYBRID_SERVER_AUTO: not known, since no probe had an answer.
+  hybrid_server server;
+} hybrid_probe;
 
 /// What the breaker of a cloud does. It opens after three failed consults in a row, or when half of
 /// the last ten failed.
@@ -798,24 +823,26 @@ HYBRID_API hybrid_status hybrid_cloud_new(const hybrid_cloud_options *options, h
 /// Frees the client. Sessions that use it keep it alive. NULL is ignored.
 HYBRID_API void hybrid_cloud_free(hybrid_cloud *cloud);
 
-/// Asks the server whether it tokenises as `model` does. `shared` (may be NULL) gets 1 for yes:
-/// from then on sessions of models with this vocabulary send token ids. Before this call, or after
-/// a no (0), they send bytes. It sends fixed texts, nothing of yours, and takes 10 seconds at most.
-/// HYBRID_ERR_CLOUD: the server cannot be reached or refuses the access token; try again later,
-/// sessions work meanwhile.
-HYBRID_API hybrid_status hybrid_cloud_probe_vocabulary(
-    const hybrid_cloud *cloud, const hybrid_model *model, int32_t *shared);
+/// Asks the server whether it tokenises as `model` does. If so, sessions of models with this
+/// vocabulary send token ids from then on. Before this call, or after a no, they send bytes. It
+/// sends fixed texts, nothing of yours, and takes 10 seconds at most.
+///
+/// `cancel` may be NULL; raising it ends the call with HYBRID_ERR_CANCELLED. `out` may be NULL, or
+/// set `out->struct_size` before. HYBRID_ERR_CLOUD: the server cannot be reached or refuses the
+/// access token; try again later, sessions work meanwhile.
+HYBRID_API hybrid_status hybrid_cloud_probe(
+    hybrid_cloud *cloud, const hybrid_model *model, const hybrid_cancel *cancel, hybrid_probe *out);
 
 /// Replaces the access token from the next request on, in every session that uses the cloud, and
 /// closes the breaker. NULL: no token. HYBRID_ERR_CLOUD: an HTTP header cannot carry it; the old
 /// one stays.
-HYBRID_API hybrid_status hybrid_cloud_set_token(const hybrid_cloud *cloud, const char *token);
+HYBRID_API hybrid_status hybrid_cloud_set_token(hybrid_cloud *cloud, const char *token);
 
 /// Reads the cloud's breaker, which all its sessions share. Set `out->struct_size` before.
 HYBRID_API hybrid_status hybrid_cloud_breaker(const hybrid_cloud *cloud, hybrid_breaker *out);
 
 /// Closes the cloud's breaker and forgets the failures, for example when the network is back.
-HYBRID_API hybrid_status hybrid_cloud_reset_breaker(const hybrid_cloud *cloud);
+HYBRID_API hybrid_status hybrid_cloud_reset_breaker(hybrid_cloud *cloud);
 
 /// @}
 
@@ -1307,10 +1334,10 @@ HYBRID_API hybrid_status hybrid_session_set_cancel(
     hybrid_session *session, const hybrid_cancel *cancel);
 
 /// Raises the flag. It only stores to an atomic, so a signal handler may call it. NULL is ignored.
-HYBRID_API void hybrid_cancel_raise(const hybrid_cancel *cancel);
+HYBRID_API void hybrid_cancel_raise(hybrid_cancel *cancel);
 
 /// Lowers the flag, so that calls run again. A signal handler may call it. NULL is ignored.
-HYBRID_API void hybrid_cancel_lower(const hybrid_cancel *cancel);
+HYBRID_API void hybrid_cancel_lower(hybrid_cancel *cancel);
 
 /// Frees the flag. Sessions that use it keep their own share. NULL is ignored.
 HYBRID_API void hybrid_cancel_free(hybrid_cancel *cancel);

@@ -195,6 +195,15 @@ class model : public detail::handle<hybrid_model, hybrid_model_free> {
   }
 };
 
+/// A flag that stops calls.
+class cancel : public detail::handle<hybrid_cancel, hybrid_cancel_free> {
+ public:
+  cancel() : handle(detail::made<hybrid_cancel>(hybrid_cancel_new)) {}
+
+  void raise() noexcept { hybrid_cancel_raise(get()); }
+  void lower() noexcept { hybrid_cancel_lower(get()); }
+};
+
 /// A client of one cloud LLM.
 class cloud : public detail::handle<hybrid_cloud, hybrid_cloud_free> {
  public:
@@ -202,31 +211,28 @@ class cloud : public detail::handle<hybrid_cloud, hybrid_cloud_free> {
       : handle(detail::made<hybrid_cloud>(
             [&](hybrid_cloud **out) { return hybrid_cloud_new(&options, out); })) {}
 
-  bool probe_vocabulary(const model &model) const {
-    std::int32_t shared = 0;
-    check(hybrid_cloud_probe_vocabulary(get(), model.get(), &shared));
-    return shared != 0;
+  hybrid_probe probe(const model &model) { return probe(model, nullptr); }
+  hybrid_probe probe(const model &model, const cancel &cancel) {
+    return probe(model, cancel.get());
   }
 
-  void set_token(const std::string &token) const {
+  void set_token(const std::string &token) {
     check(hybrid_cloud_set_token(get(), token.c_str()));
   }
-  void clear_token() const { check(hybrid_cloud_set_token(get(), nullptr)); }
+  void clear_token() { check(hybrid_cloud_set_token(get(), nullptr)); }
 
   hybrid_breaker breaker() const {
     return detail::read<hybrid_breaker>(
         [&](hybrid_breaker *out) { return hybrid_cloud_breaker(get(), out); });
   }
-  void reset_breaker() const { check(hybrid_cloud_reset_breaker(get())); }
-};
+  void reset_breaker() { check(hybrid_cloud_reset_breaker(get())); }
 
-/// A flag that stops calls.
-class cancel : public detail::handle<hybrid_cancel, hybrid_cancel_free> {
- public:
-  cancel() : handle(detail::made<hybrid_cancel>(hybrid_cancel_new)) {}
-
-  void raise() const noexcept { hybrid_cancel_raise(get()); }
-  void lower() const noexcept { hybrid_cancel_lower(get()); }
+ private:
+  hybrid_probe probe(const model &model, const hybrid_cancel *cancel) {
+    return detail::read<hybrid_probe>([&](hybrid_probe *out) {
+      return hybrid_cloud_probe(get(), model.get(), cancel, out);
+    });
+  }
 };
 
 /// One message of a chat.

@@ -56,6 +56,7 @@ fn ours() -> Vec<String> {
         }
         hybrid_model_options { struct_size, verify, threads, kernels, progress, progress_user }
         hybrid_peek { struct_size, candidate, score, would_consult, reason }
+        hybrid_probe { struct_size, exchange, server }
         hybrid_sampling {
             struct_size, temperature, top_k, top_p, min_p, repetition_penalty, repetition_window,
         }

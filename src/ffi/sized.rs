@@ -141,6 +141,21 @@ pub(super) unsafe fn out<T: SizedStruct>(pointer: *mut T, name: &'static str) ->
     unsafe { Out::new(pointer, size, name) }
 }
 
+/// A result struct that the caller may not want: NULL is none.
+///
+/// # Safety
+/// As [`out`].
+pub(super) unsafe fn optional_out<T: SizedStruct>(
+    pointer: *mut T,
+    name: &'static str,
+) -> Result<Option<Out<T>>> {
+    if pointer.is_null() {
+        return Ok(None);
+    }
+    // SAFETY: the caller's rule.
+    unsafe { out(pointer, name) }.map(Some)
+}
+
 impl<T: SizedStruct> Out<T> {
     /// # Safety
     /// As [`init`].

@@ -69,10 +69,10 @@ static void local_text(const hybrid_model *model, collected *c) {
 
 static void writes(const hybrid_model *model, const char *url, const char *ca, const char *token,
                    hybrid_server server) {
-  int32_t shared = 7;
+  hybrid_probe probe = {.struct_size = sizeof probe};
   hybrid_cloud *cloud = open_cloud(url, ca, token, server);
-  CHECK_OK(hybrid_cloud_probe_vocabulary(cloud, model, &shared));
-  CHECK(shared == 1);
+  CHECK_OK(hybrid_cloud_probe(cloud, model, NULL, &probe));
+  CHECK(probe.exchange == HYBRID_EXCHANGE_IDS && probe.server == server);
   hybrid_session *session = consulting(model, cloud, 1);
   hybrid_cloud_free(cloud);
 
@@ -102,7 +102,7 @@ static void writes(const hybrid_model *model, const char *url, const char *ca, c
 
 static void bursts(const hybrid_model *model, const char *url, const char *ca, const char *token) {
   hybrid_cloud *cloud = open_cloud(url, ca, token, HYBRID_SERVER_OPENAI);
-  CHECK_OK(hybrid_cloud_probe_vocabulary(cloud, model, NULL));
+  CHECK_OK(hybrid_cloud_probe(cloud, model, NULL, NULL));
   hybrid_session *session = consulting(model, cloud, 4);
   for (int i = 0; i < TOKENS; i++) {
     hybrid_step_result step = {.struct_size = sizeof step};
@@ -121,7 +121,7 @@ static void bursts(const hybrid_model *model, const char *url, const char *ca, c
 static void hands_back(const hybrid_model *model, const char *url, const char *ca,
                        const char *token) {
   hybrid_cloud *cloud = open_cloud(url, ca, token, HYBRID_SERVER_OPENAI);
-  CHECK_OK(hybrid_cloud_probe_vocabulary(cloud, model, NULL));
+  CHECK_OK(hybrid_cloud_probe(cloud, model, NULL, NULL));
   hybrid_session *session = consulting(model, cloud, 1);
   hybrid_peek first = {.struct_size = sizeof first};
   CHECK_OK(hybrid_step_peek(session, &first));
@@ -149,7 +149,7 @@ static void hands_back(const hybrid_model *model, const char *url, const char *c
 static void remembers(const hybrid_model *model, const char *url, const char *ca,
                       const char *token) {
   hybrid_cloud *cloud = open_cloud(url, ca, token, HYBRID_SERVER_OPENAI);
-  CHECK_OK(hybrid_cloud_probe_vocabulary(cloud, model, NULL));
+  CHECK_OK(hybrid_cloud_probe(cloud, model, NULL, NULL));
   DEFAULTS(corrections, corrections);
   corrections.capacity = 10;
   collected first = {.steps = 0}, again = {.steps = 0};
@@ -221,10 +221,15 @@ static void falls_back(const hybrid_model *model, hybrid_cloud *cloud, hybrid_fa
   hybrid_session_free(session);
 }
 
-static void probe_fails(const hybrid_model *model, const hybrid_cloud *cloud) {
-  int32_t shared = 7;
-  CHECK_STATUS(HYBRID_ERR_CLOUD, hybrid_cloud_probe_vocabulary(cloud, model, &shared));
-  CHECK(shared == 0);
+static void probe_fails(const hybrid_model *model, hybrid_cloud *cloud) {
+  hybrid_probe probe = {.struct_size = sizeof probe, .exchange = HYBRID_EXCHANGE_IDS};
+  CHECK_STATUS(HYBRID_ERR_CLOUD, hybrid_cloud_probe(cloud, model, NULL, &probe));
+  CHECK(probe.exchange == HYBRID_EXCHANGE_UNKNOWN && probe.server == HYBRID_SERVER_AUTO);
+  hybrid_cancel *cancel = NULL;
+  REQUIRE_OK(hybrid_cancel_new(&cancel));
+  hybrid_cancel_raise(cancel);
+  CHECK_STATUS(HYBRID_ERR_CANCELLED, hybrid_cloud_probe(cloud, model, cancel, &probe));
+  hybrid_cancel_free(cancel);
 }
 
 static void fails(const hybrid_model *model, const char *url, const char *ca, const char *token,

@@ -85,17 +85,17 @@ static void cloud(const hybrid_model *model) {
   CHECK_NULL("options.url", hybrid_cloud_new(&options, &cloud));
   CHECK(cloud == NULL);
 
-  int32_t shared = 9;
-  CHECK_NULL("cloud", hybrid_cloud_probe_vocabulary(NULL, model, &shared));
-  CHECK(shared == 0);
+  hybrid_probe probe = {.struct_size = sizeof probe, .exchange = HYBRID_EXCHANGE_IDS};
+  CHECK_NULL("cloud", hybrid_cloud_probe(NULL, model, NULL, &probe));
+  CHECK(probe.exchange == HYBRID_EXCHANGE_UNKNOWN && probe.server == HYBRID_SERVER_AUTO);
   options.url = "https://127.0.0.1:1";
   options.ca_pem_size = 9;
   CHECK_NULL("options.ca_pem", hybrid_cloud_new(&options, &cloud));
   options.ca_pem_size = 0;
   REQUIRE_OK(hybrid_cloud_new(&options, &cloud));
-  shared = 9;
-  CHECK_NULL("model", hybrid_cloud_probe_vocabulary(cloud, NULL, &shared));
-  CHECK(shared == 0);
+  probe.exchange = HYBRID_EXCHANGE_IDS;
+  CHECK_NULL("model", hybrid_cloud_probe(cloud, NULL, NULL, &probe));
+  CHECK(probe.exchange == HYBRID_EXCHANGE_UNKNOWN);
 
   hybrid_breaker breaker = {.struct_size = sizeof breaker, .failures = 77};
   CHECK_NULL("cloud", hybrid_cloud_set_token(NULL, "x"));

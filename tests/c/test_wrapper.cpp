@@ -124,8 +124,12 @@ static void run(const std::string &path) {
 
   auto server = hybrid::cloud_options();
   server.url = "https://127.0.0.1:1";
-  const hybrid::cloud cloud(server);
+  hybrid::cloud cloud(server);
   CHECK(cloud.breaker().state == HYBRID_BREAKER_STATE_CLOSED);
+  CHECK(thrown([&] { cloud.probe(model); }) == HYBRID_ERR_CLOUD);
+  hybrid::cancel at_once;
+  at_once.raise();
+  CHECK(thrown([&] { cloud.probe(model, at_once); }) == HYBRID_ERR_CANCELLED);
   cloud.set_token("secret");
   cloud.clear_token();
   cloud.reset_breaker();
