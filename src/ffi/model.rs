@@ -151,8 +151,8 @@ pub unsafe extern "C" fn hybrid_model_options_init(
 
 /// Opens the bundle in the directory `path`, checks it and loads its graph. This takes a moment,
 /// most of it for hashing. The files must stay and not change until the model and all its sessions
-/// are freed: the weights are mapped, and each session reads the reward head. `options` may be NULL
-/// for the defaults. `out`: owned; free it with hybrid_model_free.
+/// are freed: the weights are mapped. `options` may be NULL for the defaults. `out`: owned; free it
+/// with hybrid_model_free.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hybrid_model_open(
     path: *const c_char,

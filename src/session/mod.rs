@@ -85,7 +85,7 @@ impl Session {
     ///
     /// Errors: [`Error::InvalidArgument`] for an option out of its range, [`Error::Unsupported`]
     /// for drafts with a plain export, and those of [`crate::slm::Slm::spawn`] and
-    /// [`crate::reward::Scorer::open`].
+    /// [`crate::reward::Scorer::new`].
     pub fn new(
         model: Arc<Model>,
         cloud: Option<Arc<dyn Consult>>,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::bundle::{Blob, Bundle, Progress, Verify};
 use crate::error::Result;
+use crate::reward::{HeadPlan, load_head};
 use crate::slm::Slm;
 use crate::slm::kernels::Kernels;
 use crate::tokens::{ChatTemplate, Tokens};
@@ -35,6 +36,7 @@ pub struct Model {
     pub slm: Slm,
     pub tokens: Arc<Tokens>,
     pub chat_template: Option<Arc<ChatTemplate>>,
+    pub head: Option<HeadPlan>,
 }
 
 impl Model {
@@ -71,12 +73,13 @@ impl Model {
     }
 
     /// Loads what an opened bundle holds. `threads`: see [`Slm::open`], whose errors this has,
-    /// besides those of [`Tokens::open`] and [`ChatTemplate::open`].
+    /// besides those of [`Tokens::open`], [`ChatTemplate::open`] and [`load_head`].
     pub fn from_bundle(bundle: Bundle, threads: usize) -> Result<Model> {
         let tokens = Tokens::open(&bundle)?;
         let chat_template = ChatTemplate::open(&bundle, &tokens)?.map(Arc::new);
+        let head = load_head(&bundle)?;
         let slm = Slm::open(&bundle, threads)?;
-        Ok(Model { bundle, slm, tokens: Arc::new(tokens), chat_template })
+        Ok(Model { bundle, slm, tokens: Arc::new(tokens), chat_template, head })
     }
 
     /// The tokens of `text`.

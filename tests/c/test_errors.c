@@ -28,6 +28,7 @@ static void bundles(const char *bundle, const char *folder) {
       {"newer-format", "99", HYBRID_ERR_UNSUPPORTED},
       {"not-json", "bundle.json", HYBRID_ERR_BUNDLE},
       {"garbage-graph", "graph.onnx: ", HYBRID_ERR_BUNDLE},
+      {"garbage-head", "reward head: ", HYBRID_ERR_BUNDLE},
   };
   for (size_t i = 0; i < sizeof ROWS / sizeof ROWS[0]; i++) {
     hybrid_model *model = (hybrid_model *)&model;
