@@ -82,8 +82,9 @@
 ///   The library prints nothing, opens only files that you name, and reads no environment variables
 ///   but the TRACT_* ones of the tract runtime, which are for debugging. It starts no threads but
 ///   those of hybrid_model_options.threads, and a short-lived helper for each new connection to a
-///   cloud. It never ends the process, with two exceptions: when memory cannot be allocated, and in
-///   the build without a cloud (`min`), where a bug in the library aborts the process.
+///   cloud, which handles no signals of the process either. It never ends the process, with two
+///   exceptions: when memory cannot be allocated, and in the build without a cloud (`min`), where a
+///   bug in the library aborts the process.
 ///
 /// ## Bugs
 ///   If the library itself fails (a Rust panic), the call returns HYBRID_ERR_PANIC with a text to
@@ -338,8 +339,8 @@ HYBRID_API hybrid_status hybrid_model_options_init(
 
 /// Opens the bundle in the directory `path`, checks it and loads its graph. This takes a moment,
 /// most of it for hashing. The files must stay and not change until the model and all its sessions
-/// are freed: the weights are mapped, and each session reads the reward head. `options` may be NULL
-/// for the defaults. `out`: owned; free it with hybrid_model_free.
+/// are freed: the weights are mapped. `options` may be NULL for the defaults. `out`: owned; free it
+/// with hybrid_model_free.
 HYBRID_API hybrid_status hybrid_model_open(
     const char *path, const hybrid_model_options *options, hybrid_model **out);
 
