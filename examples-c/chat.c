@@ -27,7 +27,7 @@ static int32_t show(const hybrid_step_result *step, void *user) {
 
 // Answers one line. The session keeps the conversation, so only what is new is read.
 static void answer(hybrid_session *session, const char *line) {
-  const hybrid_message message = {"user", line};
+  const hybrid_message message = {sizeof message, "user", line};
   const char *rest = "";
   hybrid_status status = hybrid_session_chat(session, &message, 1);
   if (status == HYBRID_OK) status = hybrid_step_run(session, MAX_TOKENS, show, NULL, NULL);

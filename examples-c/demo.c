@@ -123,7 +123,7 @@ static int32_t show(const hybrid_step_result *step, void *user) {
 }
 
 static bool generate(hybrid_session *session, const settings *s, screen *screen) {
-  const hybrid_message message = {"user", s->prompt};
+  const hybrid_message message = {sizeof message, "user", s->prompt};
   hybrid_status status = s->raw ? hybrid_session_prompt(session, s->prompt, strlen(s->prompt))
                                 : hybrid_session_chat(session, &message, 1);
   if (status != HYBRID_OK) return complain("prompt", status);
@@ -164,7 +164,7 @@ static void report(const hybrid_stats *t, const hybrid_usage *u, const screen *s
          (unsigned long long)u->failures);
   printf("bytes sent        %9llu\n", (unsigned long long)u->bytes_sent);
   printf("bytes received    %9llu\n", (unsigned long long)u->bytes_received);
-  printf("prompt tokens billed %6llu\n", (unsigned long long)u->prompt_tokens);
+  printf("prompt tokens billed %6llu\n", (unsigned long long)u->billed_prompt_tokens);
   printf("time local        %9.2f s  (reward head %.3f s)\n", (double)t->local_ns / 1e9,
          (double)t->score_ns / 1e9);
   printf("time cloud        %9.2f s\n", (double)u->cloud_ns / 1e9);
@@ -185,7 +185,7 @@ static bool make_session(const hybrid_model *model, const hybrid_cloud *cloud, c
   hybrid_consult_init(&consult, sizeof consult);
   if (s->local) gate.mode = HYBRID_MODE_LOCAL_ONLY;
   if (s->threshold >= 0) {
-    gate.limit = HYBRID_LIMIT_THRESHOLD;
+    gate.threshold_by = HYBRID_THRESHOLD_BY_VALUE;
     gate.threshold = s->threshold;
   }
   consult.burst = s->burst;

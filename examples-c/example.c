@@ -26,9 +26,9 @@ bool connect_cloud(const example_server *server, const hybrid_model *model, hybr
   hybrid_status status = hybrid_cloud_new(&options, cloud);
   if (status != HYBRID_OK) return complain("cloud", status);
 
-  int32_t shared = 0;
-  status = hybrid_cloud_probe_vocabulary(*cloud, model, &shared);
-  *ids = shared != 0;
+  hybrid_probe probe = {.struct_size = sizeof probe};
+  status = hybrid_cloud_probe(*cloud, model, NULL, &probe);
+  *ids = probe.exchange == HYBRID_EXCHANGE_IDS;
   // Not fatal: the device works on, and bytes are exchanged once the cloud can be reached.
   if (status != HYBRID_OK) complain("the cloud does not answer yet", status);
   return true;

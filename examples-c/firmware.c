@@ -28,7 +28,7 @@ typedef struct watchdog {
   bool armed;
   bool bitten;
   bool quit;
-  const hybrid_cancel *cancel;
+  hybrid_cancel *cancel;
 } watchdog;
 
 static void *watch(void *user) {
@@ -47,7 +47,7 @@ static void *watch(void *user) {
   return NULL;
 }
 
-static bool start_watchdog(watchdog *w, const hybrid_cancel *cancel) {
+static bool start_watchdog(watchdog *w, hybrid_cancel *cancel) {
   pthread_condattr_t monotonic;
   pthread_condattr_init(&monotonic);
   pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
@@ -114,7 +114,7 @@ static void catch_signals(void) {
 // Prints an event when the cloud stops or starts helping. Returns whether it is degraded now.
 static bool report_mode(const hybrid_step_result *step, bool degraded) {
   if (step->source == HYBRID_SOURCE_FALLBACK && !degraded) {
-    const hybrid_failure failure = step->details->failure;
+    const hybrid_failure failure = step->consult->failure;
     printf("# degraded: %s\n", failure != HYBRID_FAILURE_NONE ? hybrid_failure_name(failure)
                                                               : hybrid_reason_name(step->reason));
     return true;
@@ -128,7 +128,7 @@ static bool report_mode(const hybrid_step_result *step, bool degraded) {
 
 static hybrid_status run_job(hybrid_session *session, const char *prompt, bool *degraded) {
   hybrid_step_result step = {.struct_size = sizeof step};
-  const hybrid_message message = {"user", prompt};
+  const hybrid_message message = {sizeof message, "user", prompt};
   char text[8192];
   size_t size = 0;
 

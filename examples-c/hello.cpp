@@ -19,7 +19,7 @@ int main(int argc, char **argv) try {
     server.ca_file = argc > 4 ? argv[4] : nullptr;
     cloud.emplace(server);
     try {
-      cloud->probe_vocabulary(model);
+      cloud->probe(model);
     } catch (const hybrid::error &e) {
       std::cerr << "offline, the SLM writes alone: " << e.what() << '\n';
     }

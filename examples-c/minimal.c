@@ -17,7 +17,7 @@ int main(int argc, char **argv) {
   hybrid_cloud *cloud = NULL;
   hybrid_session *session = NULL;
   hybrid_cloud_options server;
-  hybrid_message question = {"user", argc > 2 ? argv[2] : NULL};
+  hybrid_message question = {sizeof question, "user", argc > 2 ? argv[2] : NULL};
   char why[512];
 
   if (argc < 3 || argc > 5) return fprintf(stderr, "minimal BUNDLE QUESTION [URL [CA]]\n"), 2;
@@ -27,7 +27,7 @@ int main(int argc, char **argv) {
 
   hybrid_status status = hybrid_model_open(argv[1], NULL, &model);
   if (!status && server.url) status = hybrid_cloud_new(&server, &cloud);
-  if (cloud) hybrid_cloud_probe_vocabulary(cloud, model, NULL);  // offline: the SLM writes alone
+  if (cloud) hybrid_cloud_probe(cloud, model, NULL, NULL);  // offline: the SLM writes alone
   if (!status) status = hybrid_session_new(model, cloud, NULL, &session);
   if (!status) status = hybrid_session_chat(session, &question, 1);
   if (!status) status = hybrid_step_run(session, 256, print, NULL, NULL);

@@ -23,6 +23,9 @@
 ///   valid for what the call does with it until the call returns, and no other thread may change
 ///   what it points to meanwhile. An array of 0 elements may be NULL; a text may not.
 ///
+///   A call that takes a pointer to const does not change the object; it may keep a share of it.
+///   Calls on a session take a plain pointer, also to read: they end what the call before lent.
+///
 /// ## Ownership
 ///   - owned: you free it, once, with the function named. Nothing else frees it.
 ///   - borrowed until ...: it belongs to the library and is valid until the moment named.
@@ -40,6 +43,7 @@
 /// ## Structs that grow
 ///   A struct that starts with `struct_size` may get fields in later releases, at its end only.
 ///   - Settings: call their _init function with sizeof the struct, then change what you need.
+///   - Messages: set `struct_size` to sizeof the struct, and what you do not need to 0.
 ///   - Results, and settings that you read: set `struct_size` to sizeof the struct before the call.
 ///
 ///   A program may have been compiled with an older or a newer header than the library. Settings
@@ -78,8 +82,9 @@
 ///   The library prints nothing, opens only files that you name, and reads no environment variables
 ///   but the TRACT_* ones of the tract runtime, which are for debugging. It starts no threads but
 ///   those of hybrid_model_options.threads, and a short-lived helper for each new connection to a
-///   cloud. It never ends the process, with two exceptions: when memory cannot be allocated, and in
-///   the build without a cloud (`min`), where a bug in the library aborts the process.
+///   cloud, which handles no signals of the process either. It never ends the process, with two
+///   exceptions: when memory cannot be allocated, and in the build without a cloud (`min`), where a
+///   bug in the library aborts the process.
 ///
 /// ## Bugs
 ///   If the library itself fails (a Rust panic), the call returns HYBRID_ERR_PANIC with a text to
@@ -100,6 +105,8 @@
 #define HYBRID_VERSION_MINOR 1
 /// The third number of HYBRID_VERSION.
 #define HYBRID_VERSION_PATCH 0
+/// The C ABI of this header: before 1.0 the second number, from then on 1000 times the first.
+#define HYBRID_ABI_VERSION 1
 
 #ifndef HYBRID_API
 #ifdef __GNUC__
@@ -164,7 +171,7 @@ HYBRID_ENUM(hybrid_status) {
   /// the call, but hybrid_step_run keeps the tokens that its callback has received.
   HYBRID_ERR_CANCELLED = -10,
   /// The cloud client could not be set up, or the vocabulary probe got no answer. A consult that
-  /// fails during a step is never a status: see hybrid_step_details.failure.
+  /// fails during a step is never a status: see hybrid_consult_result.failure.
   HYBRID_ERR_CLOUD = -11,
   /// The call does not fit the state of the object, for example a step before any prompt.
   HYBRID_ERR_STATE = -12,
@@ -224,13 +231,11 @@ typedef struct hybrid_cancel hybrid_cancel;
 // ------------------------------------------------------------------------------------------------
 /// @defgroup version Basics: Version
 ///
-/// HYBRID_VERSION is the version of the header, hybrid_version() that of the library. The number of
-/// the C ABI goes up when programs that were compiled against an earlier header must be compiled
-/// again. New functions, new enum values and new fields at the end of structs do not raise it.
+/// HYBRID_VERSION is the version of the header, hybrid_version() that of the library. Before 1.0
+/// all releases with the same minor version fit together, from 1.0 on all with the same major
+/// version. Between others, programs must be compiled again. New functions, new enum values and new
+/// fields at the end of structs come with any release.
 /// @{
-
-/// The C ABI of this header.
-#define HYBRID_ABI_VERSION 1
 
 /// The C ABI of the library that is linked. If it is not HYBRID_ABI_VERSION, library and header do
 /// not fit together.
@@ -282,7 +287,7 @@ typedef struct hybrid_model_options {
   /// Called while files are hashed, at least once per MiB or file. Default: NULL, not called.
   hybrid_progress_callback progress;
   /// Passed to `progress`. Default: NULL.
-  void *user;
+  void *progress_user;
 } hybrid_model_options;
 
 /// A file of a bundle in memory. Its fields are final.
@@ -324,7 +329,7 @@ typedef struct hybrid_model_info {
   uint32_t hidden_size;
   /// HYBRID_FEATURE_ bits. Later releases may set others.
   uint32_t features;
-  /// The threshold of HYBRID_LIMIT_DEFAULT.
+  /// The threshold of HYBRID_THRESHOLD_BY_DEFAULT.
   float default_threshold;
 } hybrid_model_info;
 
@@ -334,8 +339,8 @@ HYBRID_API hybrid_status hybrid_model_options_init(
 
 /// Opens the bundle in the directory `path`, checks it and loads its graph. This takes a moment,
 /// most of it for hashing. The files must stay and not change until the model and all its sessions
-/// are freed: the weights are mapped, and each session reads the reward head. `options` may be NULL
-/// for the defaults. `out`: owned; free it with hybrid_model_free.
+/// are freed: the weights are mapped. `options` may be NULL for the defaults. `out`: owned; free it
+/// with hybrid_model_free.
 HYBRID_API hybrid_status hybrid_model_open(
     const char *path, const hybrid_model_options *options, hybrid_model **out);
 
@@ -392,8 +397,10 @@ typedef struct hybrid_session_options {
   uint32_t reserved;
 } hybrid_session_options;
 
-/// One message of a chat. Its fields are final.
+/// One message of a chat, for example `{sizeof(hybrid_message), "user", "Hello."}`.
 typedef struct hybrid_message {
+  /// sizeof(hybrid_message), in every message of an array.
+  size_t struct_size;
   /// "system", "user", "assistant", or any other role that the model's chat template knows, such
   /// as "tool".
   const char *role;
@@ -424,9 +431,11 @@ HYBRID_API hybrid_status hybrid_session_new(
 
 /// Makes a second session that continues from where this one is: with the same model, cloud,
 /// settings, context, corrections and position of the random generator. From then on the two share
-/// nothing that changes, but the cloud with its breaker. The new one has no hybrid_cancel, and
-/// statistics of its own, from 0: it may spend the whole budget again. `out`: owned; free it with
-/// hybrid_session_free.
+/// nothing that changes, but the cloud with its breaker. The new one has no hybrid_cancel.
+///
+/// hybrid_stats and hybrid_usage of the new session begin with this one's values. So what this one
+/// has spent of a budget is spent for the new one too; from then on each counts its own. `out`:
+/// owned; free it with hybrid_session_free.
 HYBRID_API hybrid_status hybrid_session_fork(hybrid_session *session, hybrid_session **out);
 
 /// Frees the session. NULL is ignored.
@@ -499,7 +508,7 @@ HYBRID_ENUM(hybrid_reason) {
   /// The mode is cloud first.
   HYBRID_REASON_CLOUD_FIRST = 3,
   /// The budget of consults is spent.
-  HYBRID_REASON_BUDGET_CALLS = 4,
+  HYBRID_REASON_BUDGET_CONSULTS = 4,
   /// The budget of cloud tokens is spent.
   HYBRID_REASON_BUDGET_TOKENS = 5,
   /// The budget of bytes is spent.
@@ -511,7 +520,7 @@ HYBRID_ENUM(hybrid_reason) {
   /// The context ends inside a character. A cloud LLM with another vocabulary cannot continue
   /// that.
   HYBRID_REASON_UNSAFE_BOUNDARY = 9,
-  /// The consult failed; see hybrid_step_details.failure.
+  /// The consult failed; see hybrid_consult_result.failure.
   HYBRID_REASON_CONSULT_FAILED = 10,
   /// A further token of an earlier answer.
   HYBRID_REASON_BURST = 11,
@@ -563,7 +572,7 @@ HYBRID_ENUM(hybrid_end) {
 /// NULL.
 HYBRID_API const char *hybrid_source_name(hybrid_source source);
 
-/// For example "budget of calls spent"; "unknown" for a number that is no reason. Static; never
+/// For example "budget of consults spent"; "unknown" for a number that is no reason. Static; never
 /// NULL.
 HYBRID_API const char *hybrid_reason_name(hybrid_reason reason);
 
@@ -586,38 +595,51 @@ typedef struct hybrid_logprob {
   float logprob;
 } hybrid_logprob;
 
-/// What a step cost, and what went wrong in it. Borrowed like the step's text.
+/// What a step says beyond its text and its decision. Borrowed like the step's text.
 typedef struct hybrid_step_details {
   /// The size of the struct in the library; fields behind it are not there.
   size_t struct_size;
-  /// 1: the library consulted the cloud in this step. 0: it did not.
-  int32_t consulted;
-  /// Why that consult gave no token.
-  hybrid_failure failure;
-  /// The HTTP status of the server's answer. 0: there was no answer, or this build does not say.
-  uint32_t http_status;
-  /// Elements of `logprobs`.
-  uint32_t logprob_count;
-  /// Bytes sent to the cloud in this step, TLS included.
-  uint64_t bytes_sent;
-  /// Bytes received from the cloud in this step, TLS included.
-  uint64_t bytes_received;
-  /// Prompt tokens that the server says it billed for this step. 0: none, or it does not say.
-  uint64_t cloud_prompt_tokens;
-  /// Tokens of the cloud's answer in this step; later steps may hand out some of them.
-  uint64_t cloud_answer_tokens;
-  /// Time waiting for the cloud, in nanoseconds.
-  uint64_t cloud_ns;
-  /// Time in the SLM, the sampler and the reward head, in nanoseconds.
-  uint64_t local_ns;
+  /// The token's own bytes, perhaps part of a character. None for control tokens and stop tokens.
+  const uint8_t *bytes;
+  /// Elements of `bytes`.
+  size_t bytes_size;
   /// With hybrid_session_set_top_logprobs: the kept token first, then the likeliest tokens, the
   /// likeliest first. They are those of the SLM's own distribution: temperature 1, nothing cut
   /// off. Empty where the SLM computed nothing, as for further tokens of an answer.
   const hybrid_logprob *logprobs;
+  /// Elements of `logprobs`.
+  size_t logprob_count;
+  /// Time in the SLM, the sampler and the reward head, in nanoseconds.
+  uint64_t local_ns;
 } hybrid_step_details;
 
-/// One token, and how it came about. `text`, `bytes` and `details` are borrowed until the next call
-/// on the session (in a callback: until it returns), and never NULL.
+/// The consult of a step: what it cost, and what went wrong in it. All 0 in a step without one.
+/// Borrowed like the step's text.
+typedef struct hybrid_consult_result {
+  /// The size of the struct in the library; fields behind it are not there.
+  size_t struct_size;
+  /// 1: the library consulted the cloud in this step. 0: it did not.
+  int32_t consulted;
+  /// Why the consult gave no token.
+  hybrid_failure failure;
+  /// The HTTP status of the server's answer. 0: there was no answer, or this build does not say.
+  uint32_t http_status;
+  /// 0.
+  uint32_t reserved;
+  /// Bytes sent, TLS included.
+  uint64_t bytes_sent;
+  /// Bytes received, TLS included.
+  uint64_t bytes_received;
+  /// Prompt tokens that the server says it billed. 0: none, or it does not say.
+  uint64_t billed_prompt_tokens;
+  /// Tokens of the answer; later steps may hand out some of them.
+  uint64_t answer_tokens;
+  /// Time waiting for the cloud, in nanoseconds.
+  uint64_t cloud_ns;
+} hybrid_consult_result;
+
+/// One token, and how it came about. `text`, `details` and `consult` are borrowed until the next
+/// call on the session (in a callback: until it returns), and never NULL.
 typedef struct hybrid_step_result {
   /// sizeof(hybrid_step_result). In a callback: its size in the library; fields behind it are not
   /// there.
@@ -628,10 +650,6 @@ typedef struct hybrid_step_result {
   const char *text;
   /// Bytes of `text` without its NUL. A generated NUL character may be among them.
   size_t text_size;
-  /// The token's own bytes, perhaps part of a character. None for control tokens and stop tokens.
-  const uint8_t *bytes;
-  /// Elements of `bytes`.
-  size_t bytes_size;
   /// The id of the token that was kept.
   uint32_t token;
   /// The id of the SLM's candidate. It differs from `token` only if the token is the cloud LLM's,
@@ -646,8 +664,10 @@ typedef struct hybrid_step_result {
   hybrid_reason reason;
   /// If not HYBRID_END_NONE, this is the last token.
   hybrid_end end;
-  /// What the step cost, and what went wrong in it.
+  /// The token's bytes, log-probabilities and time.
   const hybrid_step_details *details;
+  /// What the step's consult cost, and what went wrong in it.
+  const hybrid_consult_result *consult;
 } hybrid_step_result;
 
 /// What the next step would do.
@@ -688,7 +708,7 @@ HYBRID_API hybrid_status hybrid_step_run(
     hybrid_end *end);
 
 /// Generates one token. Set `out->struct_size` before. A consult that fails is not an error: the
-/// step keeps the SLM's token, and `source`, `reason` and `details->failure` say so.
+/// step keeps the SLM's token, and `source`, `reason` and `consult->failure` say so.
 ///
 /// After an error the session is as before, and you can take the step again. HYBRID_ERR_STATE:
 /// there was no prompt yet, or the generation has ended: prompt, rewind or reset.
@@ -717,10 +737,22 @@ HYBRID_API hybrid_status hybrid_session_flush(
 
 /// The wire format of a server.
 HYBRID_ENUM(hybrid_server) {
+  /// The one that most servers have; in this release HYBRID_SERVER_OPENAI.
+  HYBRID_SERVER_AUTO = 0,
   /// OpenAI-style `/v1/completions`: vLLM, llama.cpp, OpenAI and others.
-  HYBRID_SERVER_OPENAI = 0,
+  HYBRID_SERVER_OPENAI = 1,
   /// llama.cpp's own `/completion`: the better choice for that server.
-  HYBRID_SERVER_LLAMA_CPP = 1,
+  HYBRID_SERVER_LLAMA_CPP = 2,
+};
+
+/// In what form sessions of a model send the context to a server, and get its answer.
+HYBRID_ENUM(hybrid_exchange) {
+  /// Not known: no probe has had an answer. Sessions send bytes.
+  HYBRID_EXCHANGE_UNKNOWN = 0,
+  /// Token ids: exact, also within a character.
+  HYBRID_EXCHANGE_IDS = 1,
+  /// Bytes of text: the server's vocabulary is another one, or it cannot tell.
+  HYBRID_EXCHANGE_BYTES = 2,
 };
 
 /// How to reach a cloud LLM. hybrid_cloud_new copies everything.
@@ -740,11 +772,21 @@ typedef struct hybrid_cloud_options {
   const char *ca_pem;
   /// Bytes of `ca_pem`. Default: 0.
   size_t ca_pem_size;
-  /// Default: HYBRID_SERVER_OPENAI.
+  /// Default: HYBRID_SERVER_AUTO.
   hybrid_server server;
   /// 0.
   int32_t reserved;
 } hybrid_cloud_options;
+
+/// What a probe found out.
+typedef struct hybrid_probe {
+  /// sizeof(hybrid_probe).
+  size_t struct_size;
+  /// In what form sessions of the model exchange text with the server from now on.
+  hybrid_exchange exchange;
+  /// The wire format in use. HYBRID_SERVER_AUTO: not known, since no probe had an answer.
+  hybrid_server server;
+} hybrid_probe;
 
 /// What the breaker of a cloud does. It opens after three failed consults in a row, or when half of
 /// the last ten failed.
@@ -782,24 +824,26 @@ HYBRID_API hybrid_status hybrid_cloud_new(const hybrid_cloud_options *options, h
 /// Frees the client. Sessions that use it keep it alive. NULL is ignored.
 HYBRID_API void hybrid_cloud_free(hybrid_cloud *cloud);
 
-/// Asks the server whether it tokenises as `model` does. `shared` (may be NULL) gets 1 for yes:
-/// from then on sessions of models with this vocabulary send token ids. Before this call, or after
-/// a no (0), they send bytes. It sends fixed texts, nothing of yours, and takes 10 seconds at most.
-/// HYBRID_ERR_CLOUD: the server cannot be reached or refuses the access token; try again later,
-/// sessions work meanwhile.
-HYBRID_API hybrid_status hybrid_cloud_probe_vocabulary(
-    const hybrid_cloud *cloud, const hybrid_model *model, int32_t *shared);
+/// Asks the server whether it tokenises as `model` does. If so, sessions of models with this
+/// vocabulary send token ids from then on. Before this call, or after a no, they send bytes. It
+/// sends fixed texts, nothing of yours, and takes 10 seconds at most.
+///
+/// `cancel` may be NULL; raising it ends the call with HYBRID_ERR_CANCELLED. `out` may be NULL, or
+/// set `out->struct_size` before. HYBRID_ERR_CLOUD: the server cannot be reached or refuses the
+/// access token; try again later, sessions work meanwhile.
+HYBRID_API hybrid_status hybrid_cloud_probe(
+    hybrid_cloud *cloud, const hybrid_model *model, const hybrid_cancel *cancel, hybrid_probe *out);
 
 /// Replaces the access token from the next request on, in every session that uses the cloud, and
 /// closes the breaker. NULL: no token. HYBRID_ERR_CLOUD: an HTTP header cannot carry it; the old
 /// one stays.
-HYBRID_API hybrid_status hybrid_cloud_set_token(const hybrid_cloud *cloud, const char *token);
+HYBRID_API hybrid_status hybrid_cloud_set_token(hybrid_cloud *cloud, const char *token);
 
 /// Reads the cloud's breaker, which all its sessions share. Set `out->struct_size` before.
 HYBRID_API hybrid_status hybrid_cloud_breaker(const hybrid_cloud *cloud, hybrid_breaker *out);
 
 /// Closes the cloud's breaker and forgets the failures, for example when the network is back.
-HYBRID_API hybrid_status hybrid_cloud_reset_breaker(const hybrid_cloud *cloud);
+HYBRID_API hybrid_status hybrid_cloud_reset_breaker(hybrid_cloud *cloud);
 
 /// @}
 
@@ -837,23 +881,23 @@ HYBRID_ENUM(hybrid_score) {
 };
 
 /// How the threshold is set.
-HYBRID_ENUM(hybrid_limit) {
+HYBRID_ENUM(hybrid_threshold_by) {
   /// The bundle's own threshold.
-  HYBRID_LIMIT_DEFAULT = 0,
+  HYBRID_THRESHOLD_BY_DEFAULT = 0,
   /// `threshold`.
-  HYBRID_LIMIT_THRESHOLD = 1,
+  HYBRID_THRESHOLD_BY_VALUE = 1,
   /// By `share`: the threshold under which this share of the bundle's calibration tokens scores.
-  HYBRID_LIMIT_SHARE = 2,
+  HYBRID_THRESHOLD_BY_SHARE = 2,
   /// By `risk` and `confidence`: the lowest threshold with which, at this confidence, at most
   /// `risk` of the tokens differ from the cloud LLM's choice in the same place, as long as the
   /// cloud answers.
-  HYBRID_LIMIT_GUARANTEE = 3,
+  HYBRID_THRESHOLD_BY_GUARANTEE = 3,
   /// By `risk`: the same, but it holds on average over prompts, without a confidence.
-  HYBRID_LIMIT_GUARANTEE_ON_AVERAGE = 4,
+  HYBRID_THRESHOLD_BY_GUARANTEE_ON_AVERAGE = 4,
 };
 
 /// When the library consults the cloud: in the mode HYBRID_MODE_HYBRID, when score < threshold.
-/// Fields that `limit` does not name must be 0, but for `confidence`, which is then ignored.
+/// Fields that `threshold_by` does not name must keep their defaults.
 typedef struct hybrid_gate {
   /// sizeof(hybrid_gate).
   size_t struct_size;
@@ -861,16 +905,16 @@ typedef struct hybrid_gate {
   hybrid_mode mode;
   /// Computed in the mode HYBRID_MODE_HYBRID only. Default: HYBRID_SCORE_AUTO.
   hybrid_score score;
-  /// Default: HYBRID_LIMIT_DEFAULT.
-  hybrid_limit limit;
-  /// For HYBRID_LIMIT_THRESHOLD: 0 never consults, above 1 always does. Default: 0.
+  /// Default: HYBRID_THRESHOLD_BY_DEFAULT.
+  hybrid_threshold_by threshold_by;
+  /// For HYBRID_THRESHOLD_BY_VALUE: 0 never consults, above 1 always does. Default: 0.
   float threshold;
-  /// For HYBRID_LIMIT_SHARE: the cloud's share of the tokens, over 0 to 1. Default: 0.
+  /// For HYBRID_THRESHOLD_BY_SHARE: the cloud's share of the tokens, over 0 to 1. Default: 0.
   float share;
   /// For the guarantees: between 0 and 1. HYBRID_ERR_INVALID_ARGUMENT, with the best possible
   /// value in the text, if the calibration is too small for it. Default: 0.
   float risk;
-  /// For HYBRID_LIMIT_GUARANTEE: between 0 and 1. Default: 0.95.
+  /// For HYBRID_THRESHOLD_BY_GUARANTEE: between 0 and 1. Default: 0.95.
   float confidence;
   /// 0.
   int32_t reserved;
@@ -945,7 +989,7 @@ HYBRID_ENUM(hybrid_hold) {
   /// The cloud's share of the tokens, between 0 and 1.
   HYBRID_HOLD_SHARE = 1,
   /// Consults per hour.
-  HYBRID_HOLD_CALLS_PER_HOUR = 2,
+  HYBRID_HOLD_CONSULTS_PER_HOUR = 2,
   /// Bytes sent and received per hour.
   HYBRID_HOLD_BYTES_PER_HOUR = 3,
   /// Money per hour, by the prices of tokens.
@@ -959,7 +1003,7 @@ typedef struct hybrid_budget {
   /// sizeof(hybrid_budget).
   size_t struct_size;
   /// Consults of the session at most, failed ones included. Default: HYBRID_UNLIMITED.
-  uint64_t calls;
+  uint64_t consults;
   /// Tokens of the cloud's answers at most, handed out or not. Default: HYBRID_UNLIMITED.
   uint64_t tokens;
   /// Bytes sent and received at most. Default: HYBRID_UNLIMITED.
@@ -971,11 +1015,11 @@ typedef struct hybrid_budget {
   /// unit of `hold_limit`. Default: 0.
   double price_prompt_token;
   /// For HYBRID_HOLD_MONEY_PER_HOUR: the price of one token of the answer. Default: 0.
-  double price_token;
+  double price_answer_token;
   /// Lets the threshold move so that the session keeps to `hold_limit`. It starts at the gate's
   /// threshold, which must be over 0 and no guarantee. For HYBRID_HOLD_SHARE with the gate's
-  /// HYBRID_LIMIT_DEFAULT it starts where the bundle's calibration has that share. Acts in the
-  /// mode HYBRID_MODE_HYBRID. Default: HYBRID_HOLD_NONE.
+  /// HYBRID_THRESHOLD_BY_DEFAULT it starts where the bundle's calibration has that share. Acts in
+  /// the mode HYBRID_MODE_HYBRID. Default: HYBRID_HOLD_NONE.
   hybrid_hold hold;
   /// 0.
   int32_t reserved;
@@ -1063,32 +1107,41 @@ HYBRID_API hybrid_status hybrid_session_set_top_logprobs(hybrid_session *session
 /// Text to token ids and back, by the vocabulary of a model.
 /// @{
 
+/// For hybrid_model_tokenize: put the token in front that the model wants at the beginning of a
+/// context, if it wants one.
+#define HYBRID_TOKENS_ADD_BOS 1
+
+/// For hybrid_model_tokenize: names of control tokens in the text, such as `<|im_end|>`, become
+/// these tokens. For hybrid_model_detokenize: control tokens become their names.
+#define HYBRID_TOKENS_CONTROL 2
+
 /// Turns `size` bytes of UTF-8 text into token ids.
 ///
-/// `special` is 1 to treat the text as the first prompt of a context: names of control tokens, such
-/// as `<|im_end|>`, become these tokens, and the token comes in front that the model wants there.
-/// 0: every character is plain text.
+/// `flags` are HYBRID_TOKENS_ bits, joined by `|`. 0: every character is plain text, and nothing is
+/// added. Both: what hybrid_session_prompt does with the first prompt of a context. To prompt with
+/// text that you do not trust, leave HYBRID_TOKENS_CONTROL out and pass the ids to
+/// hybrid_session_prompt_tokens.
 ///
 /// `needed`, if not NULL, gets the number of ids. `capacity` counts ids; `buffer` may be NULL if it
 /// is 0. HYBRID_ERR_BUFFER_TOO_SMALL: nothing of use was written. HYBRID_ERR_INVALID_ARGUMENT: the
-/// text is over 1 MiB.
+/// text is over 1 MiB, or `flags` has another bit.
 HYBRID_API hybrid_status hybrid_model_tokenize(
-    const hybrid_model *model, const char *text, size_t size, int32_t special, uint32_t *buffer,
+    const hybrid_model *model, const char *text, size_t size, uint32_t flags, uint32_t *buffer,
     size_t capacity, size_t *needed);
 
 /// Counts the ids that hybrid_model_tokenize would write.
 HYBRID_API hybrid_status hybrid_model_count_tokens(
-    const hybrid_model *model, const char *text, size_t size, int32_t special, size_t *count);
+    const hybrid_model *model, const char *text, size_t size, uint32_t flags, size_t *count);
 
 /// Turns `count` token ids into bytes: exactly those of the tokens, with no NUL behind. They are
 /// UTF-8 text unless the tokens begin or end within a character.
 ///
-/// `special` is 1 to write the names of control tokens, and 0 to leave these tokens out. `needed`,
-/// if not NULL, gets the number of bytes. `buffer` may be NULL if `capacity` is 0.
-/// HYBRID_ERR_BUFFER_TOO_SMALL: nothing of use was written. HYBRID_ERR_INVALID_ARGUMENT: an id is
-/// not in the vocabulary.
+/// `flags` is HYBRID_TOKENS_CONTROL to write the names of control tokens, and 0 to leave these
+/// tokens out. `needed`, if not NULL, gets the number of bytes. `buffer` may be NULL if `capacity`
+/// is 0. HYBRID_ERR_BUFFER_TOO_SMALL: nothing of use was written. HYBRID_ERR_INVALID_ARGUMENT: an
+/// id is not in the vocabulary, or `flags` has another bit.
 HYBRID_API hybrid_status hybrid_model_detokenize(
-    const hybrid_model *model, const uint32_t *tokens, size_t count, int32_t special,
+    const hybrid_model *model, const uint32_t *tokens, size_t count, uint32_t flags,
     uint8_t *buffer, size_t capacity, size_t *needed);
 
 /// @}
@@ -1099,7 +1152,8 @@ HYBRID_API hybrid_status hybrid_model_detokenize(
 /// The tokens that a session holds, and what they have cost so far.
 /// @{
 
-/// What a session wrote since it was made. hybrid_session_reset does not change it.
+/// What a session wrote since it was made, or the one that it is a fork of. hybrid_session_reset
+/// does not change it.
 typedef struct hybrid_stats {
   /// sizeof(hybrid_stats).
   size_t struct_size;
@@ -1125,8 +1179,8 @@ typedef struct hybrid_stats {
   uint64_t score_ns;
 } hybrid_stats;
 
-/// What a session spent on the cloud since it was made. Budgets count these. hybrid_session_reset
-/// does not change it.
+/// What a session spent on the cloud since it was made, or the one that it is a fork of. Budgets
+/// count these. hybrid_session_reset does not change it.
 typedef struct hybrid_usage {
   /// sizeof(hybrid_usage).
   size_t struct_size;
@@ -1139,7 +1193,7 @@ typedef struct hybrid_usage {
   /// Bytes received, TLS included.
   uint64_t bytes_received;
   /// Prompt tokens that the server says it billed.
-  uint64_t prompt_tokens;
+  uint64_t billed_prompt_tokens;
   /// Tokens of the answers, handed out or not.
   uint64_t answer_tokens;
   /// Time waiting for the cloud, in nanoseconds.
@@ -1281,10 +1335,10 @@ HYBRID_API hybrid_status hybrid_session_set_cancel(
     hybrid_session *session, const hybrid_cancel *cancel);
 
 /// Raises the flag. It only stores to an atomic, so a signal handler may call it. NULL is ignored.
-HYBRID_API void hybrid_cancel_raise(const hybrid_cancel *cancel);
+HYBRID_API void hybrid_cancel_raise(hybrid_cancel *cancel);
 
 /// Lowers the flag, so that calls run again. A signal handler may call it. NULL is ignored.
-HYBRID_API void hybrid_cancel_lower(const hybrid_cancel *cancel);
+HYBRID_API void hybrid_cancel_lower(hybrid_cancel *cancel);
 
 /// Frees the flag. Sessions that use it keep their own share. NULL is ignored.
 HYBRID_API void hybrid_cancel_free(hybrid_cancel *cancel);

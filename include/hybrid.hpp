@@ -168,30 +168,40 @@ class model : public detail::handle<hybrid_model, hybrid_model_free> {
         [&](hybrid_model_info *out) { return hybrid_model_describe(get(), out); });
   }
 
-  std::vector<std::uint32_t> tokenize(std::string_view text, bool special = false) const {
+  std::vector<std::uint32_t> tokenize(std::string_view text, std::uint32_t flags = 0) const {
     return detail::copied<std::vector<std::uint32_t>>(
         [&](std::uint32_t *tokens, std::size_t capacity, std::size_t *needed) {
-          return hybrid_model_tokenize(get(), detail::data(text), text.size(), special ? 1 : 0,
+          return hybrid_model_tokenize(get(), detail::data(text), text.size(), flags,
                                        tokens, capacity, needed);
         });
   }
 
-  std::size_t count_tokens(std::string_view text, bool special = false) const {
+  std::size_t count_tokens(std::string_view text, std::uint32_t flags = 0) const {
     std::size_t count = 0;
-    check(hybrid_model_count_tokens(get(), detail::data(text), text.size(), special ? 1 : 0,
+    check(hybrid_model_count_tokens(get(), detail::data(text), text.size(), flags,
                                     &count));
     return count;
   }
 
   /// The exact bytes, which are UTF-8 unless the tokens begin or end within a character.
-  std::string detokenize(const std::vector<std::uint32_t> &tokens, bool special = false) const {
+  std::string detokenize(const std::vector<std::uint32_t> &tokens,
+                         std::uint32_t flags = 0) const {
     const auto bytes = detail::copied<std::vector<std::uint8_t>>(
         [&](std::uint8_t *buffer, std::size_t capacity, std::size_t *needed) {
-          return hybrid_model_detokenize(get(), tokens.data(), tokens.size(), special ? 1 : 0,
+          return hybrid_model_detokenize(get(), tokens.data(), tokens.size(), flags,
                                          buffer, capacity, needed);
         });
     return std::string(bytes.begin(), bytes.end());
   }
+};
+
+/// A flag that stops calls.
+class cancel : public detail::handle<hybrid_cancel, hybrid_cancel_free> {
+ public:
+  cancel() : handle(detail::made<hybrid_cancel>(hybrid_cancel_new)) {}
+
+  void raise() noexcept { hybrid_cancel_raise(get()); }
+  void lower() noexcept { hybrid_cancel_lower(get()); }
 };
 
 /// A client of one cloud LLM.
@@ -201,31 +211,28 @@ class cloud : public detail::handle<hybrid_cloud, hybrid_cloud_free> {
       : handle(detail::made<hybrid_cloud>(
             [&](hybrid_cloud **out) { return hybrid_cloud_new(&options, out); })) {}
 
-  bool probe_vocabulary(const model &model) const {
-    std::int32_t shared = 0;
-    check(hybrid_cloud_probe_vocabulary(get(), model.get(), &shared));
-    return shared != 0;
+  hybrid_probe probe(const model &model) { return probe(model, nullptr); }
+  hybrid_probe probe(const model &model, const cancel &cancel) {
+    return probe(model, cancel.get());
   }
 
-  void set_token(const std::string &token) const {
+  void set_token(const std::string &token) {
     check(hybrid_cloud_set_token(get(), token.c_str()));
   }
-  void clear_token() const { check(hybrid_cloud_set_token(get(), nullptr)); }
+  void clear_token() { check(hybrid_cloud_set_token(get(), nullptr)); }
 
   hybrid_breaker breaker() const {
     return detail::read<hybrid_breaker>(
         [&](hybrid_breaker *out) { return hybrid_cloud_breaker(get(), out); });
   }
-  void reset_breaker() const { check(hybrid_cloud_reset_breaker(get())); }
-};
+  void reset_breaker() { check(hybrid_cloud_reset_breaker(get())); }
 
-/// A flag that stops calls.
-class cancel : public detail::handle<hybrid_cancel, hybrid_cancel_free> {
- public:
-  cancel() : handle(detail::made<hybrid_cancel>(hybrid_cancel_new)) {}
-
-  void raise() const noexcept { hybrid_cancel_raise(get()); }
-  void lower() const noexcept { hybrid_cancel_lower(get()); }
+ private:
+  hybrid_probe probe(const model &model, const hybrid_cancel *cancel) {
+    return detail::read<hybrid_probe>([&](hybrid_probe *out) {
+      return hybrid_cloud_probe(get(), model.get(), cancel, out);
+    });
+  }
 };
 
 /// One message of a chat.
@@ -235,23 +242,26 @@ struct message {
 };
 
 /// One step with copies of what hybrid_step_result borrows. The other fields are those of `result`,
-/// whose pointers are NULL here, as is `details.logprobs`.
+/// whose pointers are NULL here, as are those of `details`.
 struct step {
   std::string text;
   std::vector<std::uint8_t> bytes;
   std::vector<hybrid_logprob> logprobs;
   hybrid_step_details details;
+  hybrid_consult_result consult;
   hybrid_step_result result;
 
   explicit step(const hybrid_step_result &from)
       : text(from.text, from.text_size),
-        bytes(from.bytes, from.bytes + from.bytes_size),
+        bytes(from.details->bytes, from.details->bytes + from.details->bytes_size),
         logprobs(from.details->logprobs, from.details->logprobs + from.details->logprob_count),
         details(detail::known(*from.details)),
+        consult(detail::known(*from.consult)),
         result(detail::known(from)) {
     result.text = nullptr;
-    result.bytes = nullptr;
     result.details = nullptr;
+    result.consult = nullptr;
+    details.bytes = nullptr;
     details.logprobs = nullptr;
   }
 
@@ -312,7 +322,9 @@ class session : public detail::handle<hybrid_session, hybrid_session_free> {
   void chat(const std::vector<message> &messages) {
     std::vector<hybrid_message> list;
     list.reserve(messages.size());
-    for (const message &m : messages) list.push_back({m.role.c_str(), m.content.c_str()});
+    for (const message &m : messages) {
+      list.push_back({sizeof(hybrid_message), m.role.c_str(), m.content.c_str()});
+    }
     check(hybrid_session_chat(get(), list.data(), list.size()));
   }
 

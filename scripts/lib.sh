@@ -183,6 +183,9 @@ END
 # version: of the library, as Cargo.toml has it.
 version() { sed -n 's/^version = "\(.*\)"/\1/p' "$ROOT/Cargo.toml" | head -n 1; }
 
+# so_version: what of the version its ABI has; see *One version* in CONTRIBUTING.md.
+so_version() { version | sed -E 's/^(0\.[0-9]+|[1-9][0-9]*)\..*/\1/'; }
+
 # package_time: the time of every file in a package, so that equal sources make equal packages.
 package_time() { printf '%s\n' "${SOURCE_DATE_EPOCH:-$(git -C "$ROOT" log -1 --format=%ct)}"; }
 

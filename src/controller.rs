@@ -31,7 +31,7 @@ const HOUR: f64 = 3600.0;
 pub enum Hold {
     /// The cloud's share of the tokens, over 0 and under 1. Tokens of bursts count; tokens that the
     /// cloud was wanted for but could not write do not count at all.
-    Share(f32),
+    Share(f64),
     /// What consults cost in an hour of the session, over 0: the first begins with the session. No
     /// consult begins once it is spent, so it is exceeded by a part of one consult at most.
     PerHour { limit: f64, unit: Unit },
@@ -41,11 +41,11 @@ pub enum Hold {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Unit {
     /// Consults.
-    Calls,
+    Consults,
     /// Bytes sent and received.
     Bytes,
     /// Prices of one token, of the prompt and of the answer; not negative, one of them over 0.
-    Money { prompt_token: f64, token: f64 },
+    Money { prompt_token: f64, answer_token: f64 },
 }
 
 /// Who wrote a token.
@@ -68,12 +68,14 @@ impl Hold {
             Hold::PerHour { limit, .. } if !(limit > 0.0 && limit.is_finite()) => {
                 format!("the budget of an hour is {limit}, but must be over 0")
             }
-            Hold::PerHour { unit: Unit::Money { prompt_token, token }, .. }
-                if !(is_price(prompt_token) && is_price(token) && prompt_token + token > 0.0) =>
+            Hold::PerHour { unit: Unit::Money { prompt_token, answer_token }, .. }
+                if !(is_price(prompt_token)
+                    && is_price(answer_token)
+                    && prompt_token + answer_token > 0.0) =>
             {
                 format!(
-                    "the prices of a token are {prompt_token} and {token}, but must be 0 or more, \
-                     one over 0"
+                    "the prices of a token are {prompt_token} and {answer_token}, but must be 0 or \
+                     more, one over 0"
                 )
             }
             Hold::Share(_) | Hold::PerHour { .. } => return Ok(()),
@@ -85,10 +87,11 @@ impl Hold {
 impl Unit {
     fn of(&self, cost: &Cost) -> f64 {
         match self {
-            Unit::Calls => 1.0,
+            Unit::Consults => 1.0,
             Unit::Bytes => (cost.bytes_sent + cost.bytes_received) as f64,
-            Unit::Money { prompt_token, token } => {
-                cost.prompt_tokens as f64 * prompt_token + cost.completion_tokens as f64 * token
+            Unit::Money { prompt_token, answer_token } => {
+                cost.prompt_tokens as f64 * prompt_token
+                    + cost.completion_tokens as f64 * answer_token
             }
         }
     }
@@ -113,7 +116,7 @@ impl Controller {
     /// Begins at `threshold`. `hold` has been checked.
     pub fn new(hold: Hold, threshold: f32) -> Controller {
         let cost = match hold {
-            Hold::Share(_) | Hold::PerHour { unit: Unit::Calls, .. } => 1.0,
+            Hold::Share(_) | Hold::PerHour { unit: Unit::Consults, .. } => 1.0,
             Hold::PerHour { limit, .. } => limit / GUESS,
         };
         let threshold = f64::from(threshold).clamp(0.0, 1.0);
@@ -161,8 +164,8 @@ impl Controller {
             // The way back after a time without the cloud would be long otherwise.
             (_, Writer::Fallback) => 0.0,
             _ if self.is_spent(now) => 0.0,
-            (Hold::Share(share), Writer::Slm) => share.into(),
-            (Hold::Share(share), Writer::Cloud) => f64::from(share) - 1.0,
+            (Hold::Share(share), Writer::Slm) => share,
+            (Hold::Share(share), Writer::Cloud) => share - 1.0,
             // Time in which nothing is written is not saved up: at most one consult is due.
             (Hold::PerHour { limit, .. }, _) => {
                 let passed = now.saturating_sub(self.last).as_secs_f64();
@@ -231,7 +234,7 @@ mod tests {
     fn a_share_is_held_whatever_the_scores_are() {
         for share in [0.05f32, 0.2, 0.5] {
             for burst in [1, 4] {
-                let mut stream = Stream::new(Hold::Share(share));
+                let mut stream = Stream::new(Hold::Share(share.into()));
                 for exponent in [1.0, 0.3, 2.0, 1.0] {
                     stream.exponent = exponent;
                     let before = stream.controller.log_odds;
@@ -257,14 +260,14 @@ mod tests {
             bytes_received: 1000,
             ..Cost::default()
         };
-        let money = Unit::Money { prompt_token: 0.5e-6, token: 2e-6 };
+        let money = Unit::Money { prompt_token: 0.5e-6, answer_token: 2e-6 };
         // unit, limit, consults that fit
         let rows = [
-            (Unit::Calls, 360.0, 360),
+            (Unit::Consults, 360.0, 360),
             (Unit::Bytes, 600_000.0, 200),
             (Unit::Bytes, 600_001.0, 201),
             (money, 0.1, 397),
-            (Unit::Calls, 20_000.0, 20_000),
+            (Unit::Consults, 20_000.0, 20_000),
         ];
         for (unit, limit, fit) in rows {
             let mut stream = Stream::new(Hold::PerHour { limit, unit });
@@ -287,7 +290,7 @@ mod tests {
         let start = Controller::new(Hold::Share(0.2), 0.5);
         let offline = (0..1000).fold(start, |c, _| c.wrote(Duration::ZERO, Writer::Fallback));
         assert_eq!(offline.threshold(), 0.5);
-        let hold = Hold::PerHour { limit: 100.0, unit: Unit::Calls };
+        let hold = Hold::PerHour { limit: 100.0, unit: Unit::Consults };
         let late = Controller::new(hold, 0.5).wrote(Duration::from_secs(100_000), Writer::Slm);
         assert!((late.threshold() - 0.549_834).abs() < 1e-5, "one consult is due, no more");
         let bottom = Controller::new(Hold::Share(0.5), 0.0).wrote(Duration::ZERO, Writer::Cloud);
@@ -297,7 +300,7 @@ mod tests {
 
     #[test]
     fn a_new_hour_begins_with_nothing_spent() {
-        let hold = Hold::PerHour { limit: 2.0, unit: Unit::Calls };
+        let hold = Hold::PerHour { limit: 2.0, unit: Unit::Consults };
         let at = Duration::from_secs;
         let once = Controller::new(hold, 0.5).consulted(at(10), &Cost::default());
         let twice = once.consulted(at(3599), &Cost::default());
@@ -310,21 +313,21 @@ mod tests {
 
     #[test]
     fn ranges() {
-        let money = |prompt_token, token| Hold::PerHour {
+        let money = |prompt_token, answer_token| Hold::PerHour {
             limit: 1.0,
-            unit: Unit::Money { prompt_token, token },
+            unit: Unit::Money { prompt_token, answer_token },
         };
-        let calls = |limit| Hold::PerHour { limit, unit: Unit::Calls };
-        for hold in [Hold::Share(0.5), calls(0.1), money(0.0, 1e-6), money(1e-6, 0.0)] {
+        let consults = |limit| Hold::PerHour { limit, unit: Unit::Consults };
+        for hold in [Hold::Share(0.5), consults(0.1), money(0.0, 1e-6), money(1e-6, 0.0)] {
             assert!(hold.check().is_ok(), "{hold:?}");
         }
         let bad = [
             Hold::Share(0.0),
             Hold::Share(1.0),
-            Hold::Share(f32::NAN),
-            calls(0.0),
-            calls(f64::NAN),
-            calls(f64::INFINITY),
+            Hold::Share(f64::NAN),
+            consults(0.0),
+            consults(f64::NAN),
+            consults(f64::INFINITY),
             money(0.0, 0.0),
             money(-1.0, 2.0),
             money(f64::NAN, 1.0),

@@ -22,7 +22,7 @@ pub enum Mode {
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Budget {
     /// Consults, failed ones included.
-    pub calls: Option<u64>,
+    pub consults: Option<u64>,
     /// Tokens of the cloud's answers, handed out or not.
     pub tokens: Option<u64>,
     /// Bytes sent and received.
@@ -35,7 +35,7 @@ pub struct Budget {
 /// What has been spent of a [`Budget`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Spent {
-    pub calls: u64,
+    pub consults: u64,
     pub tokens: u64,
     pub bytes: u64,
 }
@@ -100,7 +100,7 @@ pub enum Reason {
     /// The mode is cloud first.
     CloudFirst = 3,
     /// A budget is spent.
-    BudgetCalls = 4,
+    BudgetConsults = 4,
     BudgetTokens = 5,
     BudgetBytes = 6,
     /// The breaker is open after failed consults.
@@ -160,8 +160,8 @@ fn obstacle(budget: &Budget, situation: &dyn Situation) -> Option<Reason> {
     let is_spent = |limit: Option<u64>, spent: u64| limit.is_some_and(|limit| spent >= limit);
     if !situation.clock_is_set() {
         Some(Reason::ClockNotSet)
-    } else if is_spent(budget.calls, spent.calls) {
-        Some(Reason::BudgetCalls)
+    } else if is_spent(budget.consults, spent.consults) {
+        Some(Reason::BudgetConsults)
     } else if is_spent(budget.tokens, spent.tokens) {
         Some(Reason::BudgetTokens)
     } else if is_spent(budget.bytes, spent.bytes) {
@@ -314,21 +314,21 @@ mod tests {
         use Reason::*;
         let (open, closed) = (true, false);
         let none = Budget::default();
-        let calls = Budget { calls: Some(3), ..none };
+        let consults = Budget { consults: Some(3), ..none };
         let tokens = Budget { tokens: Some(10), ..none };
         let bytes = Budget { bytes: Some(1000), ..none };
-        let all = Budget { calls: Some(3), tokens: Some(10), bytes: Some(1000), hold: None };
-        let nothing = Budget { calls: Some(0), ..none };
+        let all = Budget { consults: Some(3), tokens: Some(10), bytes: Some(1000), hold: None };
+        let nothing = Budget { consults: Some(0), ..none };
         let rows = [
-            // budget, (calls, tokens, bytes) spent, breaker, clock, boundary, burst or obstacle
+            // budget, (consults, tokens, bytes) spent, breaker, clock, boundary, burst or obstacle
             (none, (9, 99, 9999), closed, true, true, Ok(4)),
             (none, (0, 0, 0), closed, false, true, Err(ClockNotSet)),
             (none, (0, 0, 0), closed, true, false, Err(UnsafeBoundary)),
             (none, (0, 0, 0), open, true, true, Err(BreakerOpen)),
-            (nothing, (0, 0, 0), closed, true, true, Err(BudgetCalls)),
-            (calls, (2, 99, 9999), closed, true, true, Ok(4)),
-            (calls, (3, 0, 0), closed, true, true, Err(BudgetCalls)),
-            (calls, (4, 0, 0), closed, true, true, Err(BudgetCalls)),
+            (nothing, (0, 0, 0), closed, true, true, Err(BudgetConsults)),
+            (consults, (2, 99, 9999), closed, true, true, Ok(4)),
+            (consults, (3, 0, 0), closed, true, true, Err(BudgetConsults)),
+            (consults, (4, 0, 0), closed, true, true, Err(BudgetConsults)),
             (tokens, (9, 6, 9999), closed, true, true, Ok(4)),
             (tokens, (9, 7, 9999), closed, true, true, Ok(3)),
             (tokens, (9, 9, 9999), closed, true, true, Ok(1)),
@@ -337,7 +337,7 @@ mod tests {
             (bytes, (9, 99, 999), closed, true, true, Ok(4)),
             (bytes, (9, 99, 1000), closed, true, true, Err(BudgetBytes)),
             (all, (3, 10, 1000), open, false, false, Err(ClockNotSet)),
-            (all, (3, 10, 1000), open, true, false, Err(BudgetCalls)),
+            (all, (3, 10, 1000), open, true, false, Err(BudgetConsults)),
             (all, (0, 10, 1000), open, true, false, Err(BudgetTokens)),
             (all, (0, 0, 1000), open, true, false, Err(BudgetBytes)),
             (all, (0, 0, 0), open, true, false, Err(UnsafeBoundary)),
@@ -346,9 +346,9 @@ mod tests {
         for (row, (budget, spent, breaker_open, clock_set, boundary, want)) in
             rows.into_iter().enumerate()
         {
-            let (calls, tokens, bytes) = spent;
+            let (consults, tokens, bytes) = spent;
             let situation = |score| Facts {
-                spent: Spent { calls, tokens, bytes },
+                spent: Spent { consults, tokens, bytes },
                 breaker_open,
                 clock_set,
                 boundary: Some(boundary),
@@ -369,7 +369,7 @@ mod tests {
     fn a_correction_is_taken() {
         let known = |score| Facts { correction: Some(true), clock_set: false, ..free(score) };
         let policy = |mode| Policy {
-            budget: Budget { calls: Some(0), ..Budget::default() },
+            budget: Budget { consults: Some(0), ..Budget::default() },
             ..policy(mode, 0.5)
         };
         assert_eq!(decide(&policy(HYBRID), &known(0.1)), Decision::Correction);
@@ -397,9 +397,9 @@ mod tests {
         let policy = policy(HYBRID, 0.5);
         assert_eq!(decide(&policy, &spent(0.1)), fall(Reason::BudgetHour), "before the boundary");
         assert_eq!(decide(&policy, &spent(0.9)), keep(Reason::Confident));
-        let budget = Budget { calls: Some(0), ..Budget::default() };
+        let budget = Budget { consults: Some(0), ..Budget::default() };
         let both = Policy { budget, ..policy };
-        assert_eq!(decide(&both, &spent(0.1)), fall(Reason::BudgetCalls), "after the session's");
+        assert_eq!(decide(&both, &spent(0.1)), fall(Reason::BudgetConsults), "after the session's");
     }
 
     #[test]

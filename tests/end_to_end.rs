@@ -54,7 +54,10 @@ fn same_fingerprint() -> &'static str {
 fn sharing(kind: ServerKind) -> (Cloud, Tokens) {
     let tokens = vocabulary("HYBRID_TEST_SAME");
     let cloud = Cloud::new(options(kind)).unwrap();
-    assert!(cloud.probe_vocabulary(&tokens).unwrap(), "the vocabularies are the same");
+    assert!(
+        cloud.probe_vocabulary(&tokens, &Cancel::new()).unwrap(),
+        "the vocabularies are the same"
+    );
     (cloud, tokens)
 }
 
@@ -149,7 +152,10 @@ fn bytes_are_exchanged_with_another_vocabulary() {
     let other = vocabulary("HYBRID_TEST_OTHER");
     for kind in KINDS {
         let cloud = Cloud::new(options(kind)).unwrap();
-        assert!(!cloud.probe_vocabulary(&other).unwrap(), "the vocabularies differ");
+        assert!(
+            !cloud.probe_vocabulary(&other, &Cancel::new()).unwrap(),
+            "the vocabularies differ"
+        );
         let (answer, cost) = consult(&cloud, &[1], FRANCE.as_bytes(), 4);
         let Continuation::Bytes(bytes) = answer.unwrap().continuation else { panic!("not bytes") };
         assert!(bytes.starts_with(b" France"), "{kind:?}: {bytes:?}");
@@ -178,7 +184,7 @@ fn refusals_of_a_real_server() {
         let wrong = Cloud::new(wrong).unwrap();
         assert_eq!(consult(&wrong, &[1], b"x", 1).0.unwrap_err(), Failure::Unauthorized);
         let same = vocabulary("HYBRID_TEST_SAME");
-        let error = wrong.probe_vocabulary(&same).unwrap_err().to_string();
+        let error = wrong.probe_vocabulary(&same, &Cancel::new()).unwrap_err().to_string();
         assert!(error.contains("refused the token"), "{error}");
 
         let (cloud, _) = sharing(kind);

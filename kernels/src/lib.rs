@@ -34,11 +34,11 @@ mod pick;
 mod pool;
 mod portable;
 mod rope;
-mod signals;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
+pub mod threads;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 

@@ -15,10 +15,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::signals::BlockedSignals;
+use super::threads;
 use crate::error::{Error, Result};
 
 /// How often a thread looks before it sleeps: for about 100 microseconds, longer than the gaps
@@ -67,14 +67,10 @@ impl Pool {
     pub fn new(threads: usize) -> Result<Pool> {
         Self::check(threads)?;
         let mut pool = Pool::with_shares(threads.max(1));
-        // Threads inherit the mask of the one that starts them.
-        let _blocked = (threads > 1).then(BlockedSignals::new);
         for number in 1..threads {
             let shared = pool.shared.clone();
-            let started = thread::Builder::new()
-                .name(format!("hybrid-slm-{number}"))
-                .stack_size(STACK_BYTES)
-                .spawn(move || shared.work(number));
+            let name = format!("hybrid-slm-{number}");
+            let started = threads::spawn(name, STACK_BYTES, move || shared.work(number));
             pool.workers.push(started.map_err(|error| {
                 Error::Thread(format!("thread {number} of {threads} cannot be started: {error}"))
             })?);

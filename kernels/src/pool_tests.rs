@@ -1,6 +1,7 @@
 //! The pool: every item once, whatever the machine and the jobs do.
 
 use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::thread;
 
 use super::*;
 

@@ -120,14 +120,14 @@ impl Cloud {
     /// Asks the server whether its token ids mean what the bundle's ([`crate::tokens::Tokens`])
     /// mean; sessions with this vocabulary exchange ids only after a yes. Without this call, or
     /// after a no, bytes are exchanged. Sends fixed texts and ids, nothing of a user; takes 10 s at
-    /// most.
+    /// most, less where `cancel` is raised.
     ///
     /// # Errors
     /// [`Error::Cloud`] when the server cannot be reached, its certificate is not accepted, or it
-    /// refuses the token. A server that cannot tokenise is a no.
-    pub fn probe_vocabulary(&self, vocabulary: &dyn Vocabulary) -> Result<bool> {
+    /// refuses the token; [`Error::Cancelled`]. A server that cannot tokenise is a no.
+    pub fn probe_vocabulary(&self, vocabulary: &dyn Vocabulary, cancel: &Cancel) -> Result<bool> {
         let deadline = Instant::now() + PROBE_TIME;
-        let post = |path: &str, body: &[u8]| self.probe_post(path, body, deadline);
+        let post = |path: &str, body: &[u8]| self.probe_post(path, body, deadline, cancel);
         let shared = probe::compare(vocabulary, &self.model, &post)?;
         let equal = shared.is_some();
         log::info!("the server's vocabulary {} the bundle's", if equal { "is" } else { "is not" });
@@ -148,6 +148,11 @@ impl Cloud {
         Ok(())
     }
 
+    /// The wire format in use.
+    pub fn kind(&self) -> ServerKind {
+        self.kind
+    }
+
     /// Whether failed consults keep sessions from asking.
     pub fn breaker_report(&self) -> BreakerReport {
         self.breaker.report()
@@ -159,14 +164,23 @@ impl Cloud {
         self.breaker.reset();
     }
 
-    fn probe_post(&self, path: &str, body: &[u8], deadline: Instant) -> Result<Option<Vec<u8>>> {
+    fn probe_post(
+        &self,
+        path: &str,
+        body: &[u8],
+        deadline: Instant,
+        cancel: &Cancel,
+    ) -> Result<Option<Vec<u8>>> {
         let origin = self.http.origin();
+        cancel.check()?;
         if !clock::is_set() {
             return Err(Error::Cloud(format!("{}: set it, then try again", Failure::ClockNotSet)));
         }
-        let (reply, _) = self.http.post(path, body, deadline, &Cancel::new());
-        let reply =
-            reply.map_err(|t| Error::Cloud(format!("{origin}: {} ({})", t.failure, t.detail)))?;
+        let (reply, _) = self.http.post(path, body, deadline, cancel);
+        let reply = reply.map_err(|trouble| match trouble.failure {
+            Failure::Cancelled => Error::Cancelled,
+            failure => Error::Cloud(format!("{origin}: {failure} ({})", trouble.detail)),
+        })?;
         match status(&reply) {
             Ok(()) => Ok(Some(reply.body)),
             Err(Failure::Status) if matches!(reply.status, 400 | 404 | 405 | 422 | 501) => Ok(None),

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::cancel::Cancel;
+use crate::slm::kernels::threads;
 
 /// How long a wait may go on before the cancel flag is looked at again.
 const SLICE: Duration = Duration::from_millis(25);
@@ -182,7 +183,7 @@ impl Dialler {
             // Nobody listens any more after a cancel.
             let _ = answer.send(connect(&host, port, deadline));
         };
-        thread::Builder::new().name("hybrid-dial".into()).stack_size(DIAL_STACK).spawn(work)?;
+        threads::spawn("hybrid-dial".into(), DIAL_STACK, work)?;
         loop {
             match wait.recv_timeout(watch.slice()?) {
                 Ok(stream) => return Ok(Socket { stream: stream?, watch: watch.clone() }),

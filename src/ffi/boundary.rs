@@ -1,5 +1,6 @@
 //! The panic boundary of every entry function, and the thread's last error.
 
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
@@ -8,6 +9,7 @@ use std::thread::LocalKey;
 use super::fault::{Fault, Result};
 use super::status::{self, hybrid_status};
 use crate::error::Error;
+use crate::slm::kernels::threads;
 
 thread_local! {
     static LAST_ERROR: RefCell<String> = const { RefCell::new(String::new()) };
@@ -24,7 +26,7 @@ pub(super) fn enter(call: impl FnOnce() -> Result<()>) -> hybrid_status {
     // reach is either untouched or about to be dropped, so no broken state is seen afterwards.
     let outcome = catch_unwind(AssertUnwindSafe(call));
     DEPTH.set(DEPTH.get() - 1);
-    let result = outcome.unwrap_or_else(|_| Err(Fault::Panic(kept(&PANIC_TEXT))));
+    let result = outcome.unwrap_or_else(|payload| Err(Fault::Panic(panic_text(&*payload))));
     match result {
         Ok(()) => status::HYBRID_OK,
         Err(fault) => {
@@ -80,14 +82,26 @@ fn kept(place: &'static Text) -> String {
     place.try_with(|kept| kept.borrow().clone()).unwrap_or_default()
 }
 
+/// What the hook kept; a panic that comes from another thread of ours has passed no hook here.
+fn panic_text(payload: &dyn Any) -> String {
+    let kept = PANIC_TEXT.try_with(RefCell::take).unwrap_or_default();
+    if !kept.is_empty() {
+        return kept;
+    }
+    let text = payload.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("panic without text").to_owned()
+}
+
 /// The default panic hook writes to stderr, which the library never does. This one keeps the text
-/// of panics that the boundary will catch, and passes all others to the hook that was there before.
+/// of panics that the boundary will catch or that end a thread of ours, and passes all others to
+/// the hook that was there before.
 fn silence_caught_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let previous = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
-            if DEPTH.get() == 0 {
+            if DEPTH.get() == 0 && !threads::is_ours() {
                 return previous(info);
             }
             let text = info.payload_as_str().unwrap_or("panic without text");
@@ -113,6 +127,42 @@ mod tests {
         assert!(last_error().contains("lost 7"), "{}", last_error());
         assert!(last_error().contains("boundary.rs"), "{}", last_error());
         assert_eq!(DEPTH.get(), 0);
+    }
+
+    /// As from a thread of the pool: no hook has seen it on this thread.
+    #[test]
+    fn a_panic_from_elsewhere_has_its_text() {
+        enter(|| panic!("before"));
+        for (payload, want) in [
+            (Box::new("a text") as Box<dyn Any + Send>, "a text"),
+            (Box::new(String::from("another")), "another"),
+            (Box::new(7), "panic without text"),
+        ] {
+            assert_eq!(enter(|| std::panic::resume_unwind(payload)), status::HYBRID_ERR_PANIC);
+            assert!(last_error().contains(want), "{}", last_error());
+        }
+    }
+
+    /// In a process of its own, whose standard error can be read.
+    #[test]
+    fn threads_of_ours_panic_in_silence() {
+        const CHILD: &str = "HYBRID_TEST_CHILD";
+        if std::env::var_os(CHILD).is_some() {
+            enter(|| Ok(()));
+            let ours = threads::spawn("hybrid-test".into(), 256 << 10, || panic!("ours"));
+            assert!(ours.unwrap().join().is_err());
+            assert!(std::thread::spawn(|| panic!("the program's")).join().is_err());
+            return;
+        }
+        let name = "ffi::boundary::tests::threads_of_ours_panic_in_silence";
+        let child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args([name, "--exact", "--nocapture"])
+            .env(CHILD, "1")
+            .output()
+            .unwrap();
+        let text = String::from_utf8(child.stderr).unwrap();
+        assert!(child.status.success(), "{text}");
+        assert!(text.contains("the program's") && !text.contains("ours"), "{text}");
     }
 
     #[test]

@@ -25,13 +25,13 @@ pub enum hybrid_hold {
     /// The cloud's share of the tokens, between 0 and 1.
     Share = 1,
     /// Consults per hour.
-    CallsPerHour = 2,
+    ConsultsPerHour = 2,
     /// Bytes sent and received per hour.
     BytesPerHour = 3,
     /// Money per hour, by the prices of tokens.
     MoneyPerHour = 4,
 }
-values!(hybrid_hold { None, Share, CallsPerHour, BytesPerHour, MoneyPerHour });
+values!(hybrid_hold { None, Share, ConsultsPerHour, BytesPerHour, MoneyPerHour });
 
 /// What the cloud may cost. Once a limit is reached, steps keep the SLM's candidates as
 /// HYBRID_SOURCE_FALLBACK. A consult that has begun may go beyond the limit. Fields that `hold`
@@ -42,7 +42,7 @@ pub struct hybrid_budget {
     /// sizeof(hybrid_budget).
     pub struct_size: usize,
     /// Consults of the session at most, failed ones included. Default: HYBRID_UNLIMITED.
-    pub calls: u64,
+    pub consults: u64,
     /// Tokens of the cloud's answers at most, handed out or not. Default: HYBRID_UNLIMITED.
     pub tokens: u64,
     /// Bytes sent and received at most. Default: HYBRID_UNLIMITED.
@@ -54,11 +54,11 @@ pub struct hybrid_budget {
     /// unit of `hold_limit`. Default: 0.
     pub price_prompt_token: f64,
     /// For HYBRID_HOLD_MONEY_PER_HOUR: the price of one token of the answer. Default: 0.
-    pub price_token: f64,
+    pub price_answer_token: f64,
     /// Lets the threshold move so that the session keeps to `hold_limit`. It starts at the gate's
     /// threshold, which must be over 0 and no guarantee. For HYBRID_HOLD_SHARE with the gate's
-    /// HYBRID_LIMIT_DEFAULT it starts where the bundle's calibration has that share. Acts in the
-    /// mode HYBRID_MODE_HYBRID. Default: HYBRID_HOLD_NONE.
+    /// HYBRID_THRESHOLD_BY_DEFAULT it starts where the bundle's calibration has that share. Acts in
+    /// the mode HYBRID_MODE_HYBRID. Default: HYBRID_HOLD_NONE.
     pub hold: Number<hybrid_hold>,
     /// 0.
     pub reserved: i32,
@@ -127,9 +127,9 @@ impl hybrid_budget {
         for (value, used, name) in [
             (self.hold_limit, holds, "hold_limit"),
             (self.price_prompt_token, pays, "price_prompt_token"),
-            (self.price_token, pays, "price_token"),
+            (self.price_answer_token, pays, "price_answer_token"),
         ] {
-            if value != 0.0 && !used {
+            if value.to_bits() != 0 && !used {
                 return Err(bad(format!(
                     "budget.{name} is set, but budget.hold does not name it; set both or neither"
                 )));
@@ -138,17 +138,17 @@ impl hybrid_budget {
         let limit = self.hold_limit;
         let per_hour = |unit| Some(Hold::PerHour { limit, unit });
         Ok(Budget {
-            calls: finite(self.calls),
+            consults: finite(self.consults),
             tokens: finite(self.tokens),
             bytes: finite(self.bytes),
             hold: match hold {
                 hybrid_hold::None => None,
-                hybrid_hold::Share => Some(Hold::Share(limit as f32)),
-                hybrid_hold::CallsPerHour => per_hour(Unit::Calls),
+                hybrid_hold::Share => Some(Hold::Share(limit)),
+                hybrid_hold::ConsultsPerHour => per_hour(Unit::Consults),
                 hybrid_hold::BytesPerHour => per_hour(Unit::Bytes),
                 hybrid_hold::MoneyPerHour => per_hour(Unit::Money {
                     prompt_token: self.price_prompt_token,
-                    token: self.price_token,
+                    answer_token: self.price_answer_token,
                 }),
             },
         })
@@ -159,28 +159,29 @@ impl From<Budget> for hybrid_budget {
     fn from(budget: Budget) -> hybrid_budget {
         let mut out = hybrid_budget {
             struct_size: size_of::<hybrid_budget>(),
-            calls: budget.calls.unwrap_or(HYBRID_UNLIMITED),
+            consults: budget.consults.unwrap_or(HYBRID_UNLIMITED),
             tokens: budget.tokens.unwrap_or(HYBRID_UNLIMITED),
             bytes: budget.bytes.unwrap_or(HYBRID_UNLIMITED),
             hold_limit: 0.0,
             price_prompt_token: 0.0,
-            price_token: 0.0,
+            price_answer_token: 0.0,
             hold: Number::of(hybrid_hold::None),
             reserved: 0,
         };
         let hold = match budget.hold {
             None => hybrid_hold::None,
             Some(Hold::Share(share)) => {
-                out.hold_limit = share.into();
+                out.hold_limit = share;
                 hybrid_hold::Share
             }
             Some(Hold::PerHour { limit, unit }) => {
                 out.hold_limit = limit;
                 match unit {
-                    Unit::Calls => hybrid_hold::CallsPerHour,
+                    Unit::Consults => hybrid_hold::ConsultsPerHour,
                     Unit::Bytes => hybrid_hold::BytesPerHour,
-                    Unit::Money { prompt_token, token } => {
-                        (out.price_prompt_token, out.price_token) = (prompt_token, token);
+                    Unit::Money { prompt_token, answer_token } => {
+                        out.price_prompt_token = prompt_token;
+                        out.price_answer_token = answer_token;
                         hybrid_hold::MoneyPerHour
                     }
                 }
@@ -204,12 +205,13 @@ mod tests {
         let per_hour = |unit| Some(Hold::PerHour { limit: 0.5, unit });
         for hold in [
             None,
-            Some(Hold::Share(0.5)),
-            per_hour(Unit::Calls),
+            // No f32.
+            Some(Hold::Share(0.1)),
+            per_hour(Unit::Consults),
             per_hour(Unit::Bytes),
-            per_hour(Unit::Money { prompt_token: 1.0, token: 2.0 }),
+            per_hour(Unit::Money { prompt_token: 1.0, answer_token: 2.0 }),
         ] {
-            let budget = Budget { calls: Some(0), tokens: Some(7), bytes: None, hold };
+            let budget = Budget { consults: Some(0), tokens: Some(7), bytes: None, hold };
             assert_eq!(hybrid_budget::from(budget).parse().unwrap(), budget);
         }
         assert_eq!(hybrid_budget::neutral().parse().unwrap(), Budget::default());
@@ -231,10 +233,10 @@ mod tests {
                 hybrid_budget {
                     hold: Number::of(hybrid_hold::Share),
                     hold_limit: 0.5,
-                    price_token: f64::NAN,
+                    price_answer_token: f64::NAN,
                     ..hybrid_budget::neutral()
                 },
-                "budget.price_token is set",
+                "budget.price_answer_token is set",
             ),
         ] {
             let text = budget.parse().unwrap_err().to_string();

@@ -48,7 +48,7 @@ pub unsafe extern "C" fn hybrid_session_set_cancel(
 
 /// Raises the flag. It only stores to an atomic, so a signal handler may call it. NULL is ignored.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn hybrid_cancel_raise(cancel: *const hybrid_cancel) {
+pub unsafe extern "C" fn hybrid_cancel_raise(cancel: *mut hybrid_cancel) {
     // No boundary here: it uses thread-local storage, which a signal handler must not touch.
     // SAFETY: header rule *Pointers*: NULL or a live flag.
     if let Some(cancel) = unsafe { cancel.as_ref() } {
@@ -58,7 +58,7 @@ pub unsafe extern "C" fn hybrid_cancel_raise(cancel: *const hybrid_cancel) {
 
 /// Lowers the flag, so that calls run again. A signal handler may call it. NULL is ignored.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn hybrid_cancel_lower(cancel: *const hybrid_cancel) {
+pub unsafe extern "C" fn hybrid_cancel_lower(cancel: *mut hybrid_cancel) {
     // SAFETY: header rule *Pointers*: NULL or a live flag.
     if let Some(cancel) = unsafe { cancel.as_ref() } {
         cancel.flag.reset();

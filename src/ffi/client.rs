@@ -13,6 +13,7 @@ mod absent {
     use std::path::PathBuf;
 
     use crate::breaker::BreakerReport;
+    use crate::cancel::Cancel;
     use crate::consult::{Answer, Consult, Cost, Failure, Request};
     use crate::error::{Error, Result};
     use crate::tokens::Tokens;
@@ -33,7 +34,9 @@ mod absent {
         Pem(Vec<u8>),
     }
 
+    #[derive(Default)]
     pub enum ServerKind {
+        #[default]
         OpenAi,
         LlamaCpp,
     }
@@ -44,7 +47,11 @@ mod absent {
             Err(Error::Unsupported(text.into()))
         }
 
-        pub fn probe_vocabulary(&self, _tokens: &Tokens) -> Result<bool> {
+        pub fn probe_vocabulary(&self, _tokens: &Tokens, _cancel: &Cancel) -> Result<bool> {
+            match *self {}
+        }
+
+        pub fn kind(&self) -> ServerKind {
             match *self {}
         }
 

@@ -11,7 +11,7 @@ use super::boundary::{enter, enter_void};
 use super::client::{Cloud, CloudOptions, Roots, ServerKind};
 use super::fault::{Fault, Result, bad};
 use super::numbers::{Number, mirror, values};
-use super::objects::{self, hybrid_cloud, hybrid_model};
+use super::objects::{self, hybrid_cancel, hybrid_cloud, hybrid_model};
 use super::pointers;
 use super::sized::{self, SizedStruct, end_of};
 use super::status::hybrid_status;
@@ -22,21 +22,46 @@ use crate::tokens::Tokens;
 #[repr(i32)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum hybrid_server {
+    /// The one that most servers have; in this release HYBRID_SERVER_OPENAI.
+    Auto = 0,
     /// OpenAI-style `/v1/completions`: vLLM, llama.cpp, OpenAI and others.
-    Openai = 0,
+    Openai = 1,
     /// llama.cpp's own `/completion`: the better choice for that server.
-    LlamaCpp = 1,
+    LlamaCpp = 2,
 }
-values!(hybrid_server { Openai, LlamaCpp });
+values!(hybrid_server { Auto, Openai, LlamaCpp });
 
 impl From<hybrid_server> for ServerKind {
     fn from(server: hybrid_server) -> ServerKind {
         match server {
+            hybrid_server::Auto => ServerKind::default(),
             hybrid_server::Openai => ServerKind::OpenAi,
             hybrid_server::LlamaCpp => ServerKind::LlamaCpp,
         }
     }
 }
+
+impl From<ServerKind> for hybrid_server {
+    fn from(server: ServerKind) -> hybrid_server {
+        match server {
+            ServerKind::OpenAi => hybrid_server::Openai,
+            ServerKind::LlamaCpp => hybrid_server::LlamaCpp,
+        }
+    }
+}
+
+/// In what form sessions of a model send the context to a server, and get its answer.
+#[repr(i32)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum hybrid_exchange {
+    /// Not known: no probe has had an answer. Sessions send bytes.
+    Unknown = 0,
+    /// Token ids: exact, also within a character.
+    Ids = 1,
+    /// Bytes of text: the server's vocabulary is another one, or it cannot tell.
+    Bytes = 2,
+}
+values!(hybrid_exchange { Unknown, Ids, Bytes });
 
 /// How to reach a cloud LLM. hybrid_cloud_new copies everything.
 #[repr(C)]
@@ -57,7 +82,7 @@ pub struct hybrid_cloud_options {
     pub ca_pem: *const c_char,
     /// Bytes of `ca_pem`. Default: 0.
     pub ca_pem_size: usize,
-    /// Default: HYBRID_SERVER_OPENAI.
+    /// Default: HYBRID_SERVER_AUTO.
     pub server: Number<hybrid_server>,
     /// 0.
     pub reserved: i32,
@@ -76,8 +101,33 @@ unsafe impl SizedStruct for hybrid_cloud_options {
             ca_file: std::ptr::null(),
             ca_pem: std::ptr::null(),
             ca_pem_size: 0,
-            server: Number::of(hybrid_server::Openai),
+            server: Number::of(hybrid_server::Auto),
             reserved: 0,
+        }
+    }
+}
+
+/// What a probe found out.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct hybrid_probe {
+    /// sizeof(hybrid_probe).
+    pub struct_size: usize,
+    /// In what form sessions of the model exchange text with the server from now on.
+    pub exchange: Number<hybrid_exchange>,
+    /// The wire format in use. HYBRID_SERVER_AUTO: not known, since no probe had an answer.
+    pub server: Number<hybrid_server>,
+}
+
+// SAFETY: C layout, plain numbers.
+unsafe impl SizedStruct for hybrid_probe {
+    const NAME: &'static str = "hybrid_probe";
+    const FIRST: usize = end_of!(Self, server);
+    fn neutral() -> Self {
+        hybrid_probe {
+            struct_size: size_of::<Self>(),
+            exchange: Number::of(hybrid_exchange::Unknown),
+            server: Number::of(hybrid_server::Auto),
         }
     }
 }
@@ -162,28 +212,39 @@ pub unsafe extern "C" fn hybrid_cloud_free(cloud: *mut hybrid_cloud) {
     enter_void(|| unsafe { objects::free(cloud) });
 }
 
-/// Asks the server whether it tokenises as `model` does. `shared` (may be NULL) gets 1 for yes:
-/// from then on sessions of models with this vocabulary send token ids. Before this call, or after
-/// a no (0), they send bytes. It sends fixed texts, nothing of yours, and takes 10 seconds at most.
-/// HYBRID_ERR_CLOUD: the server cannot be reached or refuses the access token; try again later,
-/// sessions work meanwhile.
+/// Asks the server whether it tokenises as `model` does. If so, sessions of models with this
+/// vocabulary send token ids from then on. Before this call, or after a no, they send bytes. It
+/// sends fixed texts, nothing of yours, and takes 10 seconds at most.
+///
+/// `cancel` may be NULL; raising it ends the call with HYBRID_ERR_CANCELLED. `out` may be NULL, or
+/// set `out->struct_size` before. HYBRID_ERR_CLOUD: the server cannot be reached or refuses the
+/// access token; try again later, sessions work meanwhile.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn hybrid_cloud_probe_vocabulary(
-    cloud: *const hybrid_cloud,
+pub unsafe extern "C" fn hybrid_cloud_probe(
+    cloud: *mut hybrid_cloud,
     model: *const hybrid_model,
-    shared: *mut i32,
+    cancel: *const hybrid_cancel,
+    out: *mut hybrid_probe,
 ) -> hybrid_status {
     enter(|| {
-        // SAFETY: header rule *Pointers*.
-        let shared = unsafe { pointers::optional_out(shared, "shared", 0) }?;
+        // SAFETY: header rule *Structs that grow*.
+        let out = unsafe { sized::optional_out(out, "out") }?;
         // SAFETY: header rule *Pointers*.
         let cloud = unsafe { pointers::reference(cloud, "cloud") }?;
         // SAFETY: header rule *Pointers*.
         let model = unsafe { pointers::reference(model, "model") }?;
+        // SAFETY: header rule *Pointers*.
+        let cancel = unsafe { pointers::optional_reference(cancel, "cancel") }?;
+        let cancel = cancel.map(|cancel| cancel.flag.clone()).unwrap_or_default();
         let tokens: &Tokens = &model.model.tokens;
-        let answer = cloud.cloud.probe_vocabulary(tokens)?;
-        if let Some(shared) = shared {
-            *shared = answer.into();
+        let shares = cloud.cloud.probe_vocabulary(tokens, &cancel)?;
+        if let Some(out) = out {
+            let exchange = if shares { hybrid_exchange::Ids } else { hybrid_exchange::Bytes };
+            out.set(hybrid_probe {
+                exchange: Number::of(exchange),
+                server: Number::of(cloud.cloud.kind()),
+                ..hybrid_probe::neutral()
+            });
         }
         Ok(())
     })
@@ -194,7 +255,7 @@ pub unsafe extern "C" fn hybrid_cloud_probe_vocabulary(
 /// one stays.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hybrid_cloud_set_token(
-    cloud: *const hybrid_cloud,
+    cloud: *mut hybrid_cloud,
     token: *const c_char,
 ) -> hybrid_status {
     enter(|| {
@@ -224,7 +285,7 @@ pub unsafe extern "C" fn hybrid_cloud_breaker(
 
 /// Closes the cloud's breaker and forgets the failures, for example when the network is back.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn hybrid_cloud_reset_breaker(cloud: *const hybrid_cloud) -> hybrid_status {
+pub unsafe extern "C" fn hybrid_cloud_reset_breaker(cloud: *mut hybrid_cloud) -> hybrid_status {
     enter(|| {
         // SAFETY: header rule *Pointers*.
         let cloud = unsafe { pointers::reference(cloud, "cloud") }?;

@@ -13,7 +13,8 @@ use super::sized::{self, SizedStruct, end_of};
 use super::status::hybrid_status;
 use crate::session::{Stats, Usage};
 
-/// What a session wrote since it was made. hybrid_session_reset does not change it.
+/// What a session wrote since it was made, or the one that it is a fork of. hybrid_session_reset
+/// does not change it.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct hybrid_stats {
@@ -50,8 +51,8 @@ unsafe impl SizedStruct for hybrid_stats {
     }
 }
 
-/// What a session spent on the cloud since it was made. Budgets count these. hybrid_session_reset
-/// does not change it.
+/// What a session spent on the cloud since it was made, or the one that it is a fork of. Budgets
+/// count these. hybrid_session_reset does not change it.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct hybrid_usage {
@@ -66,7 +67,7 @@ pub struct hybrid_usage {
     /// Bytes received, TLS included.
     pub bytes_received: u64,
     /// Prompt tokens that the server says it billed.
-    pub prompt_tokens: u64,
+    pub billed_prompt_tokens: u64,
     /// Tokens of the answers, handed out or not.
     pub answer_tokens: u64,
     /// Time waiting for the cloud, in nanoseconds.
@@ -219,7 +220,7 @@ impl From<Usage> for hybrid_usage {
             failures: usage.failures,
             bytes_sent: usage.bytes_sent,
             bytes_received: usage.bytes_received,
-            prompt_tokens: usage.prompt_tokens,
+            billed_prompt_tokens: usage.billed_prompt_tokens,
             answer_tokens: usage.answer_tokens,
             cloud_ns: nanoseconds(usage.cloud_time),
         }

@@ -76,11 +76,11 @@ impl From<hybrid_score> for ScoreKind {
 /// How the threshold is set.
 #[repr(i32)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum hybrid_limit {
+pub enum hybrid_threshold_by {
     /// The bundle's own threshold.
     Default = 0,
     /// `threshold`.
-    Threshold = 1,
+    Value = 1,
     /// By `share`: the threshold under which this share of the bundle's calibration tokens scores.
     Share = 2,
     /// By `risk` and `confidence`: the lowest threshold with which, at this confidence, at most
@@ -90,10 +90,10 @@ pub enum hybrid_limit {
     /// By `risk`: the same, but it holds on average over prompts, without a confidence.
     GuaranteeOnAverage = 4,
 }
-values!(hybrid_limit { Default, Threshold, Share, Guarantee, GuaranteeOnAverage });
+values!(hybrid_threshold_by { Default, Value, Share, Guarantee, GuaranteeOnAverage });
 
 /// When the library consults the cloud: in the mode HYBRID_MODE_HYBRID, when score < threshold.
-/// Fields that `limit` does not name must be 0, but for `confidence`, which is then ignored.
+/// Fields that `threshold_by` does not name must keep their defaults.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct hybrid_gate {
@@ -103,16 +103,16 @@ pub struct hybrid_gate {
     pub mode: Number<hybrid_mode>,
     /// Computed in the mode HYBRID_MODE_HYBRID only. Default: HYBRID_SCORE_AUTO.
     pub score: Number<hybrid_score>,
-    /// Default: HYBRID_LIMIT_DEFAULT.
-    pub limit: Number<hybrid_limit>,
-    /// For HYBRID_LIMIT_THRESHOLD: 0 never consults, above 1 always does. Default: 0.
+    /// Default: HYBRID_THRESHOLD_BY_DEFAULT.
+    pub threshold_by: Number<hybrid_threshold_by>,
+    /// For HYBRID_THRESHOLD_BY_VALUE: 0 never consults, above 1 always does. Default: 0.
     pub threshold: f32,
-    /// For HYBRID_LIMIT_SHARE: the cloud's share of the tokens, over 0 to 1. Default: 0.
+    /// For HYBRID_THRESHOLD_BY_SHARE: the cloud's share of the tokens, over 0 to 1. Default: 0.
     pub share: f32,
     /// For the guarantees: between 0 and 1. HYBRID_ERR_INVALID_ARGUMENT, with the best possible
     /// value in the text, if the calibration is too small for it. Default: 0.
     pub risk: f32,
-    /// For HYBRID_LIMIT_GUARANTEE: between 0 and 1. Default: 0.95.
+    /// For HYBRID_THRESHOLD_BY_GUARANTEE: between 0 and 1. Default: 0.95.
     pub confidence: f32,
     /// 0.
     pub reserved: i32,
@@ -177,21 +177,26 @@ impl hybrid_gate {
         if self.reserved != 0 {
             return Err(bad("gate.reserved must be 0; call hybrid_gate_init first".into()));
         }
-        let limit = self.limit.get("gate.limit")?;
-        let (uses_threshold, uses_share, uses_risk) = match limit {
-            hybrid_limit::Default => (false, false, false),
-            hybrid_limit::Threshold => (true, false, false),
-            hybrid_limit::Share => (false, true, false),
-            hybrid_limit::Guarantee | hybrid_limit::GuaranteeOnAverage => (false, false, true),
+        let by = self.threshold_by.get("gate.threshold_by")?;
+        let (uses_threshold, uses_share, uses_risk) = match by {
+            hybrid_threshold_by::Default => (false, false, false),
+            hybrid_threshold_by::Value => (true, false, false),
+            hybrid_threshold_by::Share => (false, true, false),
+            hybrid_threshold_by::Guarantee | hybrid_threshold_by::GuaranteeOnAverage => {
+                (false, false, true)
+            }
         };
-        for (value, used, name) in [
-            (self.threshold, uses_threshold, "threshold"),
-            (self.share, uses_share, "share"),
-            (self.risk, uses_risk, "risk"),
+        let uses_confidence = by == hybrid_threshold_by::Guarantee;
+        for (value, default, used, name) in [
+            (self.threshold, 0.0, uses_threshold, "threshold"),
+            (self.share, 0.0, uses_share, "share"),
+            (self.risk, 0.0, uses_risk, "risk"),
+            (self.confidence, CONFIDENCE, uses_confidence, "confidence"),
         ] {
-            if value != 0.0 && !used {
+            if value.to_bits() != default.to_bits() && !used {
                 return Err(bad(format!(
-                    "gate.{name} is set, but gate.limit does not name it; set the one that is meant"
+                    "gate.{name} is set, but gate.threshold_by does not name it; set the one \
+                     that you mean"
                 )));
             }
         }
@@ -199,14 +204,14 @@ impl hybrid_gate {
         Ok(Gate {
             mode: self.mode.get("gate.mode")?,
             score: self.score.get("gate.score")?,
-            threshold: match limit {
-                hybrid_limit::Default => Threshold::Default,
-                hybrid_limit::Threshold => Threshold::At(self.threshold),
-                hybrid_limit::Share => Threshold::Share(self.share),
-                hybrid_limit::Guarantee => {
+            threshold: match by {
+                hybrid_threshold_by::Default => Threshold::Default,
+                hybrid_threshold_by::Value => Threshold::At(self.threshold),
+                hybrid_threshold_by::Share => Threshold::Share(self.share),
+                hybrid_threshold_by::Guarantee => {
                     Threshold::Guarantee(Guarantee::Confident { risk, confidence })
                 }
-                hybrid_limit::GuaranteeOnAverage => {
+                hybrid_threshold_by::GuaranteeOnAverage => {
                     Threshold::Guarantee(Guarantee::OnAverage { risk })
                 }
             },
@@ -220,33 +225,33 @@ impl From<Gate> for hybrid_gate {
             struct_size: size_of::<hybrid_gate>(),
             mode: Number::of(gate.mode),
             score: Number::of(gate.score),
-            limit: Number::of(hybrid_limit::Default),
+            threshold_by: Number::of(hybrid_threshold_by::Default),
             threshold: 0.0,
             share: 0.0,
             risk: 0.0,
             confidence: CONFIDENCE,
             reserved: 0,
         };
-        let limit = match gate.threshold {
-            Threshold::Default => hybrid_limit::Default,
+        let by = match gate.threshold {
+            Threshold::Default => hybrid_threshold_by::Default,
             Threshold::At(threshold) => {
                 out.threshold = threshold;
-                hybrid_limit::Threshold
+                hybrid_threshold_by::Value
             }
             Threshold::Share(share) => {
                 out.share = share;
-                hybrid_limit::Share
+                hybrid_threshold_by::Share
             }
             Threshold::Guarantee(Guarantee::Confident { risk, confidence }) => {
                 (out.risk, out.confidence) = (risk, confidence);
-                hybrid_limit::Guarantee
+                hybrid_threshold_by::Guarantee
             }
             Threshold::Guarantee(Guarantee::OnAverage { risk }) => {
                 out.risk = risk;
-                hybrid_limit::GuaranteeOnAverage
+                hybrid_threshold_by::GuaranteeOnAverage
             }
         };
-        out.limit = Number::of(limit);
+        out.threshold_by = Number::of(by);
         out
     }
 }
@@ -275,13 +280,20 @@ mod tests {
     #[test]
     fn a_bad_field_is_named() {
         type Change = fn(&mut hybrid_gate);
-        let rows: [(Change, &str); 7] = [
+        let rows: [(Change, &str); 8] = [
             (|g| g.mode = Number::raw(3), "gate.mode is 3"),
             (|g| g.score = Number::raw(-1), "gate.score is -1"),
-            (|g| g.limit = Number::raw(5), "gate.limit is 5"),
+            (|g| g.threshold_by = Number::raw(5), "gate.threshold_by is 5"),
             (|g| g.threshold = 0.5, "gate.threshold is set"),
-            (|g| (g.limit, g.risk) = (Number::of(hybrid_limit::Share), 0.5), "gate.risk is set"),
+            (
+                |g| {
+                    g.threshold_by = Number::of(hybrid_threshold_by::Share);
+                    g.risk = 0.5;
+                },
+                "gate.risk is set",
+            ),
             (|g| g.share = f32::NAN, "gate.share is set"),
+            (|g| g.confidence = 0.9, "gate.confidence is set"),
             (|g| g.reserved = 1, "gate.reserved must be 0"),
         ];
         for (change, want) in rows {

@@ -31,27 +31,32 @@ fn ours() -> Vec<String> {
     lines! {
         hybrid_breaker { struct_size, state, failures, retry_in_ms }
         hybrid_budget {
-            struct_size, calls, tokens, bytes, hold_limit, price_prompt_token, price_token, hold,
-            reserved,
+            struct_size, consults, tokens, bytes, hold_limit, price_prompt_token,
+            price_answer_token, hold, reserved,
         }
         hybrid_bundle_file { name, data, size }
         hybrid_cloud_options {
             struct_size, url, model, token, ca_file, ca_pem, ca_pem_size, server, reserved,
         }
         hybrid_consult { struct_size, burst, deadline_ms, hand_back, rescue }
+        hybrid_consult_result {
+            struct_size, consulted, failure, http_status, reserved, bytes_sent, bytes_received,
+            billed_prompt_tokens, answer_tokens, cloud_ns,
+        }
         hybrid_corrections { struct_size, capacity, suffix }
         hybrid_gate {
-            struct_size, mode, score, limit, threshold, share, risk, confidence, reserved,
+            struct_size, mode, score, threshold_by, threshold, share, risk, confidence, reserved,
         }
         hybrid_logit_bias { token, bias }
         hybrid_logprob { token, logprob }
-        hybrid_message { role, content }
+        hybrid_message { struct_size, role, content }
         hybrid_model_info {
             struct_size, name, architecture, reward_cloud_model, parameters, vocabulary, context,
             layers, hidden_size, features, default_threshold,
         }
-        hybrid_model_options { struct_size, verify, threads, kernels, progress, user }
+        hybrid_model_options { struct_size, verify, threads, kernels, progress, progress_user }
         hybrid_peek { struct_size, candidate, score, would_consult, reason }
+        hybrid_probe { struct_size, exchange, server }
         hybrid_sampling {
             struct_size, temperature, top_k, top_p, min_p, repetition_penalty, repetition_window,
         }
@@ -63,15 +68,14 @@ fn ours() -> Vec<String> {
             prompt_ns, local_ns, score_ns,
         }
         hybrid_step_details {
-            struct_size, consulted, failure, http_status, logprob_count, bytes_sent, bytes_received,
-            cloud_prompt_tokens, cloud_answer_tokens, cloud_ns, local_ns, logprobs,
+            struct_size, bytes, bytes_size, logprobs, logprob_count, local_ns,
         }
         hybrid_step_result {
-            struct_size, text, text_size, bytes, bytes_size, token, candidate, score, source,
-            reason, end, details,
+            struct_size, text, text_size, token, candidate, score, source, reason, end, details,
+            consult,
         }
         hybrid_usage {
-            struct_size, consults, failures, bytes_sent, bytes_received, prompt_tokens,
+            struct_size, consults, failures, bytes_sent, bytes_received, billed_prompt_tokens,
             answer_tokens, cloud_ns,
         }
     }

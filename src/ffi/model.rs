@@ -52,13 +52,13 @@ pub struct hybrid_model_options {
     /// Called while files are hashed, at least once per MiB or file. Default: NULL, not called.
     pub progress: hybrid_progress_callback,
     /// Passed to `progress`. Default: NULL.
-    pub user: *mut c_void,
+    pub progress_user: *mut c_void,
 }
 
 // SAFETY: C layout, plain numbers and pointers; a callback is a pointer that may be NULL.
 unsafe impl SizedStruct for hybrid_model_options {
     const NAME: &'static str = "hybrid_model_options";
-    const FIRST: usize = end_of!(Self, user);
+    const FIRST: usize = end_of!(Self, progress_user);
     fn neutral() -> Self {
         hybrid_model_options {
             struct_size: size_of::<Self>(),
@@ -66,7 +66,7 @@ unsafe impl SizedStruct for hybrid_model_options {
             threads: 0,
             kernels: std::ptr::null(),
             progress: None,
-            user: std::ptr::null_mut(),
+            progress_user: std::ptr::null_mut(),
         }
     }
 }
@@ -113,7 +113,7 @@ pub struct hybrid_model_info {
     pub hidden_size: u32,
     /// HYBRID_FEATURE_ bits. Later releases may set others.
     pub features: u32,
-    /// The threshold of HYBRID_LIMIT_DEFAULT.
+    /// The threshold of HYBRID_THRESHOLD_BY_DEFAULT.
     pub default_threshold: f32,
 }
 
@@ -151,8 +151,8 @@ pub unsafe extern "C" fn hybrid_model_options_init(
 
 /// Opens the bundle in the directory `path`, checks it and loads its graph. This takes a moment,
 /// most of it for hashing. The files must stay and not change until the model and all its sessions
-/// are freed: the weights are mapped, and each session reads the reward head. `options` may be NULL
-/// for the defaults. `out`: owned; free it with hybrid_model_free.
+/// are freed: the weights are mapped. `options` may be NULL for the defaults. `out`: owned; free it
+/// with hybrid_model_free.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hybrid_model_open(
     path: *const c_char,
@@ -277,7 +277,7 @@ impl hybrid_model_options {
             threads: self.threads as usize,
             kernels: kernels.map(Kernels::by_name).transpose().map_err(crate::Error::from)?,
         };
-        let (callback, user) = (self.progress, self.user);
+        let (callback, user) = (self.progress, self.progress_user);
         // SAFETY: header rule *Callbacks*.
         let call = move |done, total| callback.is_none_or(|f| unsafe { f(done, total, user) == 0 });
         Ok((options, call))

@@ -39,7 +39,7 @@ pub enum hybrid_reason {
     /// The mode is cloud first.
     CloudFirst = 3,
     /// The budget of consults is spent.
-    BudgetCalls = 4,
+    BudgetConsults = 4,
     /// The budget of cloud tokens is spent.
     BudgetTokens = 5,
     /// The budget of bytes is spent.
@@ -51,7 +51,7 @@ pub enum hybrid_reason {
     /// The context ends inside a character. A cloud LLM with another vocabulary cannot continue
     /// that.
     UnsafeBoundary = 9,
-    /// The consult failed; see hybrid_step_details.failure.
+    /// The consult failed; see hybrid_consult_result.failure.
     ConsultFailed = 10,
     /// A further token of an earlier answer.
     Burst = 11,
@@ -69,7 +69,7 @@ mirror!(
         Weak,
         LocalOnly,
         CloudFirst,
-        BudgetCalls,
+        BudgetConsults,
         BudgetTokens,
         BudgetBytes,
         BreakerOpen,
@@ -166,7 +166,7 @@ pub extern "C" fn hybrid_source_name(source: Number<hybrid_source>) -> *const c_
     name.as_ptr()
 }
 
-/// For example "budget of calls spent"; "unknown" for a number that is no reason. Static; never
+/// For example "budget of consults spent"; "unknown" for a number that is no reason. Static; never
 /// NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn hybrid_reason_name(reason: Number<hybrid_reason>) -> *const c_char {
@@ -175,7 +175,7 @@ pub extern "C" fn hybrid_reason_name(reason: Number<hybrid_reason>) -> *const c_
         hybrid_reason::Weak => c"weak",
         hybrid_reason::LocalOnly => c"local only",
         hybrid_reason::CloudFirst => c"cloud first",
-        hybrid_reason::BudgetCalls => c"budget of calls spent",
+        hybrid_reason::BudgetConsults => c"budget of consults spent",
         hybrid_reason::BudgetTokens => c"budget of tokens spent",
         hybrid_reason::BudgetBytes => c"budget of bytes spent",
         hybrid_reason::BreakerOpen => c"breaker open",

@@ -19,40 +19,55 @@ pub struct hybrid_logprob {
     pub logprob: f32,
 }
 
-/// What a step cost, and what went wrong in it. Borrowed like the step's text.
+/// What a step says beyond its text and its decision. Borrowed like the step's text.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct hybrid_step_details {
     /// The size of the struct in the library; fields behind it are not there.
     pub struct_size: usize,
-    /// 1: the library consulted the cloud in this step. 0: it did not.
-    pub consulted: i32,
-    /// Why that consult gave no token.
-    pub failure: Number<hybrid_failure>,
-    /// The HTTP status of the server's answer. 0: there was no answer, or this build does not say.
-    pub http_status: u32,
-    /// Elements of `logprobs`.
-    pub logprob_count: u32,
-    /// Bytes sent to the cloud in this step, TLS included.
-    pub bytes_sent: u64,
-    /// Bytes received from the cloud in this step, TLS included.
-    pub bytes_received: u64,
-    /// Prompt tokens that the server says it billed for this step. 0: none, or it does not say.
-    pub cloud_prompt_tokens: u64,
-    /// Tokens of the cloud's answer in this step; later steps may hand out some of them.
-    pub cloud_answer_tokens: u64,
-    /// Time waiting for the cloud, in nanoseconds.
-    pub cloud_ns: u64,
-    /// Time in the SLM, the sampler and the reward head, in nanoseconds.
-    pub local_ns: u64,
+    /// The token's own bytes, perhaps part of a character. None for control tokens and stop tokens.
+    pub bytes: *const u8,
+    /// Elements of `bytes`.
+    pub bytes_size: usize,
     /// With hybrid_session_set_top_logprobs: the kept token first, then the likeliest tokens, the
     /// likeliest first. They are those of the SLM's own distribution: temperature 1, nothing cut
     /// off. Empty where the SLM computed nothing, as for further tokens of an answer.
     pub logprobs: *const hybrid_logprob,
+    /// Elements of `logprobs`.
+    pub logprob_count: usize,
+    /// Time in the SLM, the sampler and the reward head, in nanoseconds.
+    pub local_ns: u64,
 }
 
-/// One token, and how it came about. `text`, `bytes` and `details` are borrowed until the next call
-/// on the session (in a callback: until it returns), and never NULL.
+/// The consult of a step: what it cost, and what went wrong in it. All 0 in a step without one.
+/// Borrowed like the step's text.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct hybrid_consult_result {
+    /// The size of the struct in the library; fields behind it are not there.
+    pub struct_size: usize,
+    /// 1: the library consulted the cloud in this step. 0: it did not.
+    pub consulted: i32,
+    /// Why the consult gave no token.
+    pub failure: Number<hybrid_failure>,
+    /// The HTTP status of the server's answer. 0: there was no answer, or this build does not say.
+    pub http_status: u32,
+    /// 0.
+    pub reserved: u32,
+    /// Bytes sent, TLS included.
+    pub bytes_sent: u64,
+    /// Bytes received, TLS included.
+    pub bytes_received: u64,
+    /// Prompt tokens that the server says it billed. 0: none, or it does not say.
+    pub billed_prompt_tokens: u64,
+    /// Tokens of the answer; later steps may hand out some of them.
+    pub answer_tokens: u64,
+    /// Time waiting for the cloud, in nanoseconds.
+    pub cloud_ns: u64,
+}
+
+/// One token, and how it came about. `text`, `details` and `consult` are borrowed until the next
+/// call on the session (in a callback: until it returns), and never NULL.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct hybrid_step_result {
@@ -65,10 +80,6 @@ pub struct hybrid_step_result {
     pub text: *const c_char,
     /// Bytes of `text` without its NUL. A generated NUL character may be among them.
     pub text_size: usize,
-    /// The token's own bytes, perhaps part of a character. None for control tokens and stop tokens.
-    pub bytes: *const u8,
-    /// Elements of `bytes`.
-    pub bytes_size: usize,
     /// The id of the token that was kept.
     pub token: u32,
     /// The id of the SLM's candidate. It differs from `token` only if the token is the cloud LLM's,
@@ -83,43 +94,50 @@ pub struct hybrid_step_result {
     pub reason: Number<hybrid_reason>,
     /// If not HYBRID_END_NONE, this is the last token.
     pub end: Number<hybrid_end>,
-    /// What the step cost, and what went wrong in it.
+    /// The token's bytes, log-probabilities and time.
     pub details: *const hybrid_step_details,
+    /// What the step's consult cost, and what went wrong in it.
+    pub consult: *const hybrid_consult_result,
 }
 
 /// The details of a step that was not taken.
 static NO_DETAILS: hybrid_step_details = hybrid_step_details {
     struct_size: size_of::<hybrid_step_details>(),
-    consulted: 0,
-    failure: Number::raw(hybrid_failure::None as i32),
-    http_status: 0,
-    logprob_count: 0,
-    bytes_sent: 0,
-    bytes_received: 0,
-    cloud_prompt_tokens: 0,
-    cloud_answer_tokens: 0,
-    cloud_ns: 0,
-    local_ns: 0,
+    bytes: c"".as_ptr().cast(),
+    bytes_size: 0,
     logprobs: &NO_LOGPROB,
+    logprob_count: 0,
+    local_ns: 0,
 };
 
 /// Not NULL, though there are none.
 static NO_LOGPROB: hybrid_logprob = hybrid_logprob { token: 0, logprob: 0.0 };
 
-// SAFETY: only ever read; what its pointer names is static.
+static NO_CONSULT: hybrid_consult_result = hybrid_consult_result {
+    struct_size: size_of::<hybrid_consult_result>(),
+    consulted: 0,
+    failure: Number::raw(hybrid_failure::None as i32),
+    http_status: 0,
+    reserved: 0,
+    bytes_sent: 0,
+    bytes_received: 0,
+    billed_prompt_tokens: 0,
+    answer_tokens: 0,
+    cloud_ns: 0,
+};
+
+// SAFETY: only ever read; what its pointers name is static.
 unsafe impl Sync for hybrid_step_details {}
 
 // SAFETY: C layout, plain numbers and pointers.
 unsafe impl SizedStruct for hybrid_step_result {
     const NAME: &'static str = "hybrid_step_result";
-    const FIRST: usize = end_of!(Self, details);
+    const FIRST: usize = end_of!(Self, consult);
     fn neutral() -> Self {
         hybrid_step_result {
             struct_size: size_of::<Self>(),
             text: c"".as_ptr(),
             text_size: 0,
-            bytes: c"".as_ptr().cast(),
-            bytes_size: 0,
             token: 0,
             candidate: 0,
             score: f32::NAN,
@@ -127,6 +145,7 @@ unsafe impl SizedStruct for hybrid_step_result {
             reason: Number::of(hybrid_reason::Confident),
             end: Number::of(hybrid_end::None),
             details: &NO_DETAILS,
+            consult: &NO_CONSULT,
         }
     }
 }
@@ -168,9 +187,10 @@ pub(super) struct Lent {
     bytes: Vec<u8>,
     logprobs: Vec<hybrid_logprob>,
     details: hybrid_step_details,
+    consult: hybrid_consult_result,
 }
 
-// SAFETY: the pointer in `details` names nothing but `logprobs` beside it, or what is static.
+// SAFETY: the pointers in `details` name nothing but the vectors beside it, or what is static.
 unsafe impl Send for Lent {}
 
 impl Lent {
@@ -191,25 +211,27 @@ impl Lent {
         let logprobs = step.logprobs.iter();
         self.logprobs.extend(logprobs.map(|&(token, logprob)| hybrid_logprob { token, logprob }));
         self.details = hybrid_step_details {
+            struct_size: size_of::<hybrid_step_details>(),
+            bytes: self.bytes.as_ptr(),
+            bytes_size: self.bytes.len(),
+            logprobs: self.logprobs.as_ptr(),
+            logprob_count: self.logprobs.len(),
+            local_ns: nanoseconds(step.local_time),
+        };
+        self.consult = hybrid_consult_result {
             consulted: step.consulted.into(),
             failure: Number::of(step.failure),
-            http_status: 0,
-            logprob_count: self.logprobs.len() as u32,
             bytes_sent: step.bytes_sent,
             bytes_received: step.bytes_received,
-            cloud_prompt_tokens: step.prompt_tokens,
-            cloud_answer_tokens: step.answer_tokens,
+            billed_prompt_tokens: step.billed_prompt_tokens,
+            answer_tokens: step.answer_tokens,
             cloud_ns: nanoseconds(step.cloud_time),
-            local_ns: nanoseconds(step.local_time),
-            logprobs: self.logprobs.as_ptr(),
-            ..NO_DETAILS
+            ..NO_CONSULT
         };
         hybrid_step_result {
             struct_size: size_of::<hybrid_step_result>(),
             text,
             text_size,
-            bytes: self.bytes.as_ptr(),
-            bytes_size: self.bytes.len(),
             token: step.token,
             candidate: step.candidate,
             score: step.score,
@@ -217,13 +239,15 @@ impl Lent {
             reason: Number::of(step.reason),
             end: Number::of(step.end),
             details: &self.details,
+            consult: &self.consult,
         }
     }
 }
 
 impl Default for Lent {
     fn default() -> Lent {
-        Lent { text: vec![], bytes: vec![], logprobs: vec![], details: NO_DETAILS }
+        let (details, consult) = (NO_DETAILS, NO_CONSULT);
+        Lent { text: vec![], bytes: vec![], logprobs: vec![], details, consult }
     }
 }
 

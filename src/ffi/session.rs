@@ -66,15 +66,27 @@ unsafe impl SizedStruct for hybrid_session_options {
     }
 }
 
-/// One message of a chat. Its fields are final.
+/// One message of a chat, for example `{sizeof(hybrid_message), "user", "Hello."}`.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct hybrid_message {
+    /// sizeof(hybrid_message), in every message of an array.
+    pub struct_size: usize,
     /// "system", "user", "assistant", or any other role that the model's chat template knows, such
     /// as "tool".
     pub role: *const c_char,
     /// What the message says.
     pub content: *const c_char,
+}
+
+// SAFETY: C layout, plain numbers and pointers.
+unsafe impl SizedStruct for hybrid_message {
+    const NAME: &'static str = "hybrid_message";
+    const FIRST: usize = end_of!(Self, content);
+    fn neutral() -> Self {
+        let none = std::ptr::null();
+        hybrid_message { struct_size: size_of::<Self>(), role: none, content: none }
+    }
 }
 
 /// Whether the model thinks before it answers: the variable `enable_thinking` of its chat template.
@@ -129,9 +141,11 @@ pub unsafe extern "C" fn hybrid_session_new(
 
 /// Makes a second session that continues from where this one is: with the same model, cloud,
 /// settings, context, corrections and position of the random generator. From then on the two share
-/// nothing that changes, but the cloud with its breaker. The new one has no hybrid_cancel, and
-/// statistics of its own, from 0: it may spend the whole budget again. `out`: owned; free it with
-/// hybrid_session_free.
+/// nothing that changes, but the cloud with its breaker. The new one has no hybrid_cancel.
+///
+/// hybrid_stats and hybrid_usage of the new session begin with this one's values. So what this one
+/// has spent of a budget is spent for the new one too; from then on each counts its own. `out`:
+/// owned; free it with hybrid_session_free.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hybrid_session_fork(
     session: *mut hybrid_session,
@@ -245,8 +259,8 @@ pub unsafe extern "C" fn hybrid_session_chat(
     count: usize,
 ) -> hybrid_status {
     enter(|| {
-        // SAFETY: header rule *Pointers*: `count` messages are readable.
-        let messages = unsafe { pointers::slice(messages, count, "messages") }?;
+        // SAFETY: header rule *Structs that grow*, for each of `count` messages.
+        let messages = unsafe { sized::read_array(messages, count, "messages") }?;
         // SAFETY: header rule *Strings*.
         let read = |message| unsafe { read_message(message) };
         let messages = messages.iter().map(read).collect::<Result<Vec<_>>>()?;

@@ -80,6 +80,35 @@ pub(super) unsafe fn read_required<T: SizedStruct>(
     unsafe { read(pointer, name) }
 }
 
+/// Reads an array of options, each as long as the first.
+///
+/// # Safety
+/// As [`read`], for each of `count` elements, which lie `struct_size` bytes apart.
+pub(super) unsafe fn read_array<T: SizedStruct>(
+    pointer: *const T,
+    count: usize,
+    name: &'static str,
+) -> Result<Vec<T>> {
+    if count == 0 {
+        return Ok(Vec::new());
+    }
+    // SAFETY: the caller's rule.
+    let size = unsafe { size_of_caller(pointer, name) }?;
+    if count > isize::MAX as usize / size {
+        return Err(bad(format!("the length {count} of {name} is impossible")));
+    }
+    let element = |index: usize| {
+        let element = pointer.wrapping_byte_add(index * size);
+        // SAFETY: the caller's rule.
+        if unsafe { size_of_caller(element, name) }? != size {
+            return Err(bad(format!("struct_size differs within {name}; use one sizeof for all")));
+        }
+        // SAFETY: the caller's rule.
+        unsafe { read(element, name) }
+    };
+    (0..count).map(element).collect()
+}
+
 /// Writes a struct of `size` bytes: [`SizedStruct::neutral`] and zeros behind it. Also how options
 /// are initialised.
 ///
@@ -110,6 +139,21 @@ pub(super) unsafe fn out<T: SizedStruct>(pointer: *mut T, name: &'static str) ->
     let size = unsafe { size_of_caller(pointer, name) }?;
     // SAFETY: the caller's rule.
     unsafe { Out::new(pointer, size, name) }
+}
+
+/// A result struct that the caller may not want: NULL is none.
+///
+/// # Safety
+/// As [`out`].
+pub(super) unsafe fn optional_out<T: SizedStruct>(
+    pointer: *mut T,
+    name: &'static str,
+) -> Result<Option<Out<T>>> {
+    if pointer.is_null() {
+        return Ok(None);
+    }
+    // SAFETY: the caller's rule.
+    unsafe { out(pointer, name) }.map(Some)
 }
 
 impl<T: SizedStruct> Out<T> {
@@ -240,6 +284,30 @@ mod tests {
         assert_eq!(read(&later(0)).unwrap().c, 30);
         let text = read(&later(1)).unwrap_err().to_string();
         assert!(text.contains("newer hybrid_now"), "{text}");
+    }
+
+    #[test]
+    fn an_array_is_read_in_steps_of_its_own_size() {
+        let read = |first: *const Now, count| {
+            // SAFETY: `count` elements of `struct_size` bytes are there.
+            unsafe { read_array(first, count, "list") }
+                .map(|all| all.iter().map(|now| (now.a, now.c)).collect::<Vec<_>>())
+                .map_err(|fault| fault.to_string())
+        };
+        let old = [10, 11].map(|a| First { struct_size: size_of::<First>(), a, b: 0.0 });
+        assert_eq!(read(old.as_ptr().cast(), 2).unwrap(), [(10, 3), (11, 3)]);
+        let mut new = [later(0), later(0)];
+        (new[1].now.a, new[1].now.c) = (11, 31);
+        assert_eq!(read(new.as_ptr().cast(), 2).unwrap(), [(10, 30), (11, 31)]);
+        assert_eq!(read(std::ptr::null(), 0).unwrap(), []);
+
+        new[1].d = 1;
+        assert!(read(new.as_ptr().cast(), 2).unwrap_err().contains("newer hybrid_now"));
+        new[1].now.struct_size = size_of::<Now>();
+        assert!(read(new.as_ptr().cast(), 2).unwrap_err().contains("differs within list"));
+        let many = read(new.as_ptr().cast(), usize::MAX).unwrap_err();
+        assert!(many.contains("impossible"), "{many}");
+        assert_eq!(read(std::ptr::null(), 1).unwrap_err(), "list is NULL");
     }
 
     #[test]

@@ -56,7 +56,7 @@ pub unsafe extern "C" fn hybrid_step_run(
 }
 
 /// Generates one token. Set `out->struct_size` before. A consult that fails is not an error: the
-/// step keeps the SLM's token, and `source`, `reason` and `details->failure` say so.
+/// step keeps the SLM's token, and `source`, `reason` and `consult->failure` say so.
 ///
 /// After an error the session is as before, and you can take the step again. HYBRID_ERR_STATE:
 /// there was no prompt yet, or the generation has ended: prompt, rewind or reset.

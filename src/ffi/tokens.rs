@@ -5,25 +5,35 @@
 use std::ffi::c_char;
 
 use super::boundary::enter;
+use super::fault::{Result, bad};
 use super::objects::hybrid_model;
 use super::pointers;
 use super::status::hybrid_status;
+use crate::session::Tokenize;
+
+/// For hybrid_model_tokenize: put the token in front that the model wants at the beginning of a
+/// context, if it wants one.
+pub const HYBRID_TOKENS_ADD_BOS: u32 = 1;
+/// For hybrid_model_tokenize: names of control tokens in the text, such as `<|im_end|>`, become
+/// these tokens. For hybrid_model_detokenize: control tokens become their names.
+pub const HYBRID_TOKENS_CONTROL: u32 = 2;
 
 /// Turns `size` bytes of UTF-8 text into token ids.
 ///
-/// `special` is 1 to treat the text as the first prompt of a context: names of control tokens, such
-/// as `<|im_end|>`, become these tokens, and the token comes in front that the model wants there.
-/// 0: every character is plain text.
+/// `flags` are HYBRID_TOKENS_ bits, joined by `|`. 0: every character is plain text, and nothing is
+/// added. Both: what hybrid_session_prompt does with the first prompt of a context. To prompt with
+/// text that you do not trust, leave HYBRID_TOKENS_CONTROL out and pass the ids to
+/// hybrid_session_prompt_tokens.
 ///
 /// `needed`, if not NULL, gets the number of ids. `capacity` counts ids; `buffer` may be NULL if it
 /// is 0. HYBRID_ERR_BUFFER_TOO_SMALL: nothing of use was written. HYBRID_ERR_INVALID_ARGUMENT: the
-/// text is over 1 MiB.
+/// text is over 1 MiB, or `flags` has another bit.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hybrid_model_tokenize(
     model: *const hybrid_model,
     text: *const c_char,
     size: usize,
-    special: i32,
+    flags: u32,
     buffer: *mut u32,
     capacity: usize,
     needed: *mut usize,
@@ -35,8 +45,7 @@ pub unsafe extern "C" fn hybrid_model_tokenize(
         let model = unsafe { pointers::reference(model, "model") }?;
         // SAFETY: header rule *Pointers*: `size` bytes are readable.
         let text = unsafe { pointers::utf8(text, size, "text") }?;
-        let special = pointers::flag(special, "special")?;
-        out.set(&model.model.tokenize(text, special)?)
+        out.set(&model.model.tokenize(text, tokenize(flags)?)?)
     })
 }
 
@@ -46,7 +55,7 @@ pub unsafe extern "C" fn hybrid_model_count_tokens(
     model: *const hybrid_model,
     text: *const c_char,
     size: usize,
-    special: i32,
+    flags: u32,
     count: *mut usize,
 ) -> hybrid_status {
     enter(|| {
@@ -56,8 +65,7 @@ pub unsafe extern "C" fn hybrid_model_count_tokens(
         let model = unsafe { pointers::reference(model, "model") }?;
         // SAFETY: header rule *Pointers*: `size` bytes are readable.
         let text = unsafe { pointers::utf8(text, size, "text") }?;
-        let special = pointers::flag(special, "special")?;
-        *count = model.model.count_tokens(text, special)?;
+        *count = model.model.count_tokens(text, tokenize(flags)?)?;
         Ok(())
     })
 }
@@ -65,16 +73,16 @@ pub unsafe extern "C" fn hybrid_model_count_tokens(
 /// Turns `count` token ids into bytes: exactly those of the tokens, with no NUL behind. They are
 /// UTF-8 text unless the tokens begin or end within a character.
 ///
-/// `special` is 1 to write the names of control tokens, and 0 to leave these tokens out. `needed`,
-/// if not NULL, gets the number of bytes. `buffer` may be NULL if `capacity` is 0.
-/// HYBRID_ERR_BUFFER_TOO_SMALL: nothing of use was written. HYBRID_ERR_INVALID_ARGUMENT: an id is
-/// not in the vocabulary.
+/// `flags` is HYBRID_TOKENS_CONTROL to write the names of control tokens, and 0 to leave these
+/// tokens out. `needed`, if not NULL, gets the number of bytes. `buffer` may be NULL if `capacity`
+/// is 0. HYBRID_ERR_BUFFER_TOO_SMALL: nothing of use was written. HYBRID_ERR_INVALID_ARGUMENT: an
+/// id is not in the vocabulary, or `flags` has another bit.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hybrid_model_detokenize(
     model: *const hybrid_model,
     tokens: *const u32,
     count: usize,
-    special: i32,
+    flags: u32,
     buffer: *mut u8,
     capacity: usize,
     needed: *mut usize,
@@ -86,7 +94,23 @@ pub unsafe extern "C" fn hybrid_model_detokenize(
         let model = unsafe { pointers::reference(model, "model") }?;
         // SAFETY: header rule *Pointers*: `count` elements are readable.
         let tokens = unsafe { pointers::slice(tokens, count, "tokens") }?;
-        let special = pointers::flag(special, "special")?;
-        out.set(&model.model.detokenize(tokens, special)?)
+        check(flags, HYBRID_TOKENS_CONTROL)?;
+        out.set(&model.model.detokenize(tokens, flags & HYBRID_TOKENS_CONTROL != 0)?)
     })
+}
+
+fn tokenize(flags: u32) -> Result<Tokenize> {
+    check(flags, HYBRID_TOKENS_ADD_BOS | HYBRID_TOKENS_CONTROL)?;
+    Ok(Tokenize {
+        add_bos: flags & HYBRID_TOKENS_ADD_BOS != 0,
+        control: flags & HYBRID_TOKENS_CONTROL != 0,
+    })
+}
+
+/// Refuses bits that mean nothing here, so that they may mean something later.
+fn check(flags: u32, known: u32) -> Result<()> {
+    match flags & !known {
+        0 => Ok(()),
+        other => Err(bad(format!("flags has the unknown bits {other:#x}; leave them 0"))),
+    }
 }

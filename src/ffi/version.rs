@@ -1,22 +1,33 @@
 //! Version
 //!
-//! HYBRID_VERSION is the version of the header, hybrid_version() that of the library. The number of
-//! the C ABI goes up when programs that were compiled against an earlier header must be compiled
-//! again. New functions, new enum values and new fields at the end of structs do not raise it.
+//! HYBRID_VERSION is the version of the header, hybrid_version() that of the library. Before 1.0
+//! all releases with the same minor version fit together, from 1.0 on all with the same major
+//! version. Between others, programs must be compiled again. New functions, new enum values and new
+//! fields at the end of structs come with any release.
 
 use std::ffi::{CString, c_char};
 use std::sync::OnceLock;
 
 use crate::slm::kernels::Kernels;
 
-/// The C ABI of this header.
-pub const HYBRID_ABI_VERSION: i32 = 1;
-
 /// The C ABI of the library that is linked. If it is not HYBRID_ABI_VERSION, library and header do
 /// not fit together.
 #[unsafe(no_mangle)]
 pub extern "C" fn hybrid_abi_version() -> i32 {
-    HYBRID_ABI_VERSION
+    ABI
+}
+
+/// `cargo xtask header` computes the same for HYBRID_ABI_VERSION.
+const ABI: i32 = match (number(env!("CARGO_PKG_VERSION_MAJOR")), env!("CARGO_PKG_VERSION_MINOR")) {
+    (0, minor) => number(minor),
+    (major, _) => 1000 * major,
+};
+
+const fn number(text: &str) -> i32 {
+    match i32::from_str_radix(text, 10) {
+        Ok(number) => number,
+        Err(_) => panic!("a version is made of numbers"),
+    }
 }
 
 /// The version of the library that is linked, for example "0.1.0". Static; never NULL.
@@ -35,7 +46,7 @@ pub extern "C" fn hybrid_build_info() -> *const c_char {
     INFO.get_or_init(|| {
         let cloud = if cfg!(feature = "cloud") { "cloud" } else { "none" };
         let text = format!(
-            "version={} abi={HYBRID_ABI_VERSION} features={cloud} target={}-{} \
+            "version={} abi={ABI} features={cloud} target={}-{} \
              kernels={} kernel={}",
             env!("CARGO_PKG_VERSION"),
             std::env::consts::ARCH,

@@ -1,6 +1,7 @@
 //! A reward head: a small ONNX model that tract runs once per candidate.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use tract_onnx::prelude::*;
@@ -10,33 +11,59 @@ use super::{Features, statistics};
 use crate::error::{Error, Result};
 use crate::graph;
 
-/// A loaded head with its own reusable state: one per session.
-pub struct Head {
-    inputs: Vec<Input>,
+/// A head, planned: a model's, shared by its sessions.
+#[derive(Clone)]
+pub struct HeadPlan {
+    inputs: Arc<[Input]>,
     hidden_size: usize,
-    state: TypedSimpleState,
+    plan: Arc<TypedSimplePlan>,
 }
 
-impl Head {
+impl HeadPlan {
     /// Loads a `reward.onnx` for an SLM with this hidden size and tries it once.
     ///
     /// Errors: [`Error::Bundle`], saying which part of the contract is broken.
-    pub fn load(bytes: &[u8], hidden_size: usize) -> Result<Head> {
+    pub fn load(bytes: &[u8], hidden_size: usize) -> Result<HeadPlan> {
         if bytes.len() > MAX_BYTES {
             let len = bytes.len();
             return Err(damaged(format!("it has {len} bytes, at most {MAX_BYTES} are allowed")));
         }
-        let (inputs, state) = no_panic(|| build(bytes, hidden_size)).map_err(damaged)?;
-        let mut head = Head { inputs, hidden_size, state };
+        let (inputs, plan) = no_panic(|| build(bytes, hidden_size)).map_err(damaged)?;
+        let plan = HeadPlan { inputs: inputs.into(), hidden_size, plan };
         let zeros = vec![0.0; hidden_size];
-        head.run(&zeros, Some(&zeros), &[0.0; statistics::COUNT])
+        plan.spawn()
+            .and_then(|mut head| head.run(&zeros, Some(&zeros), &[0.0; statistics::COUNT]))
             .map_err(|e| damaged(format!("a trial run failed: {e}")))?;
-        Ok(head)
+        Ok(plan)
     }
 
     /// The head has the input `hidden_after`.
     pub fn reads_after(&self) -> bool {
         self.inputs.contains(&Input::HiddenAfter)
+    }
+
+    /// Errors: [`Error::Model`].
+    pub fn spawn(&self) -> Result<Head> {
+        let state = no_panic(|| self.plan.spawn()).map_err(Error::Model)?;
+        Ok(Head { plan: self.clone(), state })
+    }
+}
+
+/// A head with its own reusable state: one per session.
+pub struct Head {
+    plan: HeadPlan,
+    state: TypedSimpleState,
+}
+
+impl Head {
+    /// A head that nothing else uses; see [`HeadPlan::load`].
+    pub fn load(bytes: &[u8], hidden_size: usize) -> Result<Head> {
+        HeadPlan::load(bytes, hidden_size)?.spawn()
+    }
+
+    /// See [`HeadPlan::reads_after`].
+    pub fn reads_after(&self) -> bool {
+        self.plan.reads_after()
     }
 
     /// The score of one candidate, 0..=1.
@@ -55,13 +82,13 @@ impl Head {
         stats: &[f32; statistics::COUNT],
     ) -> Result<f32> {
         let mut values: TVec<TValue> = tvec!();
-        for input in &self.inputs {
+        for input in self.plan.inputs.iter() {
             let slice = match input {
                 Input::Hidden => hidden,
                 Input::HiddenAfter => hidden_after.ok_or_else(missing_after)?,
                 Input::Stats => stats,
             };
-            let size = input.size(self.hidden_size);
+            let size = input.size(self.plan.hidden_size);
             if slice.len() != size {
                 let len = slice.len();
                 return Err(Error::InvalidArgument(format!(
@@ -89,7 +116,7 @@ impl Head {
 }
 
 /// Parses, checks and optimises the graph for fixed shapes.
-fn build(bytes: &[u8], hidden_size: usize) -> TractResult<(Vec<Input>, TypedSimpleState)> {
+fn build(bytes: &[u8], hidden_size: usize) -> TractResult<(Vec<Input>, Arc<TypedSimplePlan>)> {
     let onnx = graph::onnx();
     let mut proto = graph::read(&onnx, bytes).context("it is not an ONNX model")?;
     let inputs = contract::check(&proto, hidden_size).map_err(TractError::msg)?;
@@ -100,7 +127,7 @@ fn build(bytes: &[u8], hidden_size: usize) -> TractResult<(Vec<Input>, TypedSimp
     }
     let model = model.into_optimized()?;
     ensure_scalar(model.output_fact(0)?)?;
-    Ok((inputs, model.into_runnable()?.spawn()?))
+    Ok((inputs, model.into_runnable()?))
 }
 
 fn ensure_scalar(fact: &TypedFact) -> TractResult<()> {

@@ -19,7 +19,7 @@ pub mod statistics;
 
 pub use calibration::{Guarantee, Threshold};
 pub use contract::{HIDDEN, HIDDEN_AFTER, MAX_BYTES, OUTPUT, STATS};
-pub use head::Head;
+pub use head::{Head, HeadPlan};
 
 /// What a score is computed from.
 #[derive(Debug, Clone, Copy)]
@@ -101,20 +101,22 @@ enum Source {
 }
 
 impl Scorer {
-    /// Loads the score; `seed` is used by [`ScoreKind::Random`] and [`ScoreKind::Sampled`].
+    /// A score that begins now. `head`: the bundle's, of [`load_head`]. `seed` is used by
+    /// [`ScoreKind::Random`] and [`ScoreKind::Sampled`].
     ///
     /// Errors: [`Error::Unsupported`] when [`ScoreKind::Head`] is asked of a bundle without a head;
-    /// [`Error::Bundle`] when the head breaks its contract.
-    pub fn open(bundle: &Bundle, kind: ScoreKind, seed: u64) -> Result<Scorer> {
-        let source = match kind.of(bundle)? {
-            ScoreKind::Auto | ScoreKind::Head => {
-                Source::Head(open_head(bundle)?.ok_or_else(no_head)?)
+    /// those of [`HeadPlan::spawn`].
+    pub fn new(kind: ScoreKind, head: Option<&HeadPlan>, seed: u64) -> Result<Scorer> {
+        let source = match (kind, head) {
+            (ScoreKind::Auto | ScoreKind::Head, Some(head)) => {
+                Source::Head(Box::new(head.spawn()?))
             }
-            ScoreKind::MaxProbability => Source::MaxProbability,
-            ScoreKind::Margin => Source::Margin,
-            ScoreKind::Entropy => Source::Entropy,
-            ScoreKind::Random => Source::Random(builtin::Uniform::new(seed)),
-            ScoreKind::Sampled => Source::Sampled(builtin::Uniform::new(seed)),
+            (ScoreKind::Head, None) => return Err(no_head()),
+            (ScoreKind::Auto, None) | (ScoreKind::MaxProbability, _) => Source::MaxProbability,
+            (ScoreKind::Margin, _) => Source::Margin,
+            (ScoreKind::Entropy, _) => Source::Entropy,
+            (ScoreKind::Random, _) => Source::Random(builtin::Uniform::new(seed)),
+            (ScoreKind::Sampled, _) => Source::Sampled(builtin::Uniform::new(seed)),
         };
         Ok(Scorer { source })
     }
@@ -179,11 +181,13 @@ impl Scorer {
     }
 }
 
-/// The bundle's head, checked against what its manifest says of it.
-fn open_head(bundle: &Bundle) -> Result<Option<Box<Head>>> {
+/// The bundle's head, checked against what its manifest says of it; `None` where it has none.
+///
+/// Errors: [`Error::Bundle`] when the head breaks its contract, and those of [`Bundle::read`].
+pub fn load_head(bundle: &Bundle) -> Result<Option<HeadPlan>> {
     let manifest = bundle.manifest();
     let Some(info) = &manifest.reward else { return Ok(None) };
-    let head = Head::load(&bundle.read(FileRole::Reward)?, manifest.model.hidden_size)?;
+    let head = HeadPlan::load(&bundle.read(FileRole::Reward)?, manifest.model.hidden_size)?;
     if head.reads_after() != info.after {
         return Err(Error::Bundle(format!(
             "bundle.json says reward.after = {}, but reward.onnx {} the input `{HIDDEN_AFTER}`",
@@ -191,7 +195,7 @@ fn open_head(bundle: &Bundle) -> Result<Option<Box<Head>>> {
             if info.after { "lacks" } else { "has" },
         )));
     }
-    Ok(Some(Box::new(head)))
+    Ok(Some(head))
 }
 
 fn no_head() -> Error {

@@ -21,7 +21,7 @@ pub(super) trait Base: Send + Sync {
     fn reward(&self) -> Option<&RewardInfo>;
     /// See [`ScoreKind::of`].
     fn score_kind(&self, kind: ScoreKind) -> Result<ScoreKind>;
-    /// See [`Scorer::open`].
+    /// See [`Scorer::new`].
     fn open_score(&self, kind: ScoreKind, seed: u64) -> Result<Box<dyn Score>>;
     /// One that begins now.
     fn clock(&self) -> Clock;
@@ -49,7 +49,7 @@ impl Base for Model {
     }
 
     fn open_score(&self, kind: ScoreKind, seed: u64) -> Result<Box<dyn Score>> {
-        Ok(Box::new(Scorer::open(&self.bundle, kind, seed)?))
+        Ok(Box::new(Scorer::new(kind, self.head.as_ref(), seed)?))
     }
 
     fn clock(&self) -> Clock {

@@ -1,18 +1,20 @@
 //! Time as a session sees it, which tests replace by scripts.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// The outside world of a session.
+/// The outside world of a session, and of the forks that go on from it.
+#[derive(Clone)]
 pub(super) struct Clock {
-    /// Since the session was made.
-    pub elapsed: Box<dyn Fn() -> Duration + Send>,
+    /// Since the first of these sessions was made.
+    pub elapsed: Arc<dyn Fn() -> Duration + Send + Sync>,
     /// See [`crate::policy::Situation::clock_is_set`].
-    pub is_set: Box<dyn Fn() -> bool + Send>,
+    pub is_set: Arc<dyn Fn() -> bool + Send + Sync>,
 }
 
 impl Clock {
     pub fn real() -> Clock {
         let start = Instant::now();
-        Clock { elapsed: Box::new(move || start.elapsed()), is_set: Box::new(crate::clock::is_set) }
+        Clock { elapsed: Arc::new(move || start.elapsed()), is_set: Arc::new(crate::clock::is_set) }
     }
 }

@@ -43,7 +43,7 @@ mod tests;
 mod text;
 mod turns;
 
-pub use model::{Model, ModelOptions};
+pub use model::{Model, ModelOptions, Tokenize};
 pub use plan::Peek;
 pub use settings::{ConsultOptions, CorrectionOptions, Gate, SessionOptions};
 pub use stats::{Stats, Usage};
@@ -85,7 +85,7 @@ impl Session {
     ///
     /// Errors: [`Error::InvalidArgument`] for an option out of its range, [`Error::Unsupported`]
     /// for drafts with a plain export, and those of [`crate::slm::Slm::spawn`] and
-    /// [`crate::reward::Scorer::open`].
+    /// [`crate::reward::Scorer::new`].
     pub fn new(
         model: Arc<Model>,
         cloud: Option<Arc<dyn Consult>>,
@@ -152,9 +152,10 @@ impl Session {
     }
 
     /// Another session that goes on from here: with the same model, cloud client, settings,
-    /// conversation and corrections, and the same draws to come. Statistics, with them the budgets,
-    /// and the clock of a held budget begin anew, its threshold goes on. Has a cancel flag of its
-    /// own. The two share nothing that changes, so each may go to a thread of its own.
+    /// conversation and corrections, and the same draws to come. Statistics and usage begin with
+    /// the values of this one: what it has spent of a budget is spent for both, and what either
+    /// spends from now on counts for itself alone. Has a cancel flag of its own. The two share
+    /// nothing that changes, so each may go to a thread of its own.
     ///
     /// Errors: [`Error::Unsupported`] for an SLM's state of the caller's that cannot be copied.
     pub fn fork(&self) -> Result<Session> {
@@ -167,16 +168,16 @@ impl Session {
             tokens: self.tokens.clone(),
             options: self.options.clone(),
             cloud: self.cloud.clone(),
-            rules: self.rules.afresh(),
+            rules: self.rules,
             top_logprobs: self.top_logprobs,
             thinking: self.thinking,
             cancel: Cancel::new(),
-            clock: self.base.clock(),
+            clock: self.clock.clone(),
             conversation: self.conversation.clone(),
             proposer: self.proposer.fork(score)?,
             corrections: self.corrections.clone(),
-            stats: Stats::default(),
-            usage: Usage::default(),
+            stats: self.stats,
+            usage: self.usage,
         })
     }
 

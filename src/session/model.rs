@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::bundle::{Blob, Bundle, Progress, Verify};
 use crate::error::Result;
+use crate::reward::{HeadPlan, load_head};
 use crate::slm::Slm;
 use crate::slm::kernels::Kernels;
 use crate::tokens::{ChatTemplate, Tokens};
@@ -20,12 +21,22 @@ pub struct ModelOptions {
     pub kernels: Option<&'static Kernels>,
 }
 
+/// How [`Model::tokenize`] reads a text. By default every character is plain text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tokenize {
+    /// Puts the `bos` in front that the model wants at the beginning of a context, if it wants one.
+    pub add_bos: bool,
+    /// Names of control tokens, such as `<|im_end|>`, become control tokens.
+    pub control: bool,
+}
+
 /// A bundle loaded for use: shared by sessions and threads.
 pub struct Model {
     pub bundle: Bundle,
     pub slm: Slm,
     pub tokens: Arc<Tokens>,
     pub chat_template: Option<Arc<ChatTemplate>>,
+    pub head: Option<HeadPlan>,
 }
 
 impl Model {
@@ -62,39 +73,35 @@ impl Model {
     }
 
     /// Loads what an opened bundle holds. `threads`: see [`Slm::open`], whose errors this has,
-    /// besides those of [`Tokens::open`] and [`ChatTemplate::open`].
+    /// besides those of [`Tokens::open`], [`ChatTemplate::open`] and [`load_head`].
     pub fn from_bundle(bundle: Bundle, threads: usize) -> Result<Model> {
         let tokens = Tokens::open(&bundle)?;
         let chat_template = ChatTemplate::open(&bundle, &tokens)?.map(Arc::new);
+        let head = load_head(&bundle)?;
         let slm = Slm::open(&bundle, threads)?;
-        Ok(Model { bundle, slm, tokens: Arc::new(tokens), chat_template })
+        Ok(Model { bundle, slm, tokens: Arc::new(tokens), chat_template, head })
     }
 
-    /// The tokens of `text`. `special`: those of a prompt, where names of control tokens such as
-    /// `<|im_end|>` become control tokens, and the `bos` that the model wants comes first;
-    /// otherwise all of the text stays text.
+    /// The tokens of `text`.
     ///
     /// Errors: those of [`Tokens::encode`].
-    pub fn tokenize(&self, text: &str, special: bool) -> Result<Vec<u32>> {
-        if special {
-            self.tokens.encode_prompt(text, true)
-        } else {
-            self.tokens.encode(text, false)
-        }
+    pub fn tokenize(&self, text: &str, how: Tokenize) -> Result<Vec<u32>> {
+        let ids = self.tokens.encode(text, how.control)?;
+        Ok(if how.add_bos { self.tokens.with_bos(ids) } else { ids })
     }
 
     /// How many tokens [`Model::tokenize`] gives.
-    pub fn count_tokens(&self, text: &str, special: bool) -> Result<usize> {
-        Ok(self.tokenize(text, special)?.len())
+    pub fn count_tokens(&self, text: &str, how: Tokenize) -> Result<usize> {
+        Ok(self.tokenize(text, how)?.len())
     }
 
-    /// The exact bytes of tokens, which may end within a character. `special`: control tokens have
+    /// The exact bytes of tokens, which may end within a character. `control`: control tokens have
     /// their names as text; otherwise they have none.
     ///
     /// Errors: [`crate::Error::InvalidArgument`] for an id that is no token.
-    pub fn detokenize(&self, ids: &[u32], special: bool) -> Result<Vec<u8>> {
+    pub fn detokenize(&self, ids: &[u32], control: bool) -> Result<Vec<u8>> {
         self.tokens.check(ids)?;
-        Ok(match special {
+        Ok(match control {
             true => {
                 ids.iter().flat_map(|&id| self.tokens.bytes_with_special(id)).copied().collect()
             }

@@ -68,13 +68,6 @@ impl Rules {
         Ok(rules)
     }
 
-    /// The same for a session that has spent nothing: a held budget begins at the threshold of now.
-    pub fn afresh(&self) -> Rules {
-        let hold = self.settings.budget.hold;
-        let controller = hold.map(|hold| Controller::new(hold, self.threshold()));
-        Rules { controller, ..*self }
-    }
-
     pub fn settings(&self) -> Settings {
         self.settings
     }
@@ -143,7 +136,7 @@ fn first_threshold(
     })?;
     match (hold, threshold) {
         (Hold::Share(share), Threshold::Default) if reward.is_some() => {
-            Threshold::Share(share).resolve(reward)
+            Threshold::Share(share as f32).resolve(reward)
         }
         _ => Ok(fixed),
     }
@@ -222,7 +215,7 @@ mod tests {
         assert!(now > 0.5);
         type Change = fn(&mut Settings);
         let rows: [(Change, f32); 6] = [
-            (|s| s.budget.calls = Some(1), now),
+            (|s| s.budget.consults = Some(1), now),
             (|s| s.consult.burst = 4, now),
             (|s| s.gate.mode = Mode::LocalOnly, now),
             (|s| s.budget.hold = Some(Hold::Share(0.3)), 0.5),
@@ -237,7 +230,6 @@ mod tests {
         }
         let another = moved.with(moved.settings(), ScoreKind::Margin, None).unwrap();
         assert_eq!(another.threshold(), 0.5, "another score");
-        assert!((moved.afresh().threshold() - now).abs() < 1e-6);
     }
 
     #[test]

@@ -45,7 +45,7 @@ impl Session {
     /// hand-back, rescue) are kept in every mode, and rest where the mode is not hybrid.
     ///
     /// Errors: [`crate::Error::InvalidArgument`] for a threshold out of its range, and for one that
-    /// contradicts a held budget; those of [`crate::reward::Scorer::open`] and
+    /// contradicts a held budget; those of [`crate::reward::Scorer::new`] and
     /// [`crate::reward::Threshold::resolve`]; [`crate::Error::Unsupported`] where rescue is on and
     /// the score is not a reward head's.
     pub fn set_gate(&mut self, gate: Gate) -> Result<()> {

@@ -40,7 +40,7 @@ pub struct Usage {
     pub bytes_sent: u64,
     pub bytes_received: u64,
     /// Prompt tokens that the server says it billed.
-    pub prompt_tokens: u64,
+    pub billed_prompt_tokens: u64,
     /// Tokens of the cloud LLM's answers, handed out or not.
     pub answer_tokens: u64,
     pub cloud_time: Duration,
@@ -67,13 +67,13 @@ impl Usage {
         self.failures += u64::from(answer_tokens.is_none());
         self.bytes_sent += cost.bytes_sent;
         self.bytes_received += cost.bytes_received;
-        self.prompt_tokens += cost.prompt_tokens;
+        self.billed_prompt_tokens += cost.prompt_tokens;
         self.answer_tokens += answer_tokens.unwrap_or_default() as u64;
         self.cloud_time += cost.elapsed;
     }
 
     pub(super) fn spent(&self) -> Spent {
-        let (calls, tokens) = (self.consults, self.answer_tokens);
-        Spent { calls, tokens, bytes: self.bytes_sent + self.bytes_received }
+        let (consults, tokens) = (self.consults, self.answer_tokens);
+        Spent { consults, tokens, bytes: self.bytes_sent + self.bytes_received }
     }
 }

@@ -58,7 +58,7 @@ pub struct Step {
     pub bytes_sent: u64,
     pub bytes_received: u64,
     /// Prompt tokens that the server says it billed.
-    pub prompt_tokens: u64,
+    pub billed_prompt_tokens: u64,
     /// Tokens of the consult's answer: this one and the rest of the burst.
     pub answer_tokens: u64,
     /// The SLM's and the reward head's work for this step.
@@ -214,7 +214,7 @@ impl Session {
             consulted,
             bytes_sent: cost.bytes_sent,
             bytes_received: cost.bytes_received,
-            prompt_tokens: cost.prompt_tokens,
+            billed_prompt_tokens: cost.prompt_tokens,
             answer_tokens,
             local_time: times.local,
             cloud_time: cost.elapsed,

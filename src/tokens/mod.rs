@@ -104,14 +104,18 @@ impl Tokens {
     /// A prompt's tokens: as [`Tokens::encode`] with control tokens and, for the first prompt of a
     /// context, the `bos` that the model wants in front.
     pub fn encode_prompt(&self, text: &str, first: bool) -> Result<Vec<u32>> {
-        let mut ids = self.encode(text, true)?;
+        let ids = self.encode(text, true)?;
+        Ok(if first { self.with_bos(ids) } else { ids })
+    }
+
+    /// The same ids with the `bos` in front that the model wants there, if it wants one and it is
+    /// not there yet.
+    pub fn with_bos(&self, mut ids: Vec<u32>) -> Vec<u32> {
         match self.info.bos {
-            Some(bos) if first && self.info.add_bos && ids.first() != Some(&bos) => {
-                ids.insert(0, bos);
-            }
+            Some(bos) if self.info.add_bos && ids.first() != Some(&bos) => ids.insert(0, bos),
             _ => {}
         }
-        Ok(ids)
+        ids
     }
 
     /// Tokens whose bytes are exactly `text`, to be appended to a context; `None` when this
@@ -229,6 +233,9 @@ mod tests {
         assert_eq!(with.encode_prompt("a", false).unwrap(), [a]);
         assert_eq!(with.encode_prompt("", true).unwrap(), [user]);
         assert_eq!(without.encode_prompt("a", true).unwrap(), [a]);
+        let plain = |tokens: &Tokens| tokens.with_bos(tokens.encode("<|user|>", false).unwrap());
+        assert_eq!(plain(&with).first(), Some(&user), "in front of text that only looks like it");
+        assert_eq!(plain(&with).len(), plain(&without).len() + 1);
     }
 
     #[test]

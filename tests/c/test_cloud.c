@@ -24,7 +24,7 @@ static hybrid_session *asking(const hybrid_model *model, const hybrid_cloud *clo
                               uint32_t burst, int32_t hand_back) {
   DEFAULTS(gate, gate);
   DEFAULTS(consult, consult);
-  gate.limit = HYBRID_LIMIT_THRESHOLD;
+  gate.threshold_by = HYBRID_THRESHOLD_BY_VALUE;
   gate.threshold = threshold;
   consult.burst = burst;
   consult.deadline_ms = 20000;
@@ -69,10 +69,10 @@ static void local_text(const hybrid_model *model, collected *c) {
 
 static void writes(const hybrid_model *model, const char *url, const char *ca, const char *token,
                    hybrid_server server) {
-  int32_t shared = 7;
+  hybrid_probe probe = {.struct_size = sizeof probe};
   hybrid_cloud *cloud = open_cloud(url, ca, token, server);
-  CHECK_OK(hybrid_cloud_probe_vocabulary(cloud, model, &shared));
-  CHECK(shared == 1);
+  CHECK_OK(hybrid_cloud_probe(cloud, model, NULL, &probe));
+  CHECK(probe.exchange == HYBRID_EXCHANGE_IDS && probe.server == server);
   hybrid_session *session = consulting(model, cloud, 1);
   hybrid_cloud_free(cloud);
 
@@ -84,30 +84,30 @@ static void writes(const hybrid_model *model, const char *url, const char *ca, c
   for (int i = 0; i < TOKENS; i++) {
     hybrid_step_result step = {.struct_size = sizeof step};
     CHECK_OK(hybrid_step(session, &step));
-    CHECK(step.source == HYBRID_SOURCE_CLOUD && step.details->consulted == 1);
-    const hybrid_step_details *d = step.details;
-    CHECK(d->bytes_sent > 0 && d->bytes_received > 0 && d->cloud_ns > 0);
-    CHECK(d->cloud_answer_tokens == 1 && d->cloud_prompt_tokens > 0);
-    CHECK(d->failure == HYBRID_FAILURE_NONE && !isnan(step.score));
+    CHECK(step.source == HYBRID_SOURCE_CLOUD && step.consult->consulted == 1);
+    const hybrid_consult_result *cost = step.consult;
+    CHECK(cost->bytes_sent > 0 && cost->bytes_received > 0 && cost->cloud_ns > 0);
+    CHECK(cost->answer_tokens == 1 && cost->billed_prompt_tokens > 0);
+    CHECK(cost->failure == HYBRID_FAILURE_NONE && !isnan(step.score));
     collect(&step, &c);
   }
   CHECK(strstr(c.text, "Paris") != NULL);
   const hybrid_stats stats = stats_of(session);
   const hybrid_usage usage = usage_of(session);
   CHECK(stats.cloud == TOKENS && usage.consults == TOKENS && usage.failures == 0);
-  CHECK(usage.prompt_tokens > 0 && usage.bytes_sent > 0 && stats.fallback == 0);
+  CHECK(usage.billed_prompt_tokens > 0 && usage.bytes_sent > 0 && stats.fallback == 0);
   CHECK(usage.cloud_ns > 0 && usage.bytes_received > 0);
   hybrid_session_free(session);
 }
 
 static void bursts(const hybrid_model *model, const char *url, const char *ca, const char *token) {
   hybrid_cloud *cloud = open_cloud(url, ca, token, HYBRID_SERVER_OPENAI);
-  CHECK_OK(hybrid_cloud_probe_vocabulary(cloud, model, NULL));
+  CHECK_OK(hybrid_cloud_probe(cloud, model, NULL, NULL));
   hybrid_session *session = consulting(model, cloud, 4);
   for (int i = 0; i < TOKENS; i++) {
     hybrid_step_result step = {.struct_size = sizeof step};
     CHECK_OK(hybrid_step(session, &step));
-    CHECK(step.source == HYBRID_SOURCE_CLOUD && step.details->consulted == (i % 4 == 0));
+    CHECK(step.source == HYBRID_SOURCE_CLOUD && step.consult->consulted == (i % 4 == 0));
     CHECK(step.reason == (i % 4 == 0 ? HYBRID_REASON_WEAK : HYBRID_REASON_BURST));
   }
   const hybrid_stats stats = stats_of(session);
@@ -121,7 +121,7 @@ static void bursts(const hybrid_model *model, const char *url, const char *ca, c
 static void hands_back(const hybrid_model *model, const char *url, const char *ca,
                        const char *token) {
   hybrid_cloud *cloud = open_cloud(url, ca, token, HYBRID_SERVER_OPENAI);
-  CHECK_OK(hybrid_cloud_probe_vocabulary(cloud, model, NULL));
+  CHECK_OK(hybrid_cloud_probe(cloud, model, NULL, NULL));
   hybrid_session *session = consulting(model, cloud, 1);
   hybrid_peek first = {.struct_size = sizeof first};
   CHECK_OK(hybrid_step_peek(session, &first));
@@ -134,7 +134,7 @@ static void hands_back(const hybrid_model *model, const char *url, const char *c
   for (int i = 0; i < TOKENS; i++) {
     hybrid_step_result step = {.struct_size = sizeof step};
     CHECK_OK(hybrid_step(session, &step));
-    CHECK(step.details->consulted == (i == 0));
+    CHECK(step.consult->consulted == (i == 0));
     const bool sure = step.candidate == step.token && step.score >= threshold;
     CHECK(step.source == (sure ? HYBRID_SOURCE_LOCAL : HYBRID_SOURCE_CLOUD));
     local += sure;
@@ -149,7 +149,7 @@ static void hands_back(const hybrid_model *model, const char *url, const char *c
 static void remembers(const hybrid_model *model, const char *url, const char *ca,
                       const char *token) {
   hybrid_cloud *cloud = open_cloud(url, ca, token, HYBRID_SERVER_OPENAI);
-  CHECK_OK(hybrid_cloud_probe_vocabulary(cloud, model, NULL));
+  CHECK_OK(hybrid_cloud_probe(cloud, model, NULL, NULL));
   DEFAULTS(corrections, corrections);
   corrections.capacity = 10;
   collected first = {.steps = 0}, again = {.steps = 0};
@@ -164,7 +164,7 @@ static void remembers(const hybrid_model *model, const char *url, const char *ca
   hybrid_session_free(session);
 
   DEFAULTS(budget, nothing);
-  nothing.calls = 0;
+  nothing.consults = 0;
   session = consulting(model, cloud, 2);
   hybrid_cloud_free(cloud);
   CHECK_OK(hybrid_session_set_budget(session, &nothing));
@@ -176,7 +176,7 @@ static void remembers(const hybrid_model *model, const char *url, const char *ca
   for (int i = 0; i < TOKENS; i++) {
     hybrid_step_result step = {.struct_size = sizeof step};
     CHECK_OK(hybrid_step(session, &step));
-    CHECK(step.source == HYBRID_SOURCE_CORRECTION && step.details->consulted == 0);
+    CHECK(step.source == HYBRID_SOURCE_CORRECTION && step.consult->consulted == 0);
     CHECK(step.reason == (i % 2 == 0 ? HYBRID_REASON_CORRECTION : HYBRID_REASON_BURST));
     collect(&step, &again);
   }
@@ -204,7 +204,7 @@ static void falls_back(const hybrid_model *model, hybrid_cloud *cloud, hybrid_fa
     CHECK_OK(hybrid_step(session, &step));
     CHECK(step.source == HYBRID_SOURCE_FALLBACK && step.token == step.candidate);
     if (i == 0) {
-      CHECK(step.details->failure == failure && step.reason == HYBRID_REASON_CONSULT_FAILED);
+      CHECK(step.consult->failure == failure && step.reason == HYBRID_REASON_CONSULT_FAILED);
     }
     collect(&step, &c);
   }
@@ -221,10 +221,15 @@ static void falls_back(const hybrid_model *model, hybrid_cloud *cloud, hybrid_fa
   hybrid_session_free(session);
 }
 
-static void probe_fails(const hybrid_model *model, const hybrid_cloud *cloud) {
-  int32_t shared = 7;
-  CHECK_STATUS(HYBRID_ERR_CLOUD, hybrid_cloud_probe_vocabulary(cloud, model, &shared));
-  CHECK(shared == 0);
+static void probe_fails(const hybrid_model *model, hybrid_cloud *cloud) {
+  hybrid_probe probe = {.struct_size = sizeof probe, .exchange = HYBRID_EXCHANGE_IDS};
+  CHECK_STATUS(HYBRID_ERR_CLOUD, hybrid_cloud_probe(cloud, model, NULL, &probe));
+  CHECK(probe.exchange == HYBRID_EXCHANGE_UNKNOWN && probe.server == HYBRID_SERVER_AUTO);
+  hybrid_cancel *cancel = NULL;
+  REQUIRE_OK(hybrid_cancel_new(&cancel));
+  hybrid_cancel_raise(cancel);
+  CHECK_STATUS(HYBRID_ERR_CANCELLED, hybrid_cloud_probe(cloud, model, cancel, &probe));
+  hybrid_cancel_free(cancel);
 }
 
 static void fails(const hybrid_model *model, const char *url, const char *ca, const char *token,
@@ -259,7 +264,7 @@ static void changes_its_cloud(const hybrid_model *model, const char *url, const 
   hybrid_session *session = consulting(model, NULL, 1);
   CHECK(step_of(session).reason == HYBRID_REASON_LOCAL_ONLY);
   CHECK_OK(hybrid_session_set_cloud(session, cloud));
-  CHECK(step_of(session).details->failure == HYBRID_FAILURE_UNAUTHORIZED);
+  CHECK(step_of(session).consult->failure == HYBRID_FAILURE_UNAUTHORIZED);
   CHECK(breaker_of(cloud).failures == 1);
   CHECK_OK(hybrid_cloud_set_token(cloud, token));
   CHECK(breaker_of(cloud).state == HYBRID_BREAKER_STATE_CLOSED);

@@ -28,6 +28,7 @@ static void bundles(const char *bundle, const char *folder) {
       {"newer-format", "99", HYBRID_ERR_UNSUPPORTED},
       {"not-json", "bundle.json", HYBRID_ERR_BUNDLE},
       {"garbage-graph", "graph.onnx: ", HYBRID_ERR_BUNDLE},
+      {"garbage-head", "reward head: ", HYBRID_ERR_BUNDLE},
   };
   for (size_t i = 0; i < sizeof ROWS / sizeof ROWS[0]; i++) {
     hybrid_model *model = (hybrid_model *)&model;
@@ -122,7 +123,26 @@ static void sizes(const hybrid_model *model) {
               hybrid_session_new(model, NULL, &newer.options, &session));
   CHECK(session == NULL);
 
+  // Messages of such a program lie further apart.
   hybrid_session *live = new_session(model, NULL, NULL);
+  struct {
+    hybrid_message message;
+    uint64_t later;
+  } chat[] = {{{sizeof chat[0], "system", "Be brief."}, 0}, {{sizeof chat[0], "user", "Hi."}, 0}};
+  CHECK_OK(hybrid_session_chat(live, &chat[0].message, 2));
+  CHECK(length(live) > 0);
+  const size_t before = length(live);
+  chat[1].later = 1;
+  CHECK_ERROR(HYBRID_ERR_INVALID_ARGUMENT, "newer hybrid_message",
+              hybrid_session_chat(live, &chat[0].message, 2));
+  chat[1].message.struct_size = sizeof(hybrid_message);
+  CHECK_ERROR(HYBRID_ERR_INVALID_ARGUMENT, "differs within messages",
+              hybrid_session_chat(live, &chat[0].message, 2));
+  chat[0].message.struct_size = 0;
+  CHECK_ERROR(HYBRID_ERR_INVALID_ARGUMENT, "sizeof(hybrid_message)",
+              hybrid_session_chat(live, &chat[0].message, 1));
+  CHECK(length(live) == before);
+
   hybrid_step_result result;
   memset(&result, 0, sizeof result);
   CHECK_ERROR(HYBRID_ERR_INVALID_ARGUMENT, "struct_size of out is 0", hybrid_step(live, &result));
@@ -171,19 +191,21 @@ static void settings(const hybrid_model *model) {
 
   CHECK_RANGE(gate, o.mode = (hybrid_mode)3, "gate.mode is 3");
   CHECK_RANGE(gate, o.score = (hybrid_score)-1, "gate.score is -1");
-  CHECK_RANGE(gate, o.limit = (hybrid_limit)5, "gate.limit is 5");
+  CHECK_RANGE(gate, o.threshold_by = (hybrid_threshold_by)5, "gate.threshold_by is 5");
   CHECK_RANGE(gate, o.threshold = 0.5f, "gate.threshold is set");
-  CHECK_RANGE(gate, (o.limit = HYBRID_LIMIT_SHARE, o.risk = 0.5f), "gate.risk is set");
+  CHECK_RANGE(gate, (o.threshold_by = HYBRID_THRESHOLD_BY_SHARE, o.risk = 0.5f),
+              "gate.risk is set");
+  CHECK_RANGE(gate, o.confidence = 0.5f, "gate.confidence is set");
   CHECK_RANGE(gate, o.reserved = 1, "gate.reserved");
-  CHECK_RANGE(gate, (o.limit = HYBRID_LIMIT_THRESHOLD, o.threshold = -0.5f), "threshold");
-  CHECK_RANGE(gate, (o.limit = HYBRID_LIMIT_THRESHOLD, o.threshold = nan), "threshold");
-  CHECK_RANGE(gate, (o.limit = HYBRID_LIMIT_SHARE, o.share = 1.5f), "share");
+  CHECK_RANGE(gate, (o.threshold_by = HYBRID_THRESHOLD_BY_VALUE, o.threshold = -0.5f), "threshold");
+  CHECK_RANGE(gate, (o.threshold_by = HYBRID_THRESHOLD_BY_VALUE, o.threshold = nan), "threshold");
+  CHECK_RANGE(gate, (o.threshold_by = HYBRID_THRESHOLD_BY_SHARE, o.share = 1.5f), "share");
   // The model has no head, so no calibration.
   CHECK_SETTING(gate, HYBRID_ERR_UNSUPPORTED, o.score = HYBRID_SCORE_HEAD, "reward head");
-  CHECK_SETTING(gate, HYBRID_ERR_UNSUPPORTED, (o.limit = HYBRID_LIMIT_SHARE, o.share = 0.2f),
-                "calibration");
-  CHECK_SETTING(gate, HYBRID_ERR_UNSUPPORTED, (o.limit = HYBRID_LIMIT_GUARANTEE, o.risk = 0.05f),
-                "calibration");
+  CHECK_SETTING(gate, HYBRID_ERR_UNSUPPORTED,
+                (o.threshold_by = HYBRID_THRESHOLD_BY_SHARE, o.share = 0.2f), "calibration");
+  CHECK_SETTING(gate, HYBRID_ERR_UNSUPPORTED,
+                (o.threshold_by = HYBRID_THRESHOLD_BY_GUARANTEE, o.risk = 0.05f), "calibration");
 
   CHECK_RANGE(consult, o.burst = 0, "burst");
   CHECK_RANGE(consult, o.deadline_ms = 0, "deadline");
@@ -194,7 +216,7 @@ static void settings(const hybrid_model *model) {
   CHECK_RANGE(budget, o.hold = (hybrid_hold)9, "budget.hold is 9");
   CHECK_RANGE(budget, o.reserved = 1, "budget.reserved");
   CHECK_RANGE(budget, (o.hold = HYBRID_HOLD_SHARE, o.hold_limit = 1), "share to hold is 1");
-  CHECK_RANGE(budget, o.hold = HYBRID_HOLD_CALLS_PER_HOUR, "budget of an hour is 0");
+  CHECK_RANGE(budget, o.hold = HYBRID_HOLD_CONSULTS_PER_HOUR, "budget of an hour is 0");
   CHECK_RANGE(budget, (o.hold = HYBRID_HOLD_MONEY_PER_HOUR, o.hold_limit = 1), "prices of a token");
 
   CHECK_RANGE(corrections, o.capacity = 16385, "16385");
@@ -217,8 +239,8 @@ static void threshold_zero_with_hold(const hybrid_model *model) {
   hybrid_session *session = new_session(model, NULL, NULL);
   DEFAULTS(gate, never);
   DEFAULTS(budget, hold);
-  never.limit = HYBRID_LIMIT_THRESHOLD;
-  hold.hold = HYBRID_HOLD_CALLS_PER_HOUR;
+  never.threshold_by = HYBRID_THRESHOLD_BY_VALUE;
+  hold.hold = HYBRID_HOLD_CONSULTS_PER_HOUR;
   hold.hold_limit = 10;
   CHECK_OK(hybrid_session_set_gate(session, &never));
   CHECK_ERROR(HYBRID_ERR_INVALID_ARGUMENT, "hold", hybrid_session_set_budget(session, &hold));
@@ -233,8 +255,10 @@ static void threshold_zero_with_hold(const hybrid_model *model) {
 static void tokens(const hybrid_model *model) {
   const uint32_t no_token = 1u << 30;
   size_t needed = 0;
-  CHECK_ERROR(HYBRID_ERR_INVALID_ARGUMENT, "special is 2",
-              hybrid_model_tokenize(model, "x", 1, 2, NULL, 0, &needed));
+  CHECK_ERROR(HYBRID_ERR_INVALID_ARGUMENT, "unknown bits 0x4",
+              hybrid_model_tokenize(model, "x", 1, 7, NULL, 0, &needed));
+  CHECK_ERROR(HYBRID_ERR_INVALID_ARGUMENT, "unknown bits 0x1",
+              hybrid_model_detokenize(model, NULL, 0, HYBRID_TOKENS_ADD_BOS, NULL, 0, &needed));
   CHECK_ERROR(HYBRID_ERR_INVALID_UTF8, "text at byte 0",
               hybrid_model_count_tokens(model, "\xff", 1, 0, &needed));
   CHECK_STATUS(HYBRID_ERR_INVALID_ARGUMENT,

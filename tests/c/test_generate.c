@@ -13,13 +13,14 @@ static void is_reproducible(const hybrid_model *model, collected *first) {
     CHECK(length(session) == start + (size_t)i);
     CHECK_OK(hybrid_step(session, &step));
     CHECK(peek.candidate == step.candidate && step.token == step.candidate);
-    CHECK(peek.would_consult == 0 && step.details->consulted == 0 && step.details->bytes_sent == 0);
+    CHECK(peek.would_consult == 0 && step.consult->consulted == 0 && step.consult->bytes_sent == 0);
     CHECK(step.source == HYBRID_SOURCE_LOCAL && step.reason == HYBRID_REASON_LOCAL_ONLY);
-    CHECK(step.reason == peek.reason && step.details->failure == HYBRID_FAILURE_NONE);
+    CHECK(step.reason == peek.reason && step.consult->failure == HYBRID_FAILURE_NONE);
     CHECK(step.details->logprob_count == 0 && step.details->logprobs != NULL);
     CHECK(step.text[step.text_size] == '\0' && step.struct_size == sizeof step);
-    CHECK(step.details->local_ns > 0 && step.details->cloud_ns == 0);
+    CHECK(step.details->local_ns > 0 && step.consult->cloud_ns == 0);
     CHECK(step.details->struct_size == sizeof *step.details);
+    CHECK(step.consult->struct_size == sizeof *step.consult);
     CHECK(length(session) == start + (size_t)i + 1);
     collect(&step, first);
     if (step.end != HYBRID_END_NONE) break;
@@ -103,16 +104,17 @@ static void stops_where_told(const hybrid_model *model) {
 
   // A chat ends with a stop token, and can be continued.
   session = new_session(model, NULL, NULL);
-  const hybrid_message messages[] = {{"system", "Answer in one word."},
-                                     {"user", "What colour is grass?"}};
+  const hybrid_message messages[] = {
+      {sizeof(hybrid_message), "system", "Answer in one word."},
+      {sizeof(hybrid_message), "user", "What colour is grass?"}};
   CHECK_OK(hybrid_session_chat(session, messages, 2));
   CHECK_OK(hybrid_step_run(session, 200, collect, &c, &end));
   CHECK(end == HYBRID_END_STOP_TOKEN);
-  const hybrid_message more = {"user", "And snow?"};
+  const hybrid_message more = {sizeof more, "user", "And snow?"};
   CHECK_OK(hybrid_session_chat(session, &more, 1));
   CHECK_OK(hybrid_step_run(session, 3, collect, &c, NULL));
   CHECK_STATUS(HYBRID_ERR_INVALID_UTF8,
-               hybrid_session_chat(session, &(hybrid_message){"user", "\xff"}, 1));
+               hybrid_session_chat(session, &(hybrid_message){sizeof more, "user", "\xff"}, 1));
   hybrid_session_free(session);
 }
 

@@ -32,12 +32,12 @@ static void opening_tells_how_it_gets_on(const char *path) {
   progress all = {.stop_after = -1}, stopped = {.stop_after = 2};
   DEFAULTS(model_options, options);
   options.progress = note_progress;
-  options.user = &all;
+  options.progress_user = &all;
   CHECK_OK(hybrid_model_open(path, &options, &model));
   CHECK(all.calls > 2 && all.done == all.total && all.total > 50000000);
   hybrid_model_free(model);
   model = (hybrid_model *)&model;
-  options.user = &stopped;
+  options.progress_user = &stopped;
   CHECK_STATUS(HYBRID_ERR_CANCELLED, hybrid_model_open(path, &options, &model));
   CHECK(stopped.calls == 2 && model == NULL);
 }

@@ -85,17 +85,17 @@ static void cloud(const hybrid_model *model) {
   CHECK_NULL("options.url", hybrid_cloud_new(&options, &cloud));
   CHECK(cloud == NULL);
 
-  int32_t shared = 9;
-  CHECK_NULL("cloud", hybrid_cloud_probe_vocabulary(NULL, model, &shared));
-  CHECK(shared == 0);
+  hybrid_probe probe = {.struct_size = sizeof probe, .exchange = HYBRID_EXCHANGE_IDS};
+  CHECK_NULL("cloud", hybrid_cloud_probe(NULL, model, NULL, &probe));
+  CHECK(probe.exchange == HYBRID_EXCHANGE_UNKNOWN && probe.server == HYBRID_SERVER_AUTO);
   options.url = "https://127.0.0.1:1";
   options.ca_pem_size = 9;
   CHECK_NULL("options.ca_pem", hybrid_cloud_new(&options, &cloud));
   options.ca_pem_size = 0;
   REQUIRE_OK(hybrid_cloud_new(&options, &cloud));
-  shared = 9;
-  CHECK_NULL("model", hybrid_cloud_probe_vocabulary(cloud, NULL, &shared));
-  CHECK(shared == 0);
+  probe.exchange = HYBRID_EXCHANGE_IDS;
+  CHECK_NULL("model", hybrid_cloud_probe(cloud, NULL, NULL, &probe));
+  CHECK(probe.exchange == HYBRID_EXCHANGE_UNKNOWN);
 
   hybrid_breaker breaker = {.struct_size = sizeof breaker, .failures = 77};
   CHECK_NULL("cloud", hybrid_cloud_set_token(NULL, "x"));
@@ -123,7 +123,8 @@ static void session(const hybrid_model *model) {
   CHECK(made == NULL);
 
   hybrid_session *session = new_session(model, NULL, NULL);
-  const hybrid_message fine = {"user", "x"}, no_role = {NULL, "x"}, no_content = {"user", NULL};
+  const hybrid_message fine = {sizeof fine, "user", "x"}, no_role = {sizeof fine, NULL, "x"},
+                       no_content = {sizeof fine, "user", NULL};
   CHECK_NULL("session", hybrid_session_prompt(NULL, "x", 1));
   CHECK_NULL("text", hybrid_session_prompt(session, NULL, 0));
   CHECK_NULL("text", hybrid_session_prompt(session, NULL, 1));
@@ -163,7 +164,7 @@ static void settings(const hybrid_model *model) {
   CHECK_SETTINGS(sampling, top_k);
   CHECK_SETTINGS(gate, threshold);
   CHECK_SETTINGS(consult, burst);
-  CHECK_SETTINGS(budget, calls);
+  CHECK_SETTINGS(budget, consults);
   CHECK_SETTINGS(corrections, suffix);
   CHECK_NULL("session", hybrid_session_set_logit_bias(NULL, NULL, 0));
   CHECK_NULL("biases", hybrid_session_set_logit_bias(session, NULL, 1));
@@ -185,9 +186,11 @@ static void step(const hybrid_model *model) {
 
   CHECK_NULL("out", hybrid_step(session, NULL));
   CHECK_NULL("session", hybrid_step(NULL, &result));
-  CHECK(result.token == 0 && result.text != NULL && result.bytes != NULL && *result.text == '\0');
+  CHECK(result.token == 0 && result.text != NULL && *result.text == '\0');
   CHECK(result.details != NULL && result.details->struct_size == sizeof *result.details);
   CHECK(result.details->logprobs != NULL && result.details->logprob_count == 0);
+  CHECK(result.details->bytes != NULL && result.details->bytes_size == 0);
+  CHECK(result.consult != NULL && result.consult->struct_size == sizeof *result.consult);
   CHECK_NULL("out", hybrid_step_peek(session, NULL));
   CHECK_NULL("session", hybrid_step_peek(NULL, &peek));
   CHECK(peek.candidate == 0);

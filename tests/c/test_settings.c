@@ -1,6 +1,8 @@
 // Tokens, settings and forks of live sessions with a real model.   test_settings BUNDLE
 #include "check.h"
 
+enum { AS_PROMPT = HYBRID_TOKENS_ADD_BOS | HYBRID_TOKENS_CONTROL };
+
 // Ids of a text and back, and a prompt of ids is a prompt of text.
 static void tokens_and_text(const hybrid_model *model, const char *expected) {
   static const char MARKED[] = "a<|im_end|>";
@@ -9,29 +11,33 @@ static void tokens_and_text(const hybrid_model *model, const char *expected) {
   char text[512];
   size_t count = 0, again = 0, size = 0;
   CHECK_STATUS(HYBRID_ERR_BUFFER_TOO_SMALL,
-               hybrid_model_tokenize(model, PROMPT, strlen(PROMPT), 1, NULL, 0, &count));
+               hybrid_model_tokenize(model, PROMPT, strlen(PROMPT), AS_PROMPT, NULL, 0, &count));
   CHECK(count > 0 && count < 64);
   CHECK_STATUS(HYBRID_ERR_BUFFER_TOO_SMALL,
-               hybrid_model_tokenize(model, PROMPT, strlen(PROMPT), 1, ids, count - 1, NULL));
-  CHECK_OK(hybrid_model_tokenize(model, PROMPT, strlen(PROMPT), 1, ids, count, NULL));
-  CHECK_OK(hybrid_model_count_tokens(model, PROMPT, strlen(PROMPT), 1, &again));
+               hybrid_model_tokenize(model, PROMPT, strlen(PROMPT), AS_PROMPT, ids, count - 1,
+                                     NULL));
+  CHECK_OK(hybrid_model_tokenize(model, PROMPT, strlen(PROMPT), AS_PROMPT, ids, count, NULL));
+  CHECK_OK(hybrid_model_count_tokens(model, PROMPT, strlen(PROMPT), AS_PROMPT, &again));
   CHECK(again == count);
   CHECK_OK(hybrid_model_detokenize(model, ids, count, 0, bytes, sizeof bytes, &size));
   CHECK(size == strlen(PROMPT) && memcmp(bytes, PROMPT, size) == 0);
 
   // Names of control tokens are text or tokens.
-  CHECK_OK(hybrid_model_count_tokens(model, MARKED, strlen(MARKED), 1, &count));
+  CHECK_OK(hybrid_model_count_tokens(model, MARKED, strlen(MARKED), HYBRID_TOKENS_CONTROL, &count));
   CHECK_OK(hybrid_model_count_tokens(model, MARKED, strlen(MARKED), 0, &again));
   CHECK(count == 2 && again > 2);
   uint32_t marked[2];
-  CHECK_OK(hybrid_model_tokenize(model, MARKED, strlen(MARKED), 1, marked, 2, NULL));
-  CHECK_OK(hybrid_model_detokenize(model, marked, 2, 1, bytes, sizeof bytes, &size));
+  CHECK_OK(hybrid_model_tokenize(model, MARKED, strlen(MARKED), AS_PROMPT, marked, 2, NULL));
+  CHECK_OK(hybrid_model_detokenize(model, marked, 2, HYBRID_TOKENS_CONTROL, bytes, sizeof bytes,
+                                   &size));
   CHECK(size == strlen(MARKED) && memcmp(bytes, MARKED, size) == 0);
   CHECK_OK(hybrid_model_detokenize(model, marked, 2, 0, bytes, sizeof bytes, &size));
   CHECK(size == 1 && bytes[0] == 'a');
+  CHECK_OK(hybrid_model_count_tokens(model, MARKED, strlen(MARKED), HYBRID_TOKENS_ADD_BOS, &count));
+  CHECK(count == again);
 
   hybrid_session *session = new_session(model, NULL, NULL);
-  CHECK_OK(hybrid_model_count_tokens(model, PROMPT, strlen(PROMPT), 1, &count));
+  CHECK_OK(hybrid_model_count_tokens(model, PROMPT, strlen(PROMPT), AS_PROMPT, &count));
   CHECK_OK(hybrid_session_prompt_tokens(session, ids, count));
   collected c = {.steps = 0};
   CHECK_OK(hybrid_step_run(session, 12, collect, &c, NULL));
@@ -70,11 +76,14 @@ static void settings_change_on_a_live_session(const hybrid_model *model, const c
                               set.min_p = 0.1f, set.repetition_penalty = 1.5f,
                               set.repetition_window = 7));
   CHECK_COMES_BACK(gate, (set.mode = HYBRID_MODE_CLOUD_FIRST, set.score = HYBRID_SCORE_ENTROPY,
-                          set.limit = HYBRID_LIMIT_THRESHOLD, set.threshold = 0.25f));
+                          set.threshold_by = HYBRID_THRESHOLD_BY_VALUE, set.threshold = 0.25f));
   CHECK_COMES_BACK(consult, (set.burst = 4, set.deadline_ms = 1500, set.hand_back = 1));
-  CHECK_COMES_BACK(budget, (set.calls = 1, set.tokens = 2, set.bytes = 3,
+  CHECK_COMES_BACK(budget, (set.consults = 1, set.tokens = 2, set.bytes = 3,
                             set.hold = HYBRID_HOLD_MONEY_PER_HOUR, set.hold_limit = 0.5,
-                            set.price_prompt_token = 0.25, set.price_token = 0.125));
+                            set.price_prompt_token = 0.25, set.price_answer_token = 0.125));
+  // Neither is a float.
+  CHECK_COMES_BACK(budget, (set.hold = HYBRID_HOLD_SHARE, set.hold_limit = 0.1));
+  CHECK_COMES_BACK(budget, (set.hold = HYBRID_HOLD_BYTES_PER_HOUR, set.hold_limit = 1e17 / 3));
   CHECK_COMES_BACK(corrections, (set.capacity = 10, set.suffix = 5));
 
   // None of it left a trace, nor does a peek with other settings.
@@ -131,7 +140,7 @@ static void forks_share_nothing(const hybrid_model *model, const char *expected)
   hybrid_session_free(session);
   hybrid_stats stats = {.struct_size = sizeof stats};
   CHECK_OK(hybrid_session_stats(fork, &stats));
-  CHECK(stats.tokens == 0 && stats.prompt_tokens == 0);
+  CHECK(stats.tokens == 4 && stats.prompt_tokens > 0);
   CHECK_OK(hybrid_step_run(fork, 8, collect, &c, NULL));
   CHECK(strcmp(c.text, expected) == 0);
   hybrid_session_free(fork);
@@ -139,7 +148,8 @@ static void forks_share_nothing(const hybrid_model *model, const char *expected)
 
 // Any role that the template takes; a variable that it does not know changes nothing.
 static void chats_with_any_role(const hybrid_model *model) {
-  const hybrid_message messages[] = {{"user", "What is the time?"}, {"tool", "12:00"}};
+  const hybrid_message messages[] = {{sizeof(hybrid_message), "user", "What is the time?"},
+                                     {sizeof(hybrid_message), "tool", "12:00"}};
   size_t lengths[3];
   for (int thinking = HYBRID_THINKING_DEFAULT; thinking <= HYBRID_THINKING_OFF; thinking++) {
     hybrid_session *session = new_session(model, NULL, NULL);

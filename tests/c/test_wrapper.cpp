@@ -74,7 +74,7 @@ static void run(const std::string &path) {
 
   // A fork continues, with settings of its own.
   hybrid::session fork = session.fork();
-  CHECK(fork.save() == state && fork.stats().tokens == 0 && fork.usage().consults == 0);
+  CHECK(fork.save() == state && fork.stats().tokens == session.stats().tokens);
   auto sampling = hybrid::sampling();
   sampling.top_k = 5;
   fork.set(sampling);
@@ -85,35 +85,36 @@ static void run(const std::string &path) {
   consult.burst = 3;
   fork.set(consult);
   auto budget = hybrid::budget();
-  budget.calls = 7;
+  budget.consults = 7;
   fork.set(budget);
   auto corrections = hybrid::corrections();
   corrections.capacity = 9;
   fork.set(corrections);
   CHECK(fork.sampling().top_k == 5 && session.sampling().top_k == 0);
   CHECK(fork.gate().mode == HYBRID_MODE_CLOUD_FIRST && fork.consult().burst == 3);
-  CHECK(fork.budget().calls == 7 && fork.budget().tokens == HYBRID_UNLIMITED);
+  CHECK(fork.budget().consults == 7 && fork.budget().tokens == HYBRID_UNLIMITED);
   CHECK(fork.corrections().capacity == 9);
-  gate.limit = static_cast<hybrid_limit>(9);
+  gate.threshold_by = static_cast<hybrid_threshold_by>(9);
   CHECK(thrown([&] { fork.set(gate); }) == HYBRID_ERR_INVALID_ARGUMENT);
   fork.set_thinking(HYBRID_THINKING_OFF);
   fork.set_top_logprobs(2);
   const hybrid::step detailed = fork.step();
   CHECK(detailed.logprobs.size() == 3 && detailed.logprobs[0].token == detailed.result.token);
-  CHECK(detailed.details.local_ns > 0);
+  CHECK(detailed.details.local_ns > 0 && detailed.consult.consulted == 0);
   // As an older library would hand it out.
-  hybrid_step_details old = detailed.details;
-  old.struct_size = offsetof(hybrid_step_details, local_ns);
-  old.bytes_sent = 7;
+  hybrid_consult_result old = detailed.consult;
+  old.struct_size = offsetof(hybrid_consult_result, cloud_ns);
+  old.bytes_sent = old.cloud_ns = 7;
   const auto known = hybrid::detail::known(old);
-  CHECK(known.bytes_sent == 7 && known.local_ns == 0);
+  CHECK(known.bytes_sent == 7 && known.cloud_ns == 0);
   fork.set_logit_bias({{detailed.result.token, -1000}});
   fork.rewind(1);
   CHECK(fork.step().result.token != detailed.result.token);
 
   // Tokens and text, and what has neither.
-  const auto ids = model.tokenize("Hello", true);
-  CHECK(model.count_tokens("Hello", true) == ids.size() && model.detokenize(ids) == "Hello");
+  const auto ids = model.tokenize("Hello", HYBRID_TOKENS_ADD_BOS);
+  CHECK(model.count_tokens("Hello", HYBRID_TOKENS_ADD_BOS) == ids.size());
+  CHECK(model.detokenize(ids) == "Hello");
   CHECK(model.tokenize({}).empty() && model.detokenize({}).empty());
   fork.reset();
   CHECK(fork.tokens().empty() && fork.text().empty());
@@ -123,8 +124,12 @@ static void run(const std::string &path) {
 
   auto server = hybrid::cloud_options();
   server.url = "https://127.0.0.1:1";
-  const hybrid::cloud cloud(server);
+  hybrid::cloud cloud(server);
   CHECK(cloud.breaker().state == HYBRID_BREAKER_STATE_CLOSED);
+  CHECK(thrown([&] { cloud.probe(model); }) == HYBRID_ERR_CLOUD);
+  hybrid::cancel at_once;
+  at_once.raise();
+  CHECK(thrown([&] { cloud.probe(model, at_once); }) == HYBRID_ERR_CANCELLED);
   cloud.set_token("secret");
   cloud.clear_token();
   cloud.reset_breaker();

@@ -118,6 +118,24 @@ fn a_consult_after_a_late_one_is_answered() {
     assert!(ask(&cloud).is_ok());
 }
 
+#[test]
+fn a_cancel_ends_a_probe() {
+    let server = always(|| Reaction::Silence);
+    let (cloud, cancel) = (client(&server), Cancel::new());
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            (0..2000).any(|_| {
+                std::thread::sleep(Duration::from_millis(5));
+                !server.requests().is_empty()
+            });
+            cancel.cancel();
+        });
+        let error = cloud.probe_vocabulary(&support::Toy::new(), &cancel).unwrap_err();
+        assert!(matches!(error, hybrid::Error::Cancelled), "{error}");
+    });
+    assert_eq!(server.requests().len(), 1);
+}
+
 fn request<'a>(bytes: &'a [u8], deadline: Instant, cancel: &'a Cancel) -> Request<'a> {
     Request { ids: &[1], vocabulary: "", bytes, max_tokens: 1, deadline, cancel }
 }

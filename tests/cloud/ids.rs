@@ -25,7 +25,7 @@ fn equal_vocabularies_exchange_ids() {
     let server = server(Toy::new(), LLAMA);
     let cloud = llama(&server);
     assert!(!cloud.shares_vocabulary(Toy::FINGERPRINT));
-    assert!(cloud.probe_vocabulary(&Toy::new()).unwrap());
+    assert!(cloud.probe_vocabulary(&Toy::new(), &Cancel::new()).unwrap());
     assert!(cloud.shares_vocabulary(Toy::FINGERPRINT));
     let answer = consult(&cloud, b"is", PLENTY).0.unwrap();
     assert_eq!((answer.continuation, answer.end), (Continuation::Ids(vec![120, 121]), false));
@@ -45,7 +45,7 @@ fn different_vocabularies_exchange_bytes() {
     for words in [["語", " fox"], [" fox", " fo"]] {
         let server = server(Toy::with_words(words), LLAMA);
         let cloud = llama(&server);
-        assert!(!cloud.probe_vocabulary(&Toy::new()).unwrap(), "{words:?}");
+        assert!(!cloud.probe_vocabulary(&Toy::new(), &Cancel::new()).unwrap(), "{words:?}");
         assert_eq!(consult(&cloud, b"is", PLENTY).0.unwrap().continuation, bytes("x"));
     }
 }
@@ -54,10 +54,13 @@ fn different_vocabularies_exchange_bytes() {
 fn a_server_that_cannot_tokenise_gets_bytes() {
     for status in [400, 404, 405, 501] {
         let server = always(move || Reaction::json(status, "{}"));
-        assert!(!client(&server).probe_vocabulary(&Toy::new()).unwrap(), "{status}");
+        assert!(
+            !client(&server).probe_vocabulary(&Toy::new(), &Cancel::new()).unwrap(),
+            "{status}"
+        );
     }
     let server = always(|| Reaction::json(200, "not JSON"));
-    assert!(!client(&server).probe_vocabulary(&Toy::new()).unwrap());
+    assert!(!client(&server).probe_vocabulary(&Toy::new(), &Cancel::new()).unwrap());
 }
 
 #[test]
@@ -75,7 +78,7 @@ fn a_probe_that_cannot_be_made_says_why() {
         (client(&loading), "busy or loading"),
     ];
     for (cloud, reason) in rows {
-        let error = cloud.probe_vocabulary(&Toy::new()).unwrap_err().to_string();
+        let error = cloud.probe_vocabulary(&Toy::new(), &Cancel::new()).unwrap_err().to_string();
         assert!(error.contains(reason) && error.contains("https://127.0.0.1:"), "{error}");
         assert!(!cloud.shares_vocabulary(Toy::FINGERPRINT));
     }
@@ -85,8 +88,8 @@ fn a_probe_that_cannot_be_made_says_why() {
 fn a_later_no_takes_the_yes_back() {
     let server = server(Toy::new(), LLAMA);
     let cloud = llama(&server);
-    assert!(cloud.probe_vocabulary(&Toy::new()).unwrap());
-    assert!(!cloud.probe_vocabulary(&Toy::with_words(["no", " fox"])).unwrap());
+    assert!(cloud.probe_vocabulary(&Toy::new(), &Cancel::new()).unwrap());
+    assert!(!cloud.probe_vocabulary(&Toy::with_words(["no", " fox"]), &Cancel::new()).unwrap());
     assert!(!cloud.shares_vocabulary(Toy::FINGERPRINT));
 }
 
@@ -95,7 +98,7 @@ fn a_later_no_takes_the_yes_back() {
 fn a_yes_is_for_one_vocabulary() {
     let server = server(Toy::new(), LLAMA);
     let cloud = llama(&server);
-    assert!(cloud.probe_vocabulary(&Toy::new()).unwrap());
+    assert!(cloud.probe_vocabulary(&Toy::new(), &Cancel::new()).unwrap());
     assert!(!cloud.shares_vocabulary("another"));
     let (cancel, deadline) = (Cancel::new(), Instant::now() + PLENTY);
     let (ids, bytes, cancel) = (&[1u32, 2][..], &b"is"[..], &cancel);
@@ -108,7 +111,7 @@ fn a_yes_is_for_one_vocabulary() {
 fn a_context_of_ids_may_end_within_a_character() {
     let server = server(Toy::new(), LLAMA);
     let cloud = llama(&server);
-    cloud.probe_vocabulary(&Toy::new()).unwrap();
+    cloud.probe_vocabulary(&Toy::new(), &Cancel::new()).unwrap();
     assert!(consult(&cloud, b"Caf\xc3", PLENTY).0.is_ok());
 }
 
@@ -164,7 +167,7 @@ fn what_ids_mean_on_the_wire() {
     for (kind, completion, expected) in rows {
         let server = server(Toy::new(), completion);
         let cloud = Cloud::new(CloudOptions { kind, ..options(&server) }).unwrap();
-        assert!(cloud.probe_vocabulary(&Toy::new()).unwrap());
+        assert!(cloud.probe_vocabulary(&Toy::new(), &Cancel::new()).unwrap());
         let got = ask(&cloud).map(|answer| (answer.continuation, answer.end));
         assert_eq!(got, expected, "{completion}");
     }

@@ -75,11 +75,15 @@ fn it_is_in_no_log_record_error_or_debug_text() {
         texts.push(format!("{options:?} {options:#?}"));
         let cloud = Cloud::new(options).unwrap();
         texts.push(format!("{cloud:?} {:?}", ask(&cloud)));
-        texts.push(format!("{:?}", cloud.probe_vocabulary(&vocabulary)));
+        texts.push(format!("{:?}", cloud.probe_vocabulary(&vocabulary, &Cancel::new())));
     }
     let untrusted = Server::start(&Identity::wrong_ca(), |_| Reaction::Close);
     let cloud = Cloud::new(with_token(&untrusted)).unwrap();
-    texts.push(format!("{:?} {:?}", ask(&cloud), cloud.probe_vocabulary(&vocabulary)));
+    texts.push(format!(
+        "{:?} {:?}",
+        ask(&cloud),
+        cloud.probe_vocabulary(&vocabulary, &Cancel::new())
+    ));
     let invalid = CloudOptions { token: Some(format!("{TOKEN}\n")), ..with_token(&untrusted) };
     let error = Cloud::new(invalid).unwrap_err().to_string();
     assert!(error.contains("line end"), "{error}");

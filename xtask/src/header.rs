@@ -31,6 +31,8 @@ const MACROS: &str = r#"
 #define HYBRID_VERSION_MINOR @MINOR@
 /// The third number of HYBRID_VERSION.
 #define HYBRID_VERSION_PATCH @PATCH@
+/// The C ABI of this header: before 1.0 the second number, from then on 1000 times the first.
+#define HYBRID_ABI_VERSION @ABI@
 
 #ifndef HYBRID_API
 #ifdef __GNUC__
@@ -115,7 +117,9 @@ fn macros() -> Result<String> {
     let [major, minor, patch] = numbers.split('.').collect::<Vec<_>>()[..] else {
         bail!("{}: the version {version} is not of three numbers", file.display());
     };
+    let abi = if major == "0" { minor.to_owned() } else { format!("{major}000") };
     Ok(MACROS
+        .replace("@ABI@", &abi)
         .replace("@VERSION@", version)
         .replace("@MAJOR@", major)
         .replace("@MINOR@", minor)

@@ -252,8 +252,8 @@ impl Base for FakeBase {
     fn clock(&self) -> Clock {
         let (millis, clock_set) = (self.millis.clone(), self.clock_set.clone());
         Clock {
-            elapsed: Box::new(move || Duration::from_millis(millis.load(Relaxed))),
-            is_set: Box::new(move || clock_set.load(Relaxed)),
+            elapsed: Arc::new(move || Duration::from_millis(millis.load(Relaxed))),
+            is_set: Arc::new(move || clock_set.load(Relaxed)),
         }
     }
 }

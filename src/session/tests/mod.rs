@@ -87,7 +87,7 @@ fn weak_candidates_come_from_the_cloud() {
         assert_eq!((weak.source, weak.reason), (Source::Cloud, Reason::Weak));
         assert_eq!((weak.token, weak.candidate, weak.score), (byte(b'X'), byte(b'c'), 0.2));
         assert!(weak.consulted && weak.failure.is_none());
-        assert_eq!((weak.bytes_sent, weak.bytes_received, weak.prompt_tokens), (100, 10, 3));
+        assert_eq!((weak.bytes_sent, weak.bytes_received, weak.billed_prompt_tokens), (100, 10, 3));
         assert_eq!(weak.cloud_time, Duration::from_millis(3));
         assert_eq!((steps[3].source, steps[3].reason), (Source::Local, Reason::Confident));
         // Kept candidates cost one feed each; the rejected one is fed and rewound.
@@ -221,10 +221,10 @@ fn clock_and_boundary() {
 #[test]
 fn budgets() {
     let rows = [
-        (Budget { calls: Some(2), ..Budget::default() }, 2, Reason::BudgetCalls),
+        (Budget { consults: Some(2), ..Budget::default() }, 2, Reason::BudgetConsults),
         (Budget { tokens: Some(5), ..Budget::default() }, 2, Reason::BudgetTokens),
         (Budget { bytes: Some(111), ..Budget::default() }, 2, Reason::BudgetBytes),
-        (Budget { calls: Some(0), ..Budget::default() }, 0, Reason::BudgetCalls),
+        (Budget { consults: Some(0), ..Budget::default() }, 0, Reason::BudgetConsults),
     ];
     for (budget, calls, reason) in rows {
         let script: Script = Arc::new(|r| ids(&vec![byte(b'c'); r.max_tokens as usize]));

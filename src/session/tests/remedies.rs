@@ -47,9 +47,9 @@ fn the_best_alternative_is_taken_before_the_cloud_is_asked() {
 fn nothing_is_rescued_where_the_cloud_may_not_be_asked() {
     let cloud = FakeCloud::new(true, always(ids(&[byte(b'X')])));
     let mut bench = Bench::weak(endless(), &cloud);
-    (bench.consult.rescue, bench.budget.calls) = (7, Some(0));
+    (bench.consult.rescue, bench.budget.consults) = (7, Some(0));
     bench.score = in_order(&[0.4]);
-    assert_eq!(bench.prompted().step().unwrap().reason, Reason::BudgetCalls);
+    assert_eq!(bench.prompted().step().unwrap().reason, Reason::BudgetConsults);
 }
 
 #[test]

@@ -8,7 +8,7 @@ fn gate(threshold: f32) -> Gate {
     Gate { threshold: Threshold::At(threshold), ..Gate::default() }
 }
 
-fn share(share: f32) -> Budget {
+fn share(share: f64) -> Budget {
     Budget { hold: Some(Hold::Share(share)), ..Budget::default() }
 }
 
@@ -28,7 +28,7 @@ fn what_is_set_is_read_back() {
     assert_eq!((session.budget(), session.corrections()), Default::default());
     let sampling = Sampling { temperature: 0.5, top_k: 7, ..Sampling::default() };
     let consult = ConsultOptions { burst: 9, hand_back: true, ..ConsultOptions::default() };
-    let budget = Budget { calls: Some(3), ..share(0.2) };
+    let budget = Budget { consults: Some(3), ..share(0.2) };
     let corrections = CorrectionOptions { capacity: 5, suffix: 6 };
     session.set_sampling(sampling).unwrap();
     session.set_gate(gate(0.25)).unwrap();
@@ -136,7 +136,7 @@ fn threshold_0_never_asks() {
     let mut bench = Bench::weak(endless(), &cloud);
     bench.gate = gate(0.0);
     let mut session = bench.prompted();
-    let holds = [Hold::Share(0.9), Hold::PerHour { limit: 9.0, unit: Unit::Calls }];
+    let holds = [Hold::Share(0.9), Hold::PerHour { limit: 9.0, unit: Unit::Consults }];
     for hold in holds {
         let error = session.set_budget(Budget { hold: Some(hold), ..Budget::default() });
         let error = error.unwrap_err().to_string();
@@ -173,8 +173,8 @@ fn a_session_is_switched_to_local_and_back() {
     let other = FakeCloud::new(true, always(ids(&[byte(b'Y')])));
     session.set_cloud(Some(other.clone()));
     assert_eq!(session.step().unwrap().text, "Y");
-    session.set_budget(Budget { calls: Some(2), ..session.budget() }).unwrap();
-    assert_eq!(session.step().unwrap().reason, Reason::BudgetCalls, "it counts from the birth");
+    session.set_budget(Budget { consults: Some(2), ..session.budget() }).unwrap();
+    assert_eq!(session.step().unwrap().reason, Reason::BudgetConsults, "it counts from the birth");
     assert_eq!((cloud.calls(), other.calls()), (1, 1));
 }
 

@@ -80,7 +80,7 @@ fn a_fork_goes_on_alike() {
             let mut session = bench.session();
             way(&mut session);
             let mut fork = session.fork().unwrap();
-            assert_eq!((fork.stats(), fork.usage()), Default::default());
+            assert_eq!((fork.stats(), fork.usage()), (session.stats(), session.usage()));
             assert_eq!(fork.ids(), session.ids());
             let told = |session: &mut Session| {
                 let steps = steps(session, 12).into_iter();
@@ -97,7 +97,7 @@ fn a_fork_goes_on_alike() {
 fn a_fork_shares_nothing_that_changes() {
     let cloud = FakeCloud::new(true, always(ids(&[byte(b'X')])));
     let mut bench = Bench::weak(spelling(1, "abcdef"), &cloud);
-    bench.budget = Budget { calls: Some(1), ..Budget::default() };
+    bench.budget = Budget { consults: Some(2), ..Budget::default() };
     bench.corrections.capacity = 9;
     let mut session = bench.prompted();
     let cancel = Cancel::new();
@@ -107,29 +107,34 @@ fn a_fork_shares_nothing_that_changes() {
     cancel.cancel();
     assert!(matches!(session.step(), Err(Error::Cancelled)));
     let step = fork.step().unwrap();
-    assert_eq!(step.source, Source::Cloud, "its own flag, its own budget");
+    assert_eq!(step.source, Source::Cloud, "its own flag");
+    assert_eq!(fork.step().unwrap().reason, Reason::BudgetConsults, "one was spent before");
     cancel.reset();
-    assert_eq!(session.step().unwrap().reason, Reason::BudgetCalls);
-    fork.rewind(2).unwrap();
+    assert_eq!(session.step().unwrap().source, Source::Cloud, "the fork's is its own");
+    assert_eq!(session.step().unwrap().reason, Reason::BudgetConsults);
+    assert_eq!((session.usage().consults, fork.usage().consults), (2, 2));
+    fork.rewind(3).unwrap();
     fork.set_cloud(None);
     fork.set_gate(Gate { mode: Mode::LocalOnly, ..fork.gate() }).unwrap();
     assert_eq!(text_of(&steps(&mut fork, 2)), "ab");
-    assert_eq!((session.len(), session.gate().mode), (3, Mode::Hybrid));
+    assert_eq!((session.len(), session.gate().mode), (4, Mode::Hybrid));
     let thread = std::thread::spawn(move || fork.len());
     assert_eq!(thread.join().unwrap(), 3);
 }
 
-/// A held budget goes on from the threshold it has come to, with a clock of its own.
+/// A held budget goes on from the threshold it has come to, and what is spent of the hour is spent.
 #[test]
 fn a_fork_holds_from_here() {
     let cloud = FakeCloud::new(true, always(ids(&[byte(b'X')])));
     let mut bench = Bench::weak(endless(), &cloud);
-    let hold = Hold::PerHour { limit: 2.0, unit: Unit::Calls };
+    let hold = Hold::PerHour { limit: 2.0, unit: Unit::Consults };
     bench.budget.hold = Some(hold);
     let mut session = bench.prompted();
     steps(&mut session, 5);
     assert_eq!(session.peek().unwrap().reason, Reason::BudgetHour);
     let mut fork = session.fork().unwrap();
-    assert!((fork.threshold() - session.threshold()).abs() < 1e-6);
-    assert_eq!(fork.peek().unwrap().reason, Reason::Weak, "it has spent nothing");
+    assert_eq!(fork.threshold(), session.threshold());
+    assert_eq!(fork.peek().unwrap().reason, Reason::BudgetHour);
+    bench.millis.store(3_600_000, Relaxed);
+    assert_eq!(fork.peek().unwrap().reason, Reason::Weak, "the next hour of both");
 }

@@ -8,6 +8,7 @@ use hybrid::cloud::{Cloud, CloudOptions, Roots, ServerKind};
 use hybrid::session::Model;
 
 use crate::arguments::{path, text};
+use crate::interrupt;
 
 /// Read where `--token-file` is not given; an argument would show in the list of processes.
 pub const TOKEN_VARIABLE: &str = "HYBRID_CLOUD_TOKEN";
@@ -78,7 +79,7 @@ pub fn cache(arguments: &ArgMatches) -> Result<PathBuf> {
 pub fn connect(cloud: &Option<CloudOptions>, model: &Model) -> Result<Option<Cloud>> {
     let Some(cloud) = cloud else { return Ok(None) };
     let cloud = Cloud::new(cloud.clone())?;
-    cloud.probe_vocabulary(&*model.tokens)?;
+    cloud.probe_vocabulary(&*model.tokens, &interrupt::cancel())?;
     Ok(Some(cloud))
 }
 

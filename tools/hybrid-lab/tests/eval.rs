@@ -177,7 +177,7 @@ fn a_bundle_is_the_cloud() {
     assert_eq!((lines(&out, "sum").len(), lines(&out, "along-answers").len()), (0, 1));
     let consults = margin["consults"].as_u64().unwrap();
     assert!(consults > 0);
-    let (status, stdout, _) = with(&[&own[..], &["--price-prompt", "1000000"]].concat());
+    let (status, stdout, _) = with(&[&own[..], &["--price-prompt-token", "1000000"]].concat());
     assert_eq!(status, Some(0), "{stdout}");
     assert_eq!(sum(&out, "margin", 1)["cost"].as_f64(), margin["prompt_tokens"].as_f64());
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use hybrid::bundle::{Bundle, Verify};
-use hybrid::reward::{ScoreKind, Scorer};
+use hybrid::reward::{ScoreKind, Scorer, load_head};
 use hybrid::session::{Model, ModelOptions};
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
@@ -107,7 +107,8 @@ fn a_head_is_trained_over_tls_and_installed() {
     let info = opened.manifest().reward.clone().unwrap();
     assert_eq!(info.cloud_model, "toy");
     assert!((0.0..1.0).contains(&info.default_threshold));
-    let scorer = Scorer::open(&opened, ScoreKind::Auto, 0).unwrap();
+    let head = load_head(&opened).unwrap();
+    let scorer = Scorer::new(ScoreKind::Auto, head.as_ref(), 0).unwrap();
     assert_eq!((scorer.kind(), scorer.needs_after()), (ScoreKind::Head, info.after));
 
     // What is fitted can be restricted, and the prompts be taken in parts.

@@ -5,7 +5,6 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use hybrid::Cancel;
 use hybrid::bundle::{Bundle, Verify};
-use hybrid::reward::{ScoreKind, Scorer};
 use hybrid::session::Model;
 use hybrid::slm::Rows;
 use hybrid::tokens::{ChatTemplate, Message};
@@ -20,7 +19,6 @@ pub fn try_out_dir(dir: &Path) -> Result<Notes> {
 
 /// Loads tokenizer, chat template, model and reward head, and has the model read a short prompt.
 pub fn try_out(bundle: Bundle) -> Result<Notes> {
-    Scorer::open(&bundle, ScoreKind::Auto, 0)?;
     let model = Model::from_bundle(bundle, 0)?;
     let mut notes = Notes::new();
     let prompt = match model.chat_template.as_deref().map(render) {

@@ -15,7 +15,7 @@ use hybrid::policy::{Mode, Reason};
 use hybrid::reward::{ScoreKind, Threshold};
 use hybrid::sampler::Sampling;
 use hybrid::session::{
-    ConsultOptions, End, Gate, Model, ModelOptions, Session, SessionOptions, Source,
+    ConsultOptions, End, Gate, Model, ModelOptions, Session, SessionOptions, Source, Tokenize,
 };
 use hybrid::tokens::{MAX_TEXT_BYTES, Message};
 use hybrid::{Cancel, Error};
@@ -222,14 +222,14 @@ fn a_model_in_memory_writes_the_same() {
 fn a_model_tokenises() {
     let model = open(SMOLLM2);
     let text = "<|im_start|>naïve";
-    let (as_prompt, as_text) =
-        (model.tokenize(text, true).unwrap(), model.tokenize(text, false).unwrap());
+    let (prompt, plain) = (Tokenize { add_bos: true, control: true }, Tokenize::default());
+    let [as_prompt, as_text] = [prompt, plain].map(|how| model.tokenize(text, how).unwrap());
     let mut session = local(&model, SessionOptions::default());
     session.prompt(text).unwrap();
     assert_eq!(session.ids(), as_prompt);
     assert!(as_text.len() > as_prompt.len(), "the control token is text");
-    assert_eq!(model.count_tokens(text, true).unwrap(), as_prompt.len());
-    assert_eq!(model.count_tokens(text, false).unwrap(), as_text.len());
+    assert_eq!(model.count_tokens(text, prompt).unwrap(), as_prompt.len());
+    assert_eq!(model.count_tokens(text, plain).unwrap(), as_text.len());
     assert_eq!(model.detokenize(&as_text, false).unwrap(), text.as_bytes());
     assert_eq!(model.detokenize(&as_prompt, true).unwrap(), text.as_bytes());
     assert_eq!(model.detokenize(&as_prompt, false).unwrap(), "naïve".as_bytes());

@@ -10,6 +10,7 @@ LIC_FILES_CHKSUM = "\
 # Put the file into a folder of FILESPATH, such as files/ beside this recipe.
 SRC_URI = "file://libhybrid-${PV}-${HYBRID_TARGET}.tar.gz"
 HYBRID_TARGET = "${TARGET_ARCH}-unknown-linux-gnu"
+SOVERSION = "0.1"
 
 # Yocto 5.1 and later unpack into UNPACKDIR, earlier ones into WORKDIR.
 S = "${@d.getVar('UNPACKDIR') or d.getVar('WORKDIR')}/libhybrid-${PV}-${HYBRID_TARGET}"
@@ -28,13 +29,14 @@ do_install() {
     install -m 0644 ${S}/include/hybrid.h ${S}/include/hybrid.hpp ${D}${includedir}/
     install -m 0644 ${S}/lib/libhybrid.a ${D}${libdir}/
     install -m 0755 ${S}/lib/libhybrid.so.${PV} ${D}${libdir}/
-    ln -s libhybrid.so.${PV} ${D}${libdir}/libhybrid.so.0
-    ln -s libhybrid.so.0 ${D}${libdir}/libhybrid.so
+    ln -s libhybrid.so.${PV} ${D}${libdir}/libhybrid.so.${SOVERSION}
+    ln -s libhybrid.so.${SOVERSION} ${D}${libdir}/libhybrid.so
     install -m 0644 ${S}/lib/pkgconfig/*.pc ${D}${libdir}/pkgconfig/
     install -m 0644 ${S}/lib/cmake/hybrid/*.cmake ${D}${libdir}/cmake/hybrid/
     sed -i 's,^prefix=.*,prefix=${prefix},' ${D}${libdir}/pkgconfig/*.pc
 }
 
-# The package libhybrid has libhybrid.so.0, and libhybrid-staticdev the archive: a program that
-# links that one needs nothing on the target. The shared library is stripped, with flags of its own.
+# The package libhybrid has libhybrid.so.0.1, and libhybrid-staticdev the archive: a program
+# that links that one needs nothing on the target. The shared library is stripped, with flags of its
+# own.
 INSANE_SKIP:${PN} += "already-stripped ldflags"

@@ -309,7 +309,7 @@ impl Case<'_> {
             cloud: stats.cloud,
             answer_tokens: usage.answer_tokens,
             consults: usage.consults,
-            prompt_tokens: usage.prompt_tokens,
+            prompt_tokens: usage.billed_prompt_tokens,
             bytes: usage.bytes_sent + usage.bytes_received,
             seconds: (stats.local_time + usage.cloud_time).as_secs_f64(),
         })

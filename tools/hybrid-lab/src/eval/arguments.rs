@@ -97,8 +97,8 @@ pub fn command() -> Command {
             "Remember answers, and use them where the N preceding ids match; 0: off",
         ))
         .next_help_heading("Prices, per million tokens")
-        .arg(price("price-prompt", "Price of the tokens sent").default_value("0"))
-        .arg(price("price-token", "Price of the tokens received").default_value("0"))
+        .arg(price("price-prompt-token", "Price of the tokens sent").default_value("0"))
+        .arg(price("price-answer-token", "Price of the tokens received").default_value("0"))
 }
 
 /// The checked command line.
@@ -174,7 +174,10 @@ impl Options {
             },
             sessions: !arguments.get_flag("no-sessions"),
             live: arguments.get_flag("live"),
-            prices: Prices { prompt: price("price-prompt"), token: price("price-token") },
+            prices: Prices {
+                prompt: price("price-prompt-token"),
+                token: price("price-answer-token"),
+            },
         })
     }
 }

@@ -27,7 +27,7 @@ const FOR_THE_CLOUD: &[&str] = &[
     "rescue",
     "correction-cache",
     "deadline-ms",
-    "budget-calls",
+    "budget-consults",
     "budget-tokens",
     "budget-bytes",
     "kind",
@@ -42,14 +42,14 @@ const MODES: &[(&str, Mode)] =
 #[derive(Clone, Copy)]
 enum Held {
     Share,
-    Calls,
+    Consults,
     Bytes,
     Money,
 }
 
 const HOLDS: &[(&str, Held)] = &[
     ("share", Held::Share),
-    ("calls-per-hour", Held::Calls),
+    ("consults-per-hour", Held::Consults),
     ("bytes-per-hour", Held::Bytes),
     ("money-per-hour", Held::Money),
 ];
@@ -110,7 +110,7 @@ pub fn command() -> Command {
         )
         .arg(double("hold-limit", "The share, or the amount per hour").requires("hold"))
         .arg(double("price-prompt-token", "Price of a token sent").default_value("0"))
-        .arg(double("price-token", "Price of a token received").default_value("0"))
+        .arg(double("price-answer-token", "Price of a token received").default_value("0"))
         .arg(small("burst", "Take up to N tokens from one consult").default_value("1"))
         .arg(flag("hand-back", "Count a token of a burst as local if the SLM is sure of it too"))
         .arg(
@@ -124,7 +124,7 @@ pub fn command() -> Command {
         .arg(small("correction-suffix", "Preceding ids that must match").default_value("32"))
         .arg(file("corrections", "Load corrections from this file if it exists; save them to it"))
         .arg(number("deadline-ms", "Time limit of a consult, in ms").default_value("2000"))
-        .arg(number("budget-calls", "Consult at most N times"))
+        .arg(number("budget-consults", "Consult at most N times"))
         .arg(number("budget-tokens", "Accept at most N tokens in all answers of the cloud"))
         .arg(number("budget-bytes", "Send and receive at most N bytes"))
         .next_help_heading("The cloud")
@@ -193,7 +193,7 @@ impl Settings {
                 rescue: get(arguments, "rescue")?,
             },
             budget: Budget {
-                calls: limit("budget-calls"),
+                consults: limit("budget-consults"),
                 tokens: limit("budget-tokens"),
                 bytes: limit("budget-bytes"),
                 hold: hold(arguments)?,
@@ -237,12 +237,12 @@ fn hold(arguments: &ArgMatches) -> Result<Option<Hold>> {
     }
     let limit = get(arguments, "hold-limit")?;
     let unit = match chosen(arguments, "hold", HOLDS)? {
-        Held::Share => return Ok(Some(Hold::Share(limit as f32))),
-        Held::Calls => Unit::Calls,
+        Held::Share => return Ok(Some(Hold::Share(limit))),
+        Held::Consults => Unit::Consults,
         Held::Bytes => Unit::Bytes,
         Held::Money => Unit::Money {
             prompt_token: get(arguments, "price-prompt-token")?,
-            token: get(arguments, "price-token")?,
+            answer_token: get(arguments, "price-answer-token")?,
         },
     };
     Ok(Some(Hold::PerHour { limit, unit }))
@@ -287,14 +287,14 @@ mod tests {
     #[test]
     fn options() {
         let line = "run b --chat hi --mode hybrid --hand-back --rescue 2 --threshold -1 --score \
-                    margin --burst 3 --deadline-ms 50 --budget-calls 1 --budget-bytes 9 \
+                    margin --burst 3 --deadline-ms 50 --budget-consults 1 --budget-bytes 9 \
                     --temperature 0.5 --top-k 4 --seed 7 --draft 7 --context 99 --stop A --stop B";
         let settings = Settings::parse(&parse(line).unwrap()).unwrap();
         let Settings { birth, sampling, gate, consult, budget, .. } = settings;
         assert_eq!((gate.mode, gate.score), (Mode::Hybrid, ScoreKind::Margin));
         assert_eq!((consult.hand_back, consult.rescue), (true, 2));
         assert_eq!((gate.threshold, consult.burst), (Threshold::At(-1.0), 3));
-        assert_eq!(budget, Budget { calls: Some(1), bytes: Some(9), ..Budget::default() });
+        assert_eq!(budget, Budget { consults: Some(1), bytes: Some(9), ..Budget::default() });
         assert_eq!((sampling.temperature, sampling.top_k), (0.5, 4));
         assert_eq!((birth.draft, birth.context, birth.stop_strings.len()), (7, 99, 2));
         assert_eq!(consult.deadline, Duration::from_millis(50));
@@ -307,7 +307,7 @@ mod tests {
         assert_eq!(by("--guarantee 0.1 --confidence 0"), Threshold::Guarantee(guarantee));
         assert!(parse("run b --chat hi --share 0.2 --threshold 0.5").is_err());
         let held = |line: &str| hold(&parse(&format!("run b --chat hi {line}")).unwrap());
-        let money = Unit::Money { prompt_token: 1e-6, token: 0.0 };
+        let money = Unit::Money { prompt_token: 1e-6, answer_token: 0.0 };
         let line = "--hold money-per-hour --hold-limit 2 --price-prompt-token 1e-6";
         assert_eq!(held(line).unwrap(), Some(Hold::PerHour { limit: 2.0, unit: money }));
         let share = held("--hold share --hold-limit 0.5").unwrap();

@@ -118,7 +118,7 @@ fn cloud(arguments: &ArgMatches, model: &Model) -> Result<Option<Arc<dyn Consult
         token: token(path(arguments, "token-file").map(|file| file.as_path()))?,
         roots: path(arguments, "ca").cloned().map_or(Roots::System, Roots::PemFile),
     })?;
-    match cloud.probe_vocabulary(&*model.tokens) {
+    match cloud.probe_vocabulary(&*model.tokens, &interrupt::cancel()) {
         Ok(true) => say("cloud    same vocabulary: token ids are exchanged\n"),
         Ok(false) => say("cloud    another vocabulary: text is exchanged\n"),
         Err(error) => {

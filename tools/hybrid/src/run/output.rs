@@ -101,8 +101,8 @@ fn consults(usage: &Usage) -> String {
         usage.consults, usage.failures, usage.bytes_sent, usage.bytes_received
     );
     // Not every server says what it bills.
-    if usage.prompt_tokens > 0 {
-        text += &format!(", {} prompt tokens billed", usage.prompt_tokens);
+    if usage.billed_prompt_tokens > 0 {
+        text += &format!(", {} prompt tokens billed", usage.billed_prompt_tokens);
     }
     text + &format!(", {} tokens answered\n", usage.answer_tokens)
 }
