@@ -1,7 +1,7 @@
 //! NFC, the canonical composition of Unicode's annex 15.
 //!
 //! The tokenisers' crate has it too, but with tables for four forms, which take 310 kB in a program
-//! on the board. These take 25 kB. They are those of Unicode 9, as that crate's: a later version
+//! on the board. These take 31 kB. They are those of Unicode 9, as that crate's: a later version
 //! would give other tokens than the model was trained with.
 
 use tokenizers::NormalizedString;
