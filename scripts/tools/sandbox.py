@@ -1,5 +1,5 @@
-"""Runs a Python program that nobody has read: in a process with limits, without network, in an
-empty folder.
+"""Runs a Python program that nobody has read: in a process with limits, without network, where
+nothing is but the system's programs and an empty folder.
 """
 
 import functools
@@ -22,14 +22,37 @@ NOBODY = 65534
 
 # The system's interpreter, since another user can run it.
 PYTHON = shutil.which("python3", path="/usr/bin:/usr/local/bin") or sys.executable
-NAMESPACES = ["--user", "--map-root-user", "--net", "--pid", "--fork", "--kill-child"]
-# Makes every file read-only but those of the folder that it starts in. An ordinary user's program
-# would otherwise write into that user's home.
-READ_ONLY = """
-mount --bind . . && mount -o remount,bind,ro / || exit
-home=$(findmnt -n -o TARGET -T "$0") && [ "$home" = / ] || mount -o remount,bind,ro "$home" || exit
-cd "$PWD" && exec "$@"
+NAMESPACES = ["--user", "--map-root-user", "--mount", "--net", "--pid", "--fork", "--kill-child"]
+
+# Makes a root of its own for the rest of the line: in $PWD/root, with the system's programs and
+# $PWD/work. Nobody's files are there, so it does not matter whose rights the program has.
+NEW_ROOT = """
+set -e
+mount -t tmpfs -o size=1m none root
+for at in /usr /bin /lib /lib64; do
+  if [ -L "$at" ]; then
+    cp -d "$at" "root$at"
+  elif [ -d "$at" ]; then
+    mkdir "root$at"
+    mount --rbind "$at" "root$at"
+  fi
+done
+mkdir root/work root/old
+mount --bind work root/work
+cd root
+pivot_root . old
+cd /work
+exec "$@"
 """
+
+# umount needs /proc, which is not there. 2: MNT_DETACH.
+LEAVE_OLD_ROOT = """
+import ctypes, os, sys
+if ctypes.CDLL(None).umount2(b"/old", 2) != 0:
+    sys.exit("the old root stays")
+os.execve(sys.argv[1], sys.argv[1:], {})
+"""
+LEAVE = [PYTHON, "-I", "-c", LEAVE_OLD_ROOT]
 
 
 def passes(program: str) -> bool:
@@ -37,13 +60,15 @@ def passes(program: str) -> bool:
     nonce = secrets.token_hex(16)
     with tempfile.TemporaryDirectory(prefix="hybrid-sandbox-") as name:
         folder = Path(name)
-        (folder / "program.py").write_text(f"{program}\nprint('\\n{nonce}')\n")
-        folder.chmod(0o777)
+        for part in [folder, folder / "root", folder / "work"]:
+            part.mkdir(exist_ok=True)
+            part.chmod(0o777)
+        (folder / "work" / "program.py").write_text(f"{program}\nprint('\\n{nonce}')\n")
         with (folder / "output").open("w+b") as output:
             process = subprocess.Popen(
                 [*isolation(), PYTHON, "-I", "-B", "program.py"],
-                cwd=folder, env={}, stdin=subprocess.DEVNULL, stdout=output,
-                stderr=subprocess.DEVNULL,
+                cwd=folder if isolation() else folder / "work",
+                env={}, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.DEVNULL,
                 start_new_session=True, preexec_fn=limit, **unprivileged(),
             )  # fmt: skip
             try:
@@ -74,33 +99,22 @@ def unprivileged() -> dict:
 
 @functools.cache
 def isolation() -> list:
-    """A command that runs the rest of its line without network, with files that it cannot write,
-    and ends all its processes with the first, as far as this system lets us.
+    """A command that runs the rest of its line in namespaces of its own, where this system lets us.
+    Its working directory must have the folders `root` and `work`. All processes end with the first.
     """
-    unshare = shutil.which("unshare") or "unshare"
-    bare = [unshare, *NAMESPACES]
-    read_only = [*bare, "--mount", "--", "sh", "-c", READ_ONLY, str(Path.home())]
-    for command, lost in [
-        (read_only, None),
-        ([*bare, "--"], "can write where you can"),
-        ([], "have the network and can write where you can"),
-    ]:
-        if not command or works(command):
-            if lost:
-                print(f"warning: no namespaces for that here: programs {lost}", file=sys.stderr)
-            return command
-
-
-def works(command: list) -> bool:
-    with tempfile.TemporaryDirectory(prefix="hybrid-sandbox-") as name:
-        Path(name).chmod(0o777)
-        try:
-            ran = subprocess.run(
-                [*command, "true"], cwd=name, capture_output=True, **unprivileged()
-            )
-        except OSError:
-            return False
-        return ran.returncode == 0
+    unshare = shutil.which("unshare")
+    if unshare:
+        command = [unshare, *NAMESPACES, "--", "sh", "-c", NEW_ROOT, "sh", *LEAVE]
+        with tempfile.TemporaryDirectory(prefix="hybrid-sandbox-") as name:
+            for part in [name, f"{name}/root", f"{name}/work"]:
+                os.makedirs(part, exist_ok=True)
+                os.chmod(part, 0o777)
+            test = [*command, PYTHON, "-I", "-c", ""]
+            options = {"cwd": name, "env": {}, "capture_output": True} | unprivileged()
+            if subprocess.run(test, **options).returncode == 0:
+                return command
+    print("warning: no namespaces here: programs have the network and your files", file=sys.stderr)
+    return []
 
 
 def end(process: subprocess.Popen) -> None:

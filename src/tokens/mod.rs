@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 mod chat;
 #[cfg(test)]
 pub(crate) mod example;
+mod nfc;
 mod steps;
 mod table;
 mod utf8;

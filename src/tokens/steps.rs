@@ -4,7 +4,7 @@
 use serde::de::{DeserializeOwned, Error};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
-use tokenizers::normalizers::{NFC, Prepend, Replace};
+use tokenizers::normalizers::{Prepend, Replace};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::digits::Digits;
 use tokenizers::pre_tokenizers::metaspace::Metaspace;
@@ -12,9 +12,11 @@ use tokenizers::pre_tokenizers::split::Split;
 use tokenizers::{Decoder, Encoding, NormalizedString, Normalizer};
 use tokenizers::{PostProcessor, PreTokenizedString, PreTokenizer};
 
+use super::nfc;
+
 /// Changes the text.
 pub enum NormalizerStep {
-    Nfc(NFC),
+    Nfc,
     Prepend(Prepend),
     Replace(Replace),
     Sequence(Vec<NormalizerStep>),
@@ -43,7 +45,7 @@ impl<'de> Deserialize<'de> for NormalizerStep {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let step = Step::deserialize(deserializer)?;
         match step.kind() {
-            "NFC" => Ok(Self::Nfc(NFC)),
+            "NFC" => Ok(Self::Nfc),
             "Prepend" => step.parse().map(Self::Prepend),
             "Replace" => step.parse().map(Self::Replace),
             "Sequence" => step.parse_list("normalizers").map(Self::Sequence),
@@ -95,7 +97,10 @@ impl Step {
 impl Normalizer for NormalizerStep {
     fn normalize(&self, text: &mut NormalizedString) -> tokenizers::Result<()> {
         match self {
-            Self::Nfc(step) => step.normalize(text),
+            Self::Nfc => {
+                nfc::normalize(text);
+                Ok(())
+            }
             Self::Prepend(step) => step.normalize(text),
             Self::Replace(step) => step.normalize(text),
             Self::Sequence(steps) => steps.iter().try_for_each(|step| step.normalize(text)),
