@@ -61,7 +61,8 @@ pub fn command() -> Command {
         .arg(
             Arg::new("MODEL")
                 .help(
-                    "A .gguf file, or a directory with model.onnx, tokenizer.json and config.json",
+                    "A .gguf file, an ONNX export's directory with tokenizer.json and config.json, \
+                     or one of its .onnx files",
                 )
                 .required(true)
                 .value_parser(value_parser!(PathBuf)),
@@ -208,13 +209,15 @@ trait Source {
 fn open(model: &Path, bits: Bits) -> Result<Box<dyn Source>> {
     let kind = std::fs::metadata(model)?;
     if kind.is_dir() {
-        ensure!(bits == Bits::AsTheyAre, "--bits is for GGUF files, not for an ONNX export");
-        return Ok(Box::new(onnx::OnnxSource::open(model)?));
+        return onnx::open(model, bits);
     }
     let mut magic = [0; 4];
     let found = File::open(model).and_then(|mut file| file.read(&mut magic))?;
     match magic.get(..found) {
-        Some(b"GGUF") => Ok(Box::new(from_gguf::GgufSource::open(model, bits)?)),
+        Some(b"GGUF") => Ok(Box::new(from_gguf::PackedSource::open(model, bits)?)),
+        _ if model.extension().is_some_and(|extension| extension == "onnx") => {
+            onnx::open(model, bits)
+        }
         _ => bail!(hint::of_file(model)),
     }
 }

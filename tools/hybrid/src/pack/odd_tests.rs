@@ -108,7 +108,7 @@ fn what_is_no_model_says_so() {
     assert!(error("none").contains("No such file"), "{}", error("none"));
     let files = [
         ("text", "neither a GGUF file"),
-        ("model.onnx", "give the directory with this file"),
+        ("model.onnx", "is not an ONNX model"),
         ("model.safetensors", "convert_hf_to_gguf.py"),
         ("damaged.gguf", "download it again"),
     ];
@@ -120,7 +120,7 @@ fn what_is_no_model_says_so() {
     let directories = [
         ("config.json", "neither model.onnx"),
         ("model-00001-of-2.safetensors", "convert_hf_to_gguf.py"),
-        ("model_q4.onnx", "rename model_q4.onnx"),
+        ("model_int8.onnx", "give that file itself: "),
         ("model.gguf", "give the GGUF file itself"),
         ("bundle.json", "it is a bundle already"),
     ];

@@ -32,7 +32,6 @@ impl Metadata {
         Ok(Metadata(pairs))
     }
 
-    #[cfg(test)]
     pub fn set(&mut self, key: &str, value: Value) {
         self.0.insert(key.to_owned(), value);
     }

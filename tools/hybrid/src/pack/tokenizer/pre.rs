@@ -156,16 +156,7 @@ const ALL: &[Pre] = &[
     Pre::new(&["laguna"], &[r"[^\n]+|\n+", line_aware!(r"\p{N}")]),
     Pre::new(&["dbrx", "smaug-bpe", "glm4", "chatglm-bpe"], &[line_aware!(r"\p{N}{1,3}")]),
     Pre::new(
-        &[
-            "llama-bpe",
-            "llama3",
-            "llama-v3",
-            "falcon3",
-            "falcon-h1",
-            "pixtral",
-            "midm-2.0",
-            "lfm2",
-        ],
+        &["llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2"],
         &[line_aware!(r"\p{N}{1,3}")],
     )
     .whole_pieces()
@@ -173,16 +164,9 @@ const ALL: &[Pre] = &[
     Pre::new(&["minicpm5"], &[r"\p{N}{1,3}", line_aware!(r"\p{N}+")]).whole_pieces(),
     Pre::new(
         &["seed-coder"],
-        &[concat!(
-            contractions!(),
-            r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}",
-            rest!("")
-        )],
+        &[concat!(contractions!(), r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}", rest!(""))],
     ),
-    Pre::new(
-        &["ufakzeka"],
-        &[concat!(r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}", rest!(r"[\r\n]*"))],
-    ),
+    Pre::new(&["ufakzeka"], &[concat!(r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}", rest!(r"[\r\n]*"))]),
     Pre::new(
         &["qwen35"],
         &[concat!(
