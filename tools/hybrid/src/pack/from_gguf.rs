@@ -7,12 +7,13 @@ use anyhow::{Context, Result};
 use hybrid::bundle::{self, FileRole, GraphKind, Manifest, ModelInfo, Writer};
 use memmap2::Mmap;
 
-use super::family::{self, Shape};
+use super::family;
 use super::gguf::Gguf;
 use super::plan::Plan;
+use super::reader::{self, Shape};
 use super::requantise::{self, Bits};
 use super::tokenizer::{self, Tokenizer};
-use super::{Source, graph, hash, left_out, name, weights};
+use super::{Options, Source, graph, hash, left_out, name, weights};
 
 pub struct GgufSource {
     path: PathBuf,
@@ -27,10 +28,15 @@ pub struct GgufSource {
 
 impl GgufSource {
     /// Reads everything but the weights' values.
-    pub fn open(path: &Path, bits: Bits) -> Result<GgufSource> {
+    pub fn open(path: &Path, options: Options) -> Result<GgufSource> {
+        let bits = options.bits;
         let file = bundle::map(&File::open(path)?)?;
-        let gguf = Gguf::parse(&file)?;
-        let (mut plan, shape) = family::plan(&gguf, &file)?;
+        // That a family is not supported matters more than what else cannot be read.
+        let gguf = Gguf::parse(&file).or_else(|error| {
+            family::of(&Gguf::metadata(&file)?)?;
+            Err(error)
+        })?;
+        let (mut plan, shape) = reader::plan(&gguf, &file, options.context)?;
         if bits == Bits::Four {
             requantise::tie(&mut plan, &file)?;
         }
@@ -51,7 +57,8 @@ impl GgufSource {
 
     fn model(&self) -> Result<ModelInfo> {
         let layers = &self.plan.layers;
-        let widest = layers.iter().max_by_key(|layer| layer.heads).context("there is no layer")?;
+        let attention = layers.iter().filter_map(|layer| layer.attention.as_ref());
+        let widest = attention.max_by_key(|part| part.heads).context("no layer has attention")?;
         Ok(ModelInfo {
             name: self.model_name.clone(),
             architecture: self.shape.architecture.clone(),
@@ -74,7 +81,11 @@ impl Source for GgufSource {
     fn notes(&self) -> Vec<String> {
         let matrices = self.plan.matrices();
         let kept = matrices.into_iter().filter_map(|matrix| self.bits.exception(matrix));
-        kept.chain(left_out(&self.tokenizer.left_out)).collect()
+        let context = self.shape.longest_context.map(|longest| {
+            let context = self.shape.context;
+            format!("for a context of {context} tokens; --context {longest} is the longest")
+        });
+        kept.chain(left_out(&self.tokenizer.left_out)).chain(context).collect()
     }
 
     fn write(self: Box<Self>, writer: &mut Writer) -> Result<Manifest> {
