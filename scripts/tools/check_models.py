@@ -122,7 +122,9 @@ def ours(case: Case, folder: Path, options: argparse.Namespace) -> dict | str:
     """Our logits for each table of kernels, or what went wrong."""
     bundle = folder / case.file
     run = subprocess.run(
-        [options.hybrid, "pack", f"{bundle}.gguf", "-o", bundle], capture_output=True, text=True
+        [options.hybrid, "pack", f"{bundle}.gguf", "-o", bundle, *case.family.pack],
+        capture_output=True,
+        text=True,
     )
     if run.returncode == 0:
         command = [options.logits, folder / "ids.json", bundle]

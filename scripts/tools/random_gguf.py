@@ -11,6 +11,7 @@ import gguf
 import numpy as np
 
 import llama_native
+from random_families import FAMILIES, Family
 
 Type = gguf.GGMLQuantizationType
 
@@ -24,7 +25,6 @@ class Shape(NamedTuple):
     kv_heads: int
     head_dim: int
     ffn: int
-    layers: int = 2
 
     def size(self, name: str) -> int:
         """What a family calls a size, or a number."""
@@ -34,6 +34,8 @@ class Shape(NamedTuple):
             "qkv": (self.heads + 2 * self.kv_heads) * self.head_dim,
             "ffn2": 2 * self.ffn,
             "vocabulary": VOCABULARY,
+            "rope_pairs": self.head_dim // 2,
+            "most_rope_pairs": self.head_dim * 3 // 8,
         }
         if name in own:
             return own[name]
@@ -47,44 +49,8 @@ SHAPES = [
     Shape("wide", hidden=96, heads=2, kv_heads=2, head_dim=160, ffn=160),
     # Odd too, but as many queries as hidden values: llama.cpp knows some families only so.
     Shape("square", hidden=288, heads=6, kv_heads=3, head_dim=48, ffn=333),
-]
-SQUARE = ("even", "square")
-
-
-class Family(NamedTuple):
-    """`general.architecture`, and what a model of it consists of."""
-
-    name: str
-    # Of each layer: name and sizes, rows first. Vectors are norms unless they end in `.bias`.
-    layer: dict
-    # What stands beside the layers, but for embedding, final norm and output.
-    beside: dict = {}
-    # Metadata under the architecture's name, besides the sizes: a value, or what makes it.
-    keys: dict = {}
-    # Under which names the table has it, if one architecture has several rows.
-    label: str = ""
-    # Whether its models have a separate output, share the embedding's, or both.
-    tied: tuple = (True, False)
-    # Names of its shapes.
-    shapes: tuple = ("even", "odd", "wide")
-
-
-LLAMA = {
-    "attn_norm": "hidden",
-    "attn_q": "q hidden",
-    "attn_k": "kv hidden",
-    "attn_v": "kv hidden",
-    "attn_output": "hidden q",
-    "ffn_norm": "hidden",
-    "ffn_gate": "ffn hidden",
-    "ffn_up": "ffn hidden",
-    "ffn_down": "hidden ffn",
-}
-QKV_BIASES = {"attn_q.bias": "q", "attn_k.bias": "kv", "attn_v.bias": "kv"}
-
-FAMILIES = [
-    Family("llama", LLAMA),
-    Family("qwen2", LLAMA | QKV_BIASES, keys={"attention.layer_norm_rms_epsilon": 1e-6}, shapes=SQUARE),
+    # One key head for each head of queries.
+    Shape("wide-square", hidden=320, heads=2, kv_heads=2, head_dim=160, ffn=160),
 ]
 
 # What llama-quantize takes where a type's block does not divide the row.
@@ -116,6 +82,7 @@ class Model:
 
     def __init__(self, family: Family, shape: Shape, tied: bool):
         self.family, self.shape, self.tied = family, shape, tied
+        self.layers = family.layers
         name = f"{family.label or family.name} {shape.name} {tied}"
         self.random = np.random.default_rng(zlib.crc32(name.encode()))
         self.tensors = {}
@@ -124,9 +91,13 @@ class Model:
         if not tied:
             self.add("output.weight", "vocabulary hidden")
         for name, sizes in family.beside.items():
-            self.add(name, sizes)
-        for layer in range(shape.layers):
+            self.add(name if name.endswith(".bias") else f"{name}.weight", sizes)
+        for name in family.lacks:
+            del self.tensors[name]
+        for layer in range(self.layers):
             for name, sizes in family.layer.items():
+                if any(layer == at and name.startswith(start) for at, start in family.without):
+                    continue
                 suffix = "" if name.endswith(".bias") else ".weight"
                 self.add(f"blk.{layer}.{name}{suffix}", sizes)
 
@@ -168,7 +139,7 @@ class Model:
     def add_metadata(self, writer: gguf.GGUFWriter) -> None:
         family, shape = self.family, self.shape
         keys = {
-            "block_count": shape.layers,
+            "block_count": self.layers,
             "context_length": CONTEXT,
             "embedding_length": shape.hidden,
             "feed_forward_length": shape.ffn,
