@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use hybrid::bundle::{self, FileRole, GraphKind, Manifest, ModelInfo, Writer};
 
-use super::family::{self, Shape};
+use super::family;
 use super::gguf::Gguf;
 use super::plan::Plan;
+use super::reader::{self, Shape};
 use super::requantise::{self, Bits};
 use super::tokenizer::{self, Tokenizer};
-use super::{Source, graph, hash, left_out, name, weights};
+use super::{Options, Source, graph, hash, left_out, name, weights};
 
 pub struct PackedSource {
     /// The source's files, the first one's name stands for all.
@@ -29,11 +30,16 @@ pub struct PackedSource {
 
 impl PackedSource {
     /// Reads everything of a GGUF file but the weights' values.
-    pub fn open(path: &Path, bits: Bits) -> Result<PackedSource> {
+    pub fn open(path: &Path, options: Options) -> Result<PackedSource> {
         let file = Box::new(bundle::map(&File::open(path)?)?);
-        let gguf = Gguf::parse(&file)?;
+        // That a family is not supported matters more than what else cannot be read.
+        let gguf = Gguf::parse(&file).or_else(|error| {
+            family::of(&Gguf::metadata(&file)?)?;
+            Err(error)
+        })?;
         let tokenizer = |rows| tokenizer::from_gguf(&gguf.metadata, rows);
-        let mut source = PackedSource::new(vec![path.to_owned()], file, &gguf, bits, tokenizer)?;
+        let paths = vec![path.to_owned()];
+        let mut source = PackedSource::new(paths, file, &gguf, options, tokenizer)?;
         if let Some(name) = gguf.metadata.text("general.name")? {
             source.set_name(name.to_owned());
         }
@@ -47,10 +53,11 @@ impl PackedSource {
         paths: Vec<PathBuf>,
         file: Box<dyn Deref<Target = [u8]>>,
         gguf: &Gguf,
-        bits: Bits,
+        options: Options,
         tokenizer: impl FnOnce(usize) -> Result<Tokenizer>,
     ) -> Result<PackedSource> {
-        let (mut plan, shape) = family::plan(gguf, &file)?;
+        let bits = options.bits;
+        let (mut plan, shape) = reader::plan(gguf, &file, options.context)?;
         if bits == Bits::Four {
             requantise::tie(&mut plan, &file)?;
         }
@@ -89,7 +96,8 @@ impl PackedSource {
 
     fn model(&self) -> Result<ModelInfo> {
         let layers = &self.plan.layers;
-        let widest = layers.iter().max_by_key(|layer| layer.heads).context("there is no layer")?;
+        let attention = layers.iter().filter_map(|layer| layer.attention.as_ref());
+        let widest = attention.max_by_key(|part| part.heads).context("no layer has attention")?;
         Ok(ModelInfo {
             name: self.model_name.clone(),
             architecture: self.shape.architecture.clone(),
@@ -112,8 +120,12 @@ impl Source for PackedSource {
     fn notes(&self) -> Vec<String> {
         let matrices = self.plan.matrices();
         let kept = matrices.into_iter().filter_map(|matrix| self.bits.exception(matrix));
-        let notes = self.notes.iter().cloned();
-        notes.chain(kept).chain(left_out(&self.tokenizer.left_out)).collect()
+        let context = self.shape.longest_context.map(|longest| {
+            let context = self.shape.context;
+            format!("for a context of {context} tokens; --context {longest} is the longest")
+        });
+        let notes = self.notes.iter().cloned().chain(kept);
+        notes.chain(left_out(&self.tokenizer.left_out)).chain(context).collect()
     }
 
     fn write(self: Box<Self>, writer: &mut Writer) -> Result<Manifest> {

@@ -14,7 +14,10 @@ fn notes_and_bundle(file: &File, bits: Bits) -> (Vec<String>, Packed) {
     let temp = TempDir::new().unwrap();
     let model = temp.child("model.gguf");
     fs::write(&model, file.bytes()).unwrap();
-    (open(&model, bits).unwrap().notes(), pack_with(file, bits).unwrap())
+    (
+        open(&model, Options { bits, ..Options::new() }).unwrap().notes(),
+        pack_with(file, bits).unwrap(),
+    )
 }
 
 /// A matrix whose columns do not fill blocks keeps its type; all others get 4 bits.

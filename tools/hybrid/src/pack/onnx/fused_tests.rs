@@ -10,7 +10,7 @@ use hybrid::slm::{Rows, Slm};
 use temp_dir::TempDir;
 use tract_onnx::pb::{AttributeProto, NodeProto, TensorProto};
 
-use super::super::{Options, pack};
+use super::super::pack;
 use super::*;
 
 /// 8-bit activations and a cache of halves, on logits with a deviation of 1 to 4.
@@ -79,8 +79,8 @@ fn a_graph_may_be_given_itself() {
     fs::create_dir(&onnx).unwrap();
     let path = onnx.join("model_q4.onnx");
     fs::rename(temp.path().join("model_q4.onnx"), &path).unwrap();
-    assert!(super::open(&path, Bits::AsTheyAre).is_ok());
-    assert!(super::open(temp.path(), Bits::AsTheyAre).is_ok());
+    assert!(super::open(&path, Options::new()).is_ok());
+    assert!(super::open(temp.path(), Options::new()).is_ok());
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn what_is_no_known_decoder_says_so() {
     for (edit, expected) in rows {
         let temp = export("genai");
         change(temp.path(), "model.onnx", edit);
-        let error = super::open(temp.path(), Bits::AsTheyAre).err();
+        let error = super::open(temp.path(), Options::new()).err();
         let error = format!("{:#}", error.unwrap_or_else(|| panic!("{expected}: no error")));
         assert!(error.contains(expected), "{expected:?} not in {error:?}");
     }

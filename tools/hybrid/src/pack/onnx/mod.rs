@@ -1,7 +1,7 @@
 //! An ONNX export of a causal language model as the source of a bundle: a graph with the cache as
-//! inputs and outputs, `tokenizer.json`, `config.json`. A plain export, as optimum writes it, is kept
-//! as it is and run by tract's own operators. `decoder` reads one with fused operators as if it were
-//! a GGUF file.
+//! inputs and outputs, `tokenizer.json`, `config.json`. A plain export, as optimum writes it, is
+//! kept as it is and run by tract's own operators. `decoder` reads one with fused operators as if it
+//! were a GGUF file.
 
 mod config;
 mod decoder;
@@ -21,7 +21,7 @@ use tract_onnx::pb::{GraphProto, ModelProto};
 use super::from_gguf::PackedSource;
 use super::requantise::Bits;
 use super::tokenizer::Tokenizer;
-use super::{Source, hash, hint, left_out, name};
+use super::{Options, Source, hash, hint, left_out, name};
 use config::Config;
 use external::External;
 
@@ -113,7 +113,7 @@ impl Source for OnnxSource {
 }
 
 /// Opens a directory with an export, or one of the graphs in it.
-pub fn open(path: &Path, bits: Bits) -> Result<Box<dyn Source>> {
+pub fn open(path: &Path, options: Options) -> Result<Box<dyn Source>> {
     let (dir, model_path) = match path.is_dir() {
         true => (path.to_owned(), find_model(path)?),
         false => (directory_of(path), path.to_owned()),
@@ -124,13 +124,13 @@ pub fn open(path: &Path, bits: Bits) -> Result<Box<dyn Source>> {
     let graph = model.graph.as_ref().context("model.onnx has no graph")?;
     decoder::check_quantisation(graph)?;
     if decoder::is_fused(graph) {
-        return Ok(Box::new(fused(&dir, &model_path, graph, bits)?));
+        return Ok(Box::new(fused(&dir, &model_path, graph, options)?));
     }
-    ensure!(bits == Bits::AsTheyAre, "--bits is for GGUF files, not for a plain ONNX export");
+    ensure!(options.bits == Bits::AsTheyAre, "--bits is for GGUF files, not for a plain ONNX export");
     Ok(Box::new(OnnxSource::plain(&dir, model_path, model)?))
 }
 
-fn fused(dir: &Path, path: &Path, graph: &GraphProto, bits: Bits) -> Result<PackedSource> {
+fn fused(dir: &Path, path: &Path, graph: &GraphProto, options: Options) -> Result<PackedSource> {
     let config = Config::read(dir)?;
     let model_dir = path.parent().unwrap_or(dir);
     let converted = decoder::convert(graph, model_dir, &config)?;
@@ -145,7 +145,7 @@ fn fused(dir: &Path, path: &Path, graph: &GraphProto, bits: Bits) -> Result<Pack
         let info = super::fingerprinted(&json, info)?;
         Ok(Tokenizer { json, info, left_out })
     };
-    let mut source = PackedSource::new(paths, file, &converted.gguf, bits, tokenizer)?;
+    let mut source = PackedSource::new(paths, file, &converted.gguf, options, tokenizer)?;
     source.set_architecture(config.model_type.clone());
     source.add_notes(converted.notes);
     source.set_name(config.name.unwrap_or_else(|| name(dir)));

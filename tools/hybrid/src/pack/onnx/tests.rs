@@ -13,7 +13,7 @@ use tract_onnx::pb::{
     type_proto,
 };
 
-use super::super::{Options, assemble, pack};
+use super::super::{assemble, pack};
 use super::*;
 use crate::try_out::try_out;
 
@@ -286,7 +286,7 @@ fn a_vocabulary_may_be_longer_than_the_output() {
 #[test]
 fn what_is_no_export_says_so() {
     let temp = TempDir::new().unwrap();
-    let open = || format!("{:#}", super::open(temp.path(), Bits::AsTheyAre).err().unwrap());
+    let open = || format!("{:#}", super::open(temp.path(), Options::new()).err().unwrap());
     assert!(open().contains("neither model.onnx nor onnx/model.onnx"));
     fs::write(temp.path().join("model.onnx"), "no protobuf").unwrap();
     assert!(open().contains("is not an ONNX model"), "{}", open());

@@ -80,11 +80,11 @@ pub fn convert(graph: &GraphProto, dir: &Path, config: &Config) -> Result<Conver
     )?;
     let mut writer = Writer::new(&decoder, config)?;
     writer.whole(&decoder, config)?;
-    let mut rope = None;
+    let mut ropes = Ropes::default();
     for (at, layer) in decoder.layers.iter().enumerate() {
-        writer.layer(at, layer, &index, &mut rope).with_context(|| format!("layer {at}"))?;
+        writer.layer(at, layer, &index, &mut ropes).with_context(|| format!("layer {at}"))?;
     }
-    writer.shapes(&decoder, rope.context("no layer has a rotary embedding")?);
+    writer.shapes(&decoder, ropes)?;
     index.check_all_used()?;
     let gguf = Gguf { metadata: writer.metadata, tensors: writer.tensors };
     Ok(Converted { gguf, bytes: writer.bytes, notes: writer.notes })
@@ -99,6 +99,13 @@ struct Writer {
     epsilon: f32,
     default_heads: usize,
     heads: Vec<Heads>,
+}
+
+/// The rotary embeddings of layers that see everything, and of those that see a window.
+#[derive(Default)]
+struct Ropes {
+    global: Option<Rope>,
+    local: Option<Rope>,
 }
 
 /// Of one layer.
@@ -165,12 +172,13 @@ impl Writer {
         at: usize,
         layer: &Layer<'a>,
         index: &Index<'a>,
-        rope: &mut Option<Rope>,
+        ropes: &mut Ropes,
     ) -> Result<()> {
         let heads = Heads::of(layer, self.default_heads)?;
         let of = |part: &Option<layers::Rotary<'a>>| part.context("it has no rotary embedding");
         let (queries, keys) = (of(&layer.queries.rotary)?, of(&layer.keys.rotary)?);
         ensure!(queries == keys, "queries and keys are rotated differently");
+        let rope = if heads.window > 0 { &mut ropes.local } else { &mut ropes.global };
         match rope {
             None => *rope = Some(Rope::read(index, &queries)?),
             Some(known) => ensure!(
@@ -207,14 +215,21 @@ impl Writer {
     }
 
     /// What the layers have said.
-    fn shapes(&mut self, decoder: &Decoder, rope: Rope) {
+    fn shapes(&mut self, decoder: &Decoder, ropes: Ropes) -> Result<()> {
+        let Ropes { global, local } = ropes;
+        if let (Some(global), Some(local)) = (&global, &local) {
+            let fits = local.dim == global.dim && local.factors.is_none();
+            ensure!(fits, "layers with a window have a scaled rotary embedding");
+            self.set("rope.freq_base_swa", Value::Float(local.base.into()));
+        }
+        let rope = global.or(local).context("no layer has a rotary embedding")?;
         let heads = std::mem::take(&mut self.heads);
         let each = |of: fn(&Heads) -> usize| {
             Value::Integers(heads.iter().map(|layer| of(layer) as i64).collect())
         };
         self.set("attention.head_count", each(|layer| layer.heads));
         self.set("attention.head_count_kv", each(|layer| layer.kv_heads));
-        let Some(first) = heads.first() else { return };
+        let first = heads.first().context("there is no layer")?;
         self.size("attention.key_length", first.head_dim);
         self.size("rope.dimension_count", rope.dim.unwrap_or(first.head_dim));
         self.set("rope.freq_base", Value::Float(rope.base.into()));
@@ -238,6 +253,7 @@ impl Writer {
                  that are no multiple of 32 columns"
             ));
         }
+        Ok(())
     }
 
     fn norm(&mut self, name: &str, norm: &Norm) -> Result<()> {
