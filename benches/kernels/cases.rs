@@ -6,8 +6,8 @@ use std::hint::black_box;
 use half::f16;
 use hybrid_kernels::aligned::Aligned;
 use hybrid_kernels::{
-    Activations, AttentionScratch, AttentionShape, Format, Kernels, KvCache, Matrix, Pool, Rope,
-    RowBuffer, pack_matrix,
+    Activation, Activations, AttentionRule, AttentionScratch, AttentionShape, Format, Kernels,
+    KvCache, Matrix, Pool, Rope, RowBuffer, pack_matrix,
 };
 
 /// Features and columns of the matrix, and the width of everything else.
@@ -73,14 +73,15 @@ fn weights(format: Format) -> Aligned<u8> {
 fn attention(kernels: &'static Kernels, context: usize) -> Case {
     let shape = AttentionShape::new(9, 3, 64).unwrap();
     let rope = Rope::new(64, 10_000.0, None).unwrap();
+    let rule = AttentionRule::new(shape, rope.into()).unwrap();
     let mut cache = KvCache::new(shape, context + 1).unwrap();
     let (mut scratch, alone) = (AttentionScratch::default(), Pool::default());
     let (qkv, mut out) = (floats(shape.qkv_width()), vec![0.0; shape.out_width()]);
     let fill = floats(context * shape.qkv_width());
     let mut filled = vec![0.0; context * shape.out_width()];
-    kernels.attention(&rope, &fill, &mut cache, &mut scratch, &mut filled, &alone).unwrap();
+    kernels.attention(&rule, &fill, &mut cache, &mut scratch, &mut filled, &alone).unwrap();
     let run = move || {
-        kernels.attention(&rope, &qkv, &mut cache, &mut scratch, &mut out, &alone).unwrap();
+        kernels.attention(&rule, &qkv, &mut cache, &mut scratch, &mut out, &alone).unwrap();
         cache.truncate(context);
         black_box(&out);
     };
@@ -98,7 +99,7 @@ fn elementwise(kernels: &'static Kernels, name: &str) -> Case {
         match name.as_str() {
             "quantise" => kernels.quantise(one, WIDTH, &mut activations, &alone),
             "norm" => kernels.skip_rms_norm(one, one, &gamma, 1e-5, &mut out, &mut sum),
-            "swiglu" => kernels.swiglu(x, WIDTH, &mut out, &alone),
+            "swiglu" => kernels.activate(Activation::Silu, x, WIDTH, &mut out, &alone),
             "exp" => {
                 black_box(kernels.exp_sums(one, 1.0));
                 Ok(())

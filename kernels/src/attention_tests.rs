@@ -1,14 +1,21 @@
 //! Every table's attention, norms and activations against plain f64 arithmetic.
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 
 use super::testing::Random;
 use super::*;
 
+#[derive(Clone)]
 struct Case {
     shape: AttentionShape,
-    rope: Rope,
+    rule: AttentionRule,
     base: f64,
+    /// As in the rule.
+    scales: Vec<f64>,
+    window: usize,
+    soft_cap: Option<f64>,
     /// Row-major `[token][queries | keys | values]`.
     qkv: Vec<f32>,
 }
@@ -19,10 +26,27 @@ type Turned = Vec<Vec<Vec<f64>>>;
 impl Case {
     fn new(shape: AttentionShape, rope_dim: usize, tokens: usize, seed: u64) -> Case {
         let base = 10_000.0;
-        let rope = Rope::new(rope_dim, base, None).unwrap();
+        let rope = Arc::new(Rope::new(rope_dim, base, None).unwrap());
+        let rule = AttentionRule::new(shape, rope).unwrap();
         let mut random = Random(seed);
         let qkv = (0..tokens * shape.qkv_width()).map(|_| 3.0 * random.signed()).collect();
-        Case { shape, rope, base: f64::from(base), qkv }
+        let scales = vec![1.0 / (shape.head_dim() as f64).sqrt(); shape.head_dim()];
+        Case { shape, rule, base: f64::from(base), scales, window: usize::MAX, soft_cap: None, qkv }
+    }
+
+    fn windowed(self, window: usize) -> Case {
+        Case { rule: self.rule.with_window(window).unwrap(), window, ..self }
+    }
+
+    fn capped(self, cap: f32) -> Case {
+        let rule = self.rule.with_soft_cap(cap).unwrap();
+        Case { rule, soft_cap: Some(f64::from(cap)), ..self }
+    }
+
+    fn scaled(self, scales: &[f32]) -> Case {
+        let scale_of = |i: usize| f64::from(scales[i % scales.len()]);
+        let all = (0..self.shape.head_dim()).map(scale_of).collect();
+        Case { rule: self.rule.with_scales(scales).unwrap(), scales: all, ..self }
     }
 
     fn tokens(&self) -> usize {
@@ -41,7 +65,7 @@ impl Case {
         let at = token * self.shape.qkv_width() + head * dim;
         let x: Vec<f64> = self.qkv[at..at + dim].iter().map(|&x| f64::from(x)).collect();
         let mut out = x.clone();
-        let pairs = self.rope.dims() / 2;
+        let pairs = self.rule.rope().dims() / 2;
         for i in 0..pairs {
             let turn = token as f64 * self.base.powf(-(i as f64) / pairs as f64);
             out[i] = x[i] * turn.cos() - x[i + pairs] * turn.sin();
@@ -58,13 +82,15 @@ impl Case {
         let kv_head = head / (shape.heads() / shape.kv_heads());
         let score = |position: usize| {
             let key = &turned[position][shape.heads() + kv_head];
-            let dot: f64 = query.iter().zip(key).map(|(q, k)| q * half(*k)).sum();
-            (dot / (shape.head_dim() as f64).sqrt()).exp()
+            let products = query.iter().zip(key).zip(&self.scales);
+            let dot: f64 = products.map(|((q, k), scale)| q * half(*k) * scale).sum();
+            self.soft_cap.map_or(dot, |cap| cap * (dot / cap).tanh()).exp()
         };
-        let weights: Vec<f64> = (0..=token).map(score).collect();
+        let first = (token + 1).saturating_sub(self.window);
+        let weights: Vec<f64> = (first..=token).map(score).collect();
         let total: f64 = weights.iter().sum();
         let mut out = vec![0.0; shape.head_dim()];
-        for (position, weight) in weights.iter().enumerate() {
+        for (position, weight) in (first..).zip(&weights) {
             let head = shape.heads() + shape.kv_heads() + kv_head;
             let at = position * shape.qkv_width() + head * shape.head_dim();
             for (out, value) in out.iter_mut().zip(&self.qkv[at..]) {
@@ -95,7 +121,7 @@ impl Case {
             let tokens = (left.len() / width).min(*pieces.next().unwrap());
             let mut out = vec![f32::NAN; tokens * self.shape.out_width()];
             let (piece, rest) = left.split_at(tokens * width);
-            kernels.attention(&self.rope, piece, cache, &mut scratch, &mut out, pool).unwrap();
+            kernels.attention(&self.rule, piece, cache, &mut scratch, &mut out, pool).unwrap();
             outputs.extend(out);
             left = rest;
         }
@@ -145,6 +171,23 @@ proptest! {
     }
 
     #[test]
+    fn windows_caps_and_scales_equal_f64(
+        group in 1usize..5,
+        window in 1usize..50,
+        cap in prop_oneof![Just(None), (0.5f32..60.0).prop_map(Some)],
+        tokens in 1usize..60,
+        pieces in prop::collection::vec(1usize..20, 1..4),
+        seed: u64,
+    ) {
+        let shape = AttentionShape::new(group, 1, 24).unwrap();
+        let mut random = Random(seed);
+        let scales: Vec<f32> = (0..24).map(|_| 0.3 * random.signed()).collect();
+        let scales = if seed.is_multiple_of(2) { &scales[..] } else { &[0.2] };
+        let case = Case::new(shape, 0, tokens, seed).windowed(window).scaled(scales);
+        check_attention(&cap.map_or(case.clone(), |cap| case.capped(cap)), &pieces);
+    }
+
+    #[test]
     fn norms_equal_f64(rows in 1usize..4, width in 1usize..100, seed: u64) {
         let mut random = Random(seed);
         let mut values = |n: usize| (0..n).map(|_| 20.0 * random.signed()).collect::<Vec<f32>>();
@@ -166,17 +209,24 @@ proptest! {
     }
 
     #[test]
-    fn swiglu_and_exponentials_equal_f64(rows in 1usize..4, width in 1usize..70, seed: u64) {
+    fn activations_and_exponentials_equal_f64(rows in 1usize..4, width in 1usize..70, seed: u64) {
         let mut random = Random(seed);
         let x: Vec<f32> = (0..2 * rows * width).map(|_| 30.0 * random.signed()).collect();
         for kernels in Kernels::available() {
-            let mut out = vec![0.0; rows * width];
-            kernels.swiglu(&x, width, &mut out, &Pool::default()).unwrap();
-            for i in 0..rows * width {
-                let at = i / width * 2 * width + i % width;
-                let (gate, up) = (f64::from(x[at]), f64::from(x[at + width]));
-                let want = gate / (1.0 + (-gate).exp()) * up;
-                prop_assert!((f64::from(out[i]) - want).abs() <= 1e-6 * want.abs() + 1e-30);
+            for (f, exact, error) in ACTIVATIONS {
+                let mut out = vec![0.0; rows * width];
+                kernels.activate(f, &x, width, &mut out, &Pool::default()).unwrap();
+                for i in 0..rows * width {
+                    let at = i / width * 2 * width + i % width;
+                    let want = exact(x[at].into()) * f64::from(x[at + width]);
+                    prop_assert!((f64::from(out[i]) - want).abs() <= error * want.abs() + 1e-30);
+                }
+                let mut out = vec![0.0; 2 * rows * width];
+                kernels.activate(f, &x, width, &mut out, &Pool::default()).unwrap();
+                for (x, out) in x.iter().zip(out) {
+                    let want = exact((*x).into());
+                    prop_assert!((f64::from(out) - want).abs() <= error * want.abs() + 1e-30);
+                }
             }
             let mut logits = x.clone();
             logits[0] = f32::NEG_INFINITY;
@@ -192,10 +242,29 @@ proptest! {
     }
 }
 
+/// What the kernels bend values with in f64, and the relative error allowed: that of an exponent
+/// grows with it.
+const ACTIVATIONS: [(Activation, fn(f64) -> f64, f64); 3] = [
+    (Activation::Silu, |x| x / (1.0 + (-x).exp()), 1e-6),
+    (
+        Activation::Gelu,
+        |x| {
+            let y = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3));
+            x / (1.0 + (-2.0 * y).exp())
+        },
+        3e-5,
+    ),
+    (Activation::ReluSquared, |x| x.max(0.0).powi(2), 1e-6),
+];
+
 #[test]
 fn long_contexts_cross_chunks_and_digits() {
     let shape = AttentionShape::new(7, 1, 64).unwrap();
-    check_attention(&Case::new(shape, 64, 600, 3), &[200, 1, 1, 70, 1, 236, 5]);
+    let case = Case::new(shape, 64, 600, 3);
+    check_attention(&case, &[200, 1, 1, 70, 1, 236, 5]);
+    for window in [1, 127, 128, 300] {
+        check_attention(&case.clone().windowed(window), &[200, 1, 1, 70, 1, 236, 5]);
+    }
 }
 
 /// Over a context of several spans, which threads share when there are few tokens; nor does it
@@ -203,18 +272,20 @@ fn long_contexts_cross_chunks_and_digits() {
 #[test]
 fn threads_and_pieces_do_not_change_a_bit() {
     let shape = AttentionShape::new(3, 1, 32).unwrap();
-    let case = Case::new(shape, 32, 1200, 5);
-    for kernels in Kernels::available() {
-        let run = |pool: &Pool, pieces: &[usize]| {
-            let mut cache = KvCache::new(shape, 1200).unwrap();
-            case.run_on(pool, kernels, pieces, &mut cache)
-        };
-        let alone = run(&Pool::default(), &[128]);
-        assert!(run(&Pool::default(), &[500, 1, 9, 1, 2]) == alone, "{}", kernels.name());
-        for threads in [2, 3, 7] {
-            let pool = Pool::new(threads).unwrap();
-            for pieces in [&[128][..], &[500, 1, 9, 1, 2]] {
-                assert!(run(&pool, pieces) == alone, "{} {threads}", kernels.name());
+    let everything = Case::new(shape, 32, 1200, 5);
+    for case in [everything.clone(), everything.windowed(150).capped(20.0)] {
+        for kernels in Kernels::available() {
+            let run = |pool: &Pool, pieces: &[usize]| {
+                let mut cache = KvCache::new(shape, 1200).unwrap();
+                case.run_on(pool, kernels, pieces, &mut cache)
+            };
+            let alone = run(&Pool::default(), &[128]);
+            assert!(run(&Pool::default(), &[500, 1, 9, 1, 2]) == alone, "{}", kernels.name());
+            for threads in [2, 3, 7] {
+                let pool = Pool::new(threads).unwrap();
+                for pieces in [&[128][..], &[500, 1, 9, 1, 2]] {
+                    assert!(run(&pool, pieces) == alone, "{} {threads}", kernels.name());
+                }
             }
         }
     }
@@ -227,11 +298,11 @@ fn silu_is_finite_and_right_at_the_ends() {
         let mut row = gates.to_vec();
         row.extend([1.0; 7]);
         let mut out = [f32::NAN; 7];
-        kernels.swiglu(&row, 7, &mut out, &Pool::default()).unwrap();
+        kernels.activate(Activation::Silu, &row, 7, &mut out, &Pool::default()).unwrap();
         assert!(out[..3].iter().all(|x| x.abs() < 1e-8), "{out:?}");
         assert_eq!(out[3..], [-0.0, 90.0, 1e4, f32::MAX]);
         row[2] = f32::NAN;
-        kernels.swiglu(&row, 7, &mut out, &Pool::default()).unwrap();
+        kernels.activate(Activation::Silu, &row, 7, &mut out, &Pool::default()).unwrap();
         assert!(out[2].is_nan());
     }
 }
@@ -250,16 +321,12 @@ fn a_rewound_a_copied_and_a_kept_cache_continue_alike() {
         cache.write(33, &mut |row| bytes.extend_from_slice(row));
         let mut kept_outside = KvCache::new(shape, 77).unwrap();
         kept_outside.read(33, &bytes).unwrap();
-        let rest = Case { qkv: case.qkv[33 * shape.qkv_width()..].to_vec(), ..case_parts(&case) };
+        let rest = Case { qkv: case.qkv[33 * shape.qkv_width()..].to_vec(), ..case.clone() };
         for cache in [&mut cache, &mut copy, &mut kept_outside] {
             let again = rest.run(kernels, &[17], cache);
             assert_eq!(again[16 * shape.out_width()..], first[49 * shape.out_width()..]);
         }
     }
-}
-
-fn case_parts(case: &Case) -> Case {
-    Case { shape: case.shape, rope: case.rope.clone(), base: case.base, qkv: Vec::new() }
 }
 
 #[test]
@@ -270,14 +337,21 @@ fn a_full_cache_and_wrong_sizes_change_nothing() {
     let mut cache = KvCache::new(shape, 5).unwrap();
     case.run(kernels, &[5], &mut cache);
     let mut out = [0.0; 32];
-    let mut attempt = |qkv: &[f32], rope: &Rope| {
+    let mut attempt = |qkv: &[f32], rule: &AttentionRule| {
         let scratch = &mut AttentionScratch::default();
-        kernels.attention(rope, qkv, &mut cache, scratch, &mut out, &Pool::default())
+        kernels.attention(rule, qkv, &mut cache, scratch, &mut out, &Pool::default())
     };
-    let full = attempt(&[0.0; 64], &case.rope);
+    let full = attempt(&[0.0; 64], &case.rule);
     assert!(matches!(full, Err(Error::Full { used: 5, needed: 1, limit: 5 })));
-    assert!(attempt(&[0.0; 65], &case.rope).is_err());
-    assert!(attempt(&[0.0; 64], &Rope::new(32, 1e4, None).unwrap()).is_err());
+    assert!(attempt(&[0.0; 65], &case.rule).is_err());
+    let wider = Case::new(AttentionShape::new(2, 1, 32).unwrap(), 16, 1, 1);
+    assert!(attempt(&[0.0; 64], &wider.rule).is_err());
+    let rope = Arc::new(Rope::new(32, 1e4, None).unwrap());
+    assert!(AttentionRule::new(shape, rope).is_err());
+    assert!(case.rule.clone().with_scales(&[1.0; 15]).is_err());
+    assert!(case.rule.clone().with_scales(&[f32::NAN]).is_err());
+    assert!(case.rule.clone().with_window(0).is_err());
+    assert!(case.rule.clone().with_soft_cap(-1.0).is_err());
     assert!(matches!(cache.read(6, &[]), Err(Error::Full { needed: 6, .. })));
     assert!(cache.read(2, &vec![0; KvCache::bytes(shape, 2) + 1]).is_err());
     assert_eq!(cache.len(), 5);
@@ -290,13 +364,13 @@ fn a_full_cache_and_wrong_sizes_change_nothing() {
 #[test]
 fn values_beyond_f16_saturate() {
     let shape = AttentionShape::new(1, 1, 16).unwrap();
-    let rope = Rope::new(16, 1e4, None).unwrap();
+    let rule = Case::new(shape, 16, 0, 0).rule;
     for kernels in Kernels::available() {
         let mut cache = KvCache::new(shape, 1).unwrap();
         let mut out = [0.0; 16];
         let scratch = &mut AttentionScratch::default();
         kernels
-            .attention(&rope, &[1e6; 48], &mut cache, scratch, &mut out, &Pool::default())
+            .attention(&rule, &[1e6; 48], &mut cache, scratch, &mut out, &Pool::default())
             .unwrap();
         assert_eq!(out, [65504.0; 16]);
     }

@@ -2,6 +2,17 @@
 
 use super::lanes::{LANES, Lanes};
 
+/// What a feed-forward network bends its values with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// x / (1 + e^−x)
+    Silu,
+    /// x · Φ(x), by the approximation with tanh
+    Gelu,
+    /// max(x, 0)²
+    ReluSquared,
+}
+
 /// A function of two lanes vectors. A trait and not a closure: see [`super::lanes`].
 trait Binary<L: Lanes> {
     fn apply(&self, a: L, b: L) -> L;
@@ -29,12 +40,33 @@ pub(super) fn skip_rms_norm<L: Lanes>(
     rms_norm::<L>(sum, gamma, epsilon, out);
 }
 
-/// `out = gate / (1 + e^−gate) · up` for rows of `width` gates followed by `width` ups.
+/// `out = f(gate) · up` for rows of `width` gates followed by `width` ups, or `out = f(gate)` for
+/// rows of gates alone.
 #[inline(always)]
-pub(super) fn swiglu<L: Lanes>(gate_up: &[f32], width: usize, out: &mut [f32]) {
-    for (row, out) in gate_up.chunks_exact(2 * width).zip(out.chunks_exact_mut(width)) {
+pub(super) fn activate<L: Lanes>(activation: Activation, x: &[f32], width: usize, out: &mut [f32]) {
+    let gated = x.len() > out.len();
+    for (row, out) in x.chunks_exact(width << u32::from(gated)).zip(out.chunks_exact_mut(width)) {
         let (gate, up) = row.split_at(width);
-        zip_rows::<L>(gate, up, out, SiluProduct);
+        match (activation, gated) {
+            (Activation::Silu, true) => zip_rows::<L>(gate, up, out, Gated(Silu)),
+            (Activation::Silu, false) => zip_rows::<L>(gate, gate, out, Alone(Silu)),
+            (Activation::Gelu, true) => zip_rows::<L>(gate, up, out, Gated(Gelu)),
+            (Activation::Gelu, false) => zip_rows::<L>(gate, gate, out, Alone(Gelu)),
+            (Activation::ReluSquared, true) => zip_rows::<L>(gate, up, out, Gated(ReluSquared)),
+            (Activation::ReluSquared, false) => zip_rows::<L>(gate, gate, out, Alone(ReluSquared)),
+        }
+    }
+}
+
+/// `x = cap · tanh(x / cap)` for whole vectors.
+#[inline(always)]
+pub(super) fn cap_softly<L: Lanes>(values: &mut [f32], cap: f32) {
+    // tanh(y) = 1 − 2 / (e^2y + 1)
+    let (double, cap) = (L::splat(2.0 / cap), L::splat(cap));
+    let (one, two) = (L::splat(1.0), L::splat(2.0));
+    for x in values.as_chunks_mut::<LANES>().0 {
+        let e = L::load(x).mul(double).exp();
+        *x = one.sub(two.div(e.add(one))).mul(cap).to_array();
     }
 }
 
@@ -136,12 +168,57 @@ impl<L: Lanes> Binary<L> for ScaledProduct<L> {
     }
 }
 
-struct SiluProduct;
+/// A function of one lanes vector.
+trait Unary<L: Lanes> {
+    fn apply(&self, x: L) -> L;
+}
 
-impl<L: Lanes> Binary<L> for SiluProduct {
+struct Silu;
+
+impl<L: Lanes> Unary<L> for Silu {
+    #[inline(always)]
+    fn apply(&self, x: L) -> L {
+        let e = L::splat(0.0).sub(x).exp();
+        x.div(L::splat(1.0).add(e))
+    }
+}
+
+struct Gelu;
+
+impl<L: Lanes> Unary<L> for Gelu {
+    #[inline(always)]
+    fn apply(&self, x: L) -> L {
+        // ½ · (1 + tanh(y)) = 1 / (1 + e^−2y) with y = √(2/π) · (x + 0.044715 · x³)
+        const FACTORS: [f32; 2] = [-1.595_769_1, -0.071_354_814];
+        let inner = x.mul(x).mul_add(L::splat(FACTORS[1]), L::splat(FACTORS[0]));
+        x.div(L::splat(1.0).add(x.mul(inner).exp()))
+    }
+}
+
+struct ReluSquared;
+
+impl<L: Lanes> Unary<L> for ReluSquared {
+    #[inline(always)]
+    fn apply(&self, x: L) -> L {
+        let x = L::splat(0.0).max(x);
+        x.mul(x)
+    }
+}
+
+struct Gated<F>(F);
+
+impl<L: Lanes, F: Unary<L>> Binary<L> for Gated<F> {
     #[inline(always)]
     fn apply(&self, gate: L, up: L) -> L {
-        let e = L::splat(0.0).sub(gate).exp();
-        gate.div(L::splat(1.0).add(e)).mul(up)
+        self.0.apply(gate).mul(up)
+    }
+}
+
+struct Alone<F>(F);
+
+impl<L: Lanes, F: Unary<L>> Binary<L> for Alone<F> {
+    #[inline(always)]
+    fn apply(&self, x: L, _: L) -> L {
+        self.0.apply(x)
     }
 }

@@ -43,7 +43,8 @@ pub mod threads;
 mod x86_64;
 
 pub use activations::Activations;
-pub use attention::AttentionScratch;
+pub use attention::{AttentionRule, AttentionScratch};
+pub use elementwise::Activation;
 pub use error::{Error, Result};
 pub use format::Format;
 pub use kv_cache::{AttentionShape, KvCache};

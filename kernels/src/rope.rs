@@ -24,11 +24,11 @@ impl Rope {
     /// Positions must be below this.
     pub const POSITIONS: usize = BASE.pow(DIGITS as u32);
 
-    /// `dims`: how many leading dimensions of a head turn, even. `factors`: divisors of the
-    /// frequencies, `dims / 2` of them, none for plain RoPE.
+    /// `dims`: how many leading dimensions of a head turn, even; 0 for a layer without RoPE.
+    /// `factors`: divisors of the frequencies, `dims / 2` of them, none for plain RoPE.
     pub fn new(dims: usize, base: f32, factors: Option<&[f32]>) -> Result<Rope> {
         let pairs = dims / 2;
-        if dims == 0 || !dims.is_multiple_of(2) || !(base.is_finite() && base > 0.0) {
+        if !dims.is_multiple_of(2) || !(base.is_finite() && base > 0.0) {
             return Err(Error::Model(format!("RoPE over {dims} dimensions with base {base}")));
         }
         let usable = |f: &[f32]| f.len() == pairs && f.iter().all(|f| f.is_finite() && *f > 0.0);
@@ -51,6 +51,18 @@ impl Rope {
             }
         }
         Ok(Rope { pairs, turns })
+    }
+
+    /// What turns is also made longer by a factor, as YaRN and LongRoPE do.
+    pub fn lengthened(mut self, factor: f32) -> Result<Rope> {
+        if !(factor.is_finite() && factor > 0.0) {
+            return Err(Error::Model(format!("RoPE that lengthens by {factor}")));
+        }
+        // Digits are multiplied with each other, so one of them is enough.
+        for turn in self.turns.iter_mut().take(BASE * self.pairs).flatten() {
+            *turn *= f64::from(factor);
+        }
+        Ok(self)
     }
 
     /// Dimensions that turn.
@@ -126,12 +138,30 @@ mod tests {
     }
 
     #[test]
+    fn what_turns_can_be_lengthened_and_nothing_need_turn() {
+        let rope = Rope::new(2, 100.0, None).unwrap().lengthened(1.5).unwrap();
+        let mut angles = Vec::new();
+        rope.push_angles(4097, &mut angles);
+        let mut out = [0.0; 3];
+        rope.turn(&angles, &[2.0, 0.0, 7.0], &mut out);
+        let (sin, cos) = 4097f32.sin_cos();
+        let want = [3.0 * cos, 3.0 * sin, 7.0];
+        out.iter().zip(want).for_each(|(o, w)| assert!((o - w).abs() < 1e-5, "{out:?} {want:?}"));
+
+        let none = Rope::new(0, 100.0, None).unwrap();
+        none.push_angles(5, &mut vec![]);
+        none.turn(&[], &[1.0, 2.0, 3.0], &mut out);
+        assert_eq!((none.dims(), out), (0, [1.0, 2.0, 3.0]));
+    }
+
+    #[test]
     fn senseless_parameters_are_errors() {
-        assert!(Rope::new(0, 10000.0, None).is_err());
         assert!(Rope::new(7, 10000.0, None).is_err());
         assert!(Rope::new(8, -1.0, None).is_err());
         assert!(Rope::new(8, f32::NAN, None).is_err());
         assert!(Rope::new(8, 10000.0, Some(&[1.0; 3])).is_err());
         assert!(Rope::new(8, 10000.0, Some(&[0.0; 4])).is_err());
+        assert!(Rope::new(8, 10000.0, None).unwrap().lengthened(0.0).is_err());
+        assert!(Rope::new(8, 10000.0, None).unwrap().lengthened(f32::INFINITY).is_err());
     }
 }

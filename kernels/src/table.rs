@@ -4,14 +4,14 @@
 use std::ops::Range;
 
 use crate::activations::{self, Activations, PANEL_ROWS};
-use crate::attention::{self, AttentionScratch};
+use crate::attention::{self, AttentionRule, AttentionScratch};
+use crate::elementwise::Activation;
 use crate::error::{Error, Result};
 use crate::kv_cache::KvCache;
 use crate::matrix::Matrix;
 use crate::output::Output;
 use crate::parts::Parts;
 use crate::pool::Pool;
-use crate::rope::Rope;
 
 /// Compiles the algorithms that are written over [`crate::lanes::Lanes`] for one instruction set
 /// and completes the table with its quantised matmul.
@@ -64,8 +64,8 @@ macro_rules! kernels {
             elementwise::skip_rms_norm::<$lanes>(x, skip, gamma, epsilon, out, sum)
         }
         $(#[$feature])*
-        fn swiglu(gate_up: &[f32], width: usize, out: &mut [f32]) {
-            elementwise::swiglu::<$lanes>(gate_up, width, out)
+        fn activate(f: elementwise::Activation, x: &[f32], width: usize, out: &mut [f32]) {
+            elementwise::activate::<$lanes>(f, x, width, out)
         }
         $(#[$feature])*
         fn exp_sums(values: &[f32], max: f32) -> (f64, f64) {
@@ -81,7 +81,7 @@ macro_rules! kernels {
             attend,
             rms_norm,
             skip_rms_norm,
-            swiglu,
+            activate,
             exp_sums,
         }
     }};
@@ -141,7 +141,7 @@ pub struct Kernels {
     pub(crate) attend: Attend,
     pub(crate) rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
     pub(crate) skip_rms_norm: SkipRmsNorm,
-    pub(crate) swiglu: unsafe fn(&[f32], usize, &mut [f32]),
+    pub(crate) activate: unsafe fn(Activation, &[f32], usize, &mut [f32]),
     pub(crate) exp_sums: unsafe fn(&[f32], f32) -> (f64, f64),
 }
 
@@ -229,7 +229,7 @@ impl Kernels {
     /// cache has no room. The result does not depend on the number of threads.
     pub fn attention(
         &self,
-        rope: &Rope,
+        rule: &AttentionRule,
         qkv: &[f32],
         cache: &mut KvCache,
         scratch: &mut AttentionScratch,
@@ -240,18 +240,18 @@ impl Kernels {
         let rows = qkv.len() / shape.qkv_width();
         if qkv.len() != rows * shape.qkv_width()
             || out.len() != rows * shape.out_width()
-            || rope.dims() > shape.head_dim()
+            || rule.head_dim() != shape.head_dim()
         {
             return Err(Error::InvalidArgument(format!(
-                "attention from {} to {} values over {} of {} dimensions",
+                "attention from {} to {} values by a rule for {} of {} dimensions",
                 qkv.len(),
                 out.len(),
-                rope.dims(),
+                rule.head_dim(),
                 shape.head_dim()
             )));
         }
         cache.check_room(rows)?;
-        let job = attention::Job::new(shape, rope, qkv, cache.len(), pool.threads());
+        let job = attention::Job::new(shape, rule, qkv, cache.len(), pool.threads());
         scratch.allow(pool.threads());
         // SAFETY: a table is only handed out on a CPU that has its instructions.
         unsafe { (self.append)(&job, cache, scratch) };
@@ -297,22 +297,25 @@ impl Kernels {
         Ok(())
     }
 
-    /// `out = silu(gate) · up` for rows of `width` gates followed by `width` ups.
-    pub fn swiglu(
+    /// `out = f(gate) · up` for rows of `width` gates followed by `width` ups, or `out = f(x)` where
+    /// `x` is as long as `out`.
+    pub fn activate(
         &self,
-        gate_up: &[f32],
+        f: Activation,
+        x: &[f32],
         width: usize,
         out: &mut [f32],
         pool: &Pool,
     ) -> Result<()> {
-        check_rows("swiglu", out.len(), width, &[gate_up.len() / 2, gate_up.len().div_ceil(2)])?;
+        let parts = if x.len() > out.len() { 2 } else { 1 };
+        check_rows("activate", out.len(), width, &[x.len() / parts, x.len().div_ceil(parts)])?;
         let (rows, out) = (out.len() / width, Parts::new(out));
         pool.run(rows, ELEMENTWISE_GRAIN.div_ceil(width), &|_, rows: Range<usize>| {
-            let gate_up = &gate_up[2 * width * rows.start..2 * width * rows.end];
+            let x = &x[parts * width * rows.start..parts * width * rows.end];
             // SAFETY: the ranges of a run are disjoint.
             let out = unsafe { out.get(width * rows.start..width * rows.end) };
             // SAFETY: a table is only handed out on a CPU that has its instructions.
-            unsafe { (self.swiglu)(gate_up, width, out) }
+            unsafe { (self.activate)(f, x, width, out) }
         });
         Ok(())
     }

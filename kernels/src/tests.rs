@@ -107,13 +107,15 @@ fn every_result(
     kernels.matmul(&matrix, &acts, None, outs[0], weights.len(), &Pool::default()).unwrap();
     let [_, norm, sum, gated, attended] = &mut outs;
     kernels.skip_rms_norm(x, y, gamma, 1e-5, norm, sum).unwrap();
-    kernels.swiglu(x, cols / 2, gated, &Pool::default()).unwrap();
+    kernels.activate(Activation::Silu, x, cols / 2, gated, &Pool::default()).unwrap();
     let shape = AttentionShape::new(2, 1, cols / 4).unwrap();
     let mut cache = KvCache::new(shape, m).unwrap();
-    let (rope, mut scratch) = (Rope::new(8, 1e4, None).unwrap(), AttentionScratch::default());
+    let rope = Rope::new(8, 1e4, None).unwrap().into();
+    let rule = AttentionRule::new(shape, rope).unwrap();
+    let mut scratch = AttentionScratch::default();
     let attended = &mut attended[..m * shape.out_width()];
     let pool = Pool::default();
-    kernels.attention(&rope, x, &mut cache, &mut scratch, attended, &pool).unwrap();
+    kernels.attention(&rule, x, &mut cache, &mut scratch, attended, &pool).unwrap();
     outs.map(|out| out.to_vec())
 }
 
@@ -247,7 +249,7 @@ fn threads_do_not_change_a_bit() {
                     acts.keep_floats(x).unwrap();
                     let (mut out, mut gated) = (vec![0.0; rows * n], vec![0.0; x.len() / 2]);
                     kernels.matmul(&matrix, &acts, None, &mut out, n, pool).unwrap();
-                    kernels.swiglu(x, cols / 2, &mut gated, pool).unwrap();
+                    kernels.activate(Activation::Silu, x, cols / 2, &mut gated, pool).unwrap();
                     [out, gated]
                 };
                 assert_eq!(run(&pool), run(&Pool::default()), "{format:?} {threads}");
@@ -310,8 +312,12 @@ fn operands_that_do_not_fit_are_errors() {
     assert!(kernels.matmul(&matrix, &acts, None, &mut [0.0; 40], 20, &Pool::default()).is_err());
     assert!(kernels.rms_norm(&[1.0; 6], &[1.0; 4], 1e-5, &mut [0.0; 6]).is_err());
     assert!(kernels.rms_norm(&[1.0; 4], &[], 1e-5, &mut [0.0; 4]).is_err());
-    assert!(kernels.swiglu(&[1.0; 9], 4, &mut [0.0; 4], &Pool::default()).is_err());
-    assert!(kernels.swiglu(&[1.0; 8], 4, &mut [0.0; 5], &Pool::default()).is_err());
+    let activate = |inputs: usize, width: usize, outputs: usize| {
+        let (x, mut out) = (vec![1.0; inputs], vec![0.0; outputs]);
+        kernels.activate(Activation::Silu, &x, width, &mut out, &Pool::default()).is_ok()
+    };
+    assert!(activate(8, 4, 4) && activate(4, 4, 4));
+    assert!(!activate(9, 4, 4) && !activate(8, 4, 5) && !activate(3, 4, 4) && !activate(6, 4, 4));
 }
 
 #[test]

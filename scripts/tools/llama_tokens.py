@@ -2,22 +2,22 @@
 """How llama.cpp tokenises, as JSON: the ids that the packed tokenizer's are compared with.
 
     llama_tokens.py MODEL.gguf --texts token-texts.json [--pre NAME] > tokens.json
-    llama_tokens.py spm-vocabulary.json --texts token-texts.json > tokens.json
+    llama_tokens.py spm-vocabulary.json --texts token-texts.json [--runs] > tokens.json
 
 The output has two lists of ids for each text: with the texts of control tokens recognised, and
 with them as plain text. `--pre` has the same vocabulary split in another way (the metadata
 `tokenizer.ggml.pre`). A JSON file is a SentencePiece vocabulary: text, score and type of each
-token, put into a model of almost no size. Runs in the environment that `scripts/setup` builds for
-the cloud server.
+token, put into a model of almost no size. `--runs` adds what Gemma has: runs of white space as
+user-defined tokens of one score, and no space in front of a text; and unused tokens. Runs in the
+environment that `scripts/setup` builds for the cloud server.
 """
 
 import argparse
+import http.client
 import json
 import os
 import struct
-import sys
 import tempfile
-import urllib.request
 
 import gguf
 import numpy as np
@@ -50,35 +50,55 @@ def with_pre(path: str, name: str) -> str:
     return out.name
 
 
-def with_vocabulary(path: str) -> str:
-    """The smallest model that llama.cpp loads, with a SentencePiece vocabulary."""
-    texts, scores, types = zip(*json.load(open(path, encoding="utf-8")))
+# Text, score and type of what `--runs` adds.
+RUNS = [[white * length, 0.0, 4] for white in ("\u2581", "\n") for length in range(2, 8)]
+UNUSED = [["\u2581the\u2581", 0.5, 5], ["qu\u0416", -3.0, 5], ["\u0416", -3.0, 5]]
+
+
+def with_vocabulary(path: str, runs: bool) -> str:
+    """A model with a SentencePiece vocabulary, as a temporary file."""
+    rows = json.load(open(path, encoding="utf-8"))
+    if runs:
+        known = {text for text, _, _ in rows}
+        rows += [row for row in UNUSED + RUNS if row[0] not in known]
+    texts, scores, types = zip(*rows)
+
+    def fill(writer: gguf.GGUFWriter) -> None:
+        writer.add_tokenizer_model("llama")
+        writer.add_token_list(texts)
+        writer.add_token_scores(scores)
+        writer.add_token_types(types)
+        writer.add_bos_token_id(1)
+        writer.add_eos_token_id(2)
+        writer.add_unk_token_id(0)
+        writer.add_add_space_prefix(not runs)
+
     out = tempfile.NamedTemporaryFile(suffix=".gguf", delete=False).name
-    writer = gguf.GGUFWriter(out, "llama")
+    write_model(out, (len(texts), fill))
+    return out
+
+
+def write_model(path, vocabulary: tuple) -> None:
+    """The smallest model that llama.cpp loads. The vocabulary: its length and what writes it."""
+    tokens, fill = vocabulary
+    writer = gguf.GGUFWriter(path, "llama")
     writer.add_block_count(1)
     writer.add_context_length(256)
     writer.add_embedding_length(32)
     writer.add_feed_forward_length(32)
     writer.add_head_count(1)
     writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_tokenizer_model("llama")
-    writer.add_token_list(texts)
-    writer.add_token_scores(scores)
-    writer.add_token_types(types)
-    writer.add_bos_token_id(1)
-    writer.add_eos_token_id(2)
-    writer.add_unk_token_id(0)
+    fill(writer)
     layer = ["attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"]
     for name in layer:
         writer.add_tensor(f"blk.0.{name}.weight", np.zeros((32, 32), np.float32))
     for name in ["blk.0.attn_norm", "blk.0.ffn_norm", "output_norm"]:
         writer.add_tensor(f"{name}.weight", np.ones(32, np.float32))
-    writer.add_tensor("token_embd.weight", np.zeros((len(texts), 32), np.float32))
+    writer.add_tensor("token_embd.weight", np.zeros((tokens, 32), np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    return out
 
 
 def start(path: str) -> xllamacpp.Server:
@@ -90,12 +110,28 @@ def start(path: str) -> xllamacpp.Server:
     return xllamacpp.Server(parameters)
 
 
-def tokenize(address: str, text: str, special: bool) -> list:
-    body = {"content": text, "parse_special": special, "add_special": False}
-    request = urllib.request.Request(
-        address + "/tokenize", json.dumps(body).encode(), {"Content-Type": "application/json"}
-    )
-    return json.load(urllib.request.urlopen(request, timeout=60))["tokens"]
+def tokenize(server: http.client.HTTPConnection, text: str, special: bool, whole=False) -> list:
+    """`special`: texts of control tokens are recognised. `whole`: as a prompt, with `bos`."""
+    body = {"content": text, "parse_special": special, "add_special": whole}
+    server.request("POST", "/tokenize", json.dumps(body), {"Content-Type": "application/json"})
+    return json.load(server.getresponse())["tokens"]
+
+
+def ask(path: str, texts: list, specials: tuple) -> dict:
+    """The ids of each text and those of an empty prompt. The process must end by `leave`."""
+    running.append(start(path))
+    server = http.client.HTTPConnection(running[-1].listening_address.removeprefix("http://"))
+    rows = [[tokenize(server, text, special) for special in specials] for text in texts]
+    return {"empty": tokenize(server, "", True, whole=True), "rows": rows}
+
+
+running = []
+
+
+def leave(answer: str) -> None:
+    """A server has no way to stop its threads that returns."""
+    print(answer, flush=True)
+    os._exit(0)
 
 
 def main() -> None:
@@ -103,25 +139,21 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("--texts", required=True)
     parser.add_argument("--pre")
+    parser.add_argument("--runs", action="store_true")
     options = parser.parse_args()
     path = options.model
     if options.pre:
         path = with_pre(path, options.pre)
     elif path.endswith(".json"):
-        path = with_vocabulary(path)
+        path = with_vocabulary(path, options.runs)
+    texts = json.load(open(options.texts, encoding="utf-8"))
     try:
-        server = start(path)
-        rows = [
-            [tokenize(server.listening_address, text, special) for special in (True, False)]
-            for text in json.load(open(options.texts, encoding="utf-8"))
-        ]
+        rows = ask(path, texts, (True, False))["rows"]
     finally:
         if path != options.model:
             os.unlink(path)
-    print("[\n" + ",\n".join(json.dumps(row, separators=(",", ":")) for row in rows) + "\n]")
-    sys.stdout.flush()
-    # The server has no way to stop its threads that returns.
-    os._exit(0)
+    leave("[\n" + ",\n".join(json.dumps(row, separators=(",", ":")) for row in rows) + "\n]")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -326,10 +326,10 @@ mod tests {
 
     #[test]
     fn another_version_says_what_to_do() {
-        let error = Manifest::parse(br#"{"format_version": 3, "new": []}"#).unwrap_err();
+        let error = Manifest::parse(br#"{"format_version": 4, "new": []}"#).unwrap_err();
         assert!(matches!(error, Error::Unsupported(_)));
         let text = error.to_string();
-        assert!(text.contains("format 2") && text.contains("hybrid pack"), "{text}");
+        assert!(text.contains("format 3") && text.contains("hybrid pack"), "{text}");
     }
 
     #[test]

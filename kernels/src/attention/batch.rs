@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::job::{Buffers, CHUNK, Job, QUERIES, SPAN};
 use super::softmax::{Partial, Running};
+use crate::elementwise::cap_softly;
 use crate::kv_cache::KvCache;
 use crate::lanes::{LANES, Lanes};
 use crate::parts::Parts;
@@ -47,9 +48,10 @@ impl Batch<'_> {
         (index / group, self.head * group + index % group)
     }
 
-    /// How many positions query `m` sees.
-    fn limit(&self, m: usize) -> usize {
-        self.job.start + self.query(m).0 + 1
+    /// The positions that query `m` sees.
+    fn visible(&self, m: usize) -> Range<usize> {
+        let end = self.job.start + self.query(m).0 + 1;
+        end.saturating_sub(self.job.rule.window())..end
     }
 
     /// Sums up some spans, as far as the queries see them, into the totals of `buffers`.
@@ -57,9 +59,11 @@ impl Batch<'_> {
     pub fn run<L: Lanes>(&self, spans: Range<usize>, buffers: &mut Buffers) {
         self.gather_queries(buffers);
         let padded = self.job.shape.value_dim();
-        let limit = self.limit(self.count - 1);
+        // Chunks begin at the same positions for every batch, so that sums do not depend on it.
+        let first = self.visible(0).start / CHUNK * CHUNK;
+        let limit = self.visible(self.count - 1).end;
         for span in spans.clone() {
-            let positions = (span * SPAN).min(limit)..limit.min((span + 1) * SPAN);
+            let positions = (span * SPAN).clamp(first, limit)..limit.min((span + 1) * SPAN);
             let softmax = self.sum_up::<L>(positions, &buffers.queries, &mut buffers.sums);
             let sums = buffers.sums.chunks_exact(padded);
             for ((total, softmax), sums) in buffers.totals.iter_mut().zip(&softmax).zip(sums) {
@@ -88,8 +92,12 @@ impl Batch<'_> {
             let len = CHUNK.min(positions.end - start);
             unrolled!(self.count, M => self.score::<L, M>(queries, start, len, &mut scores));
             for m in 0..self.count {
-                let visible = self.limit(m).saturating_sub(start);
+                let Range { start: from, end } = self.visible(m);
+                let visible = from.saturating_sub(start)..end.saturating_sub(start);
                 let scores = &mut scores[m][..len.next_multiple_of(LANES)];
+                if let Some(cap) = self.job.rule.soft_cap() {
+                    cap_softly::<L>(scores, cap);
+                }
                 factors[m] = softmax[m].add::<L>(scores, visible);
             }
             unrolled!(
@@ -100,12 +108,11 @@ impl Batch<'_> {
         softmax
     }
 
-    /// Turns the queries and lays them out `[dimension][query]`, scaled by 1 / √dim.
+    /// Turns the queries and lays them out `[dimension][query]`, scaled.
     #[inline(always)]
     fn gather_queries(&self, buffers: &mut Buffers) {
-        let (shape, rope) = (self.job.shape, self.job.rope);
+        let (shape, rope, scales) = (self.job.shape, self.job.rule.rope(), self.job.rule.scales());
         let dim = shape.head_dim();
-        let scale = 1.0 / (dim as f32).sqrt();
         buffers.turned.resize(dim, 0.0);
         buffers.queries.resize(dim * self.count, 0.0);
         for m in 0..self.count {
@@ -114,7 +121,9 @@ impl Batch<'_> {
             let angles = &self.angles[row * rope.dims()..][..rope.dims()];
             rope.turn(angles, query, &mut buffers.turned);
             let slots = buffers.queries[m..].iter_mut().step_by(self.count);
-            slots.zip(&buffers.turned).for_each(|(slot, x)| *slot = *x * scale);
+            for ((slot, x), scale) in slots.zip(&buffers.turned).zip(scales) {
+                *slot = *x * *scale;
+            }
         }
     }
 

@@ -3,10 +3,10 @@
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::rule::AttentionRule;
 use super::softmax::Partial;
 use crate::kv_cache::AttentionShape;
 use crate::parts::Parts;
-use crate::rope::Rope;
 
 /// Positions per pass: their keys and values stay in the first-level cache.
 pub const CHUNK: usize = 128;
@@ -80,7 +80,7 @@ impl AttentionScratch {
 /// One call's fixed parts.
 pub struct Job<'a> {
     pub(super) shape: AttentionShape,
-    pub(super) rope: &'a Rope,
+    pub(super) rule: &'a AttentionRule,
     /// Per new token: queries, keys, values.
     pub(super) qkv: &'a [f32],
     /// Position of the first new token.
@@ -92,12 +92,12 @@ pub struct Job<'a> {
 impl<'a> Job<'a> {
     pub fn new(
         shape: AttentionShape,
-        rope: &'a Rope,
+        rule: &'a AttentionRule,
         qkv: &'a [f32],
         start: usize,
         threads: usize,
     ) -> Job<'a> {
-        let job = Job { shape, rope, qkv, start, split: false };
+        let job = Job { shape, rule, qkv, start, split: false };
         // Several blocks for each thread are pieces enough, as in a prompt.
         let few = threads > 1 && job.blocks() < 4 * threads;
         Job { split: few && job.spans() > 1, ..job }

@@ -16,10 +16,12 @@ use batch::Batch;
 pub use job::AttentionScratch;
 use job::QUERIES;
 pub(crate) use job::{Buffers, Job, Target};
+pub use rule::AttentionRule;
 use softmax::Partial;
 
 mod batch;
 mod job;
+mod rule;
 mod softmax;
 
 /// Appends the new tokens to the cache. The sizes are checked and there is room.
@@ -27,14 +29,15 @@ mod softmax;
 pub(super) fn append<L: Lanes>(job: &Job, cache: &mut KvCache, scratch: &mut AttentionScratch) {
     let dim = job.shape.head_dim();
     let kv_width = job.shape.kv_heads() * dim;
+    let rope = job.rule.rope();
     scratch.angles.clear();
     scratch.turned.resize(kv_width, 0.0);
     for (row, qkv) in job.qkv.chunks_exact(job.shape.qkv_width()).enumerate() {
         let at = scratch.angles.len();
-        job.rope.push_angles(job.start + row, &mut scratch.angles);
+        rope.push_angles(job.start + row, &mut scratch.angles);
         let (keys, values) = qkv[job.shape.out_width()..].split_at(kv_width);
         for (key, turned) in keys.chunks_exact(dim).zip(scratch.turned.chunks_exact_mut(dim)) {
-            job.rope.turn(&scratch.angles[at..], key, turned);
+            rope.turn(&scratch.angles[at..], key, turned);
         }
         cache.push::<L>(&scratch.turned, values);
     }

@@ -1,5 +1,7 @@
 //! The running softmax, and how the sums of two runs of positions are joined.
 
+use std::ops::Range;
+
 use crate::elementwise::{exp_minus_of, largest_of};
 use crate::lanes::{LANES, Lanes};
 
@@ -49,16 +51,17 @@ impl Default for Running {
 }
 
 impl Running {
-    /// Turns the first `visible` scores into weights and the others into zeros; `scores` are whole
+    /// Turns the `visible` scores into weights and the others into zeros; `scores` are whole
     /// vectors. Returns the factor for all that was summed before.
     #[inline(always)]
-    pub fn add<L: Lanes>(&mut self, scores: &mut [f32], visible: usize) -> f32 {
-        if visible == 0 {
+    pub fn add<L: Lanes>(&mut self, scores: &mut [f32], visible: Range<usize>) -> f32 {
+        let visible = visible.start..visible.end.min(scores.len());
+        if visible.is_empty() {
             scores.fill(0.0);
             return 1.0;
         }
-        let visible = visible.min(scores.len());
-        scores[visible..].fill(f32::NEG_INFINITY);
+        scores[..visible.start].fill(f32::NEG_INFINITY);
+        scores[visible.end..].fill(f32::NEG_INFINITY);
         let scores = scores.as_chunks_mut::<LANES>().0;
         let max = largest_of::<L>(scores).max(self.max);
         let factor = (self.max - max).exp();

@@ -2,17 +2,22 @@ use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
 use super::{PackedOp, Scratch, expect_inputs, expect_vector, floats, rows_of, scratch, width_of};
-use crate::slm::kernels::{AttentionShape, KvCache, Rope};
+use crate::slm::kernels::{AttentionRule, AttentionShape, KvCache, Rope};
 
 /// `Attention(qkv [1,S,(H+2·Hkv)·Dh], rope_factors [rope_dim/2]?) -> [1,S,H·Dh]`: causal attention
 /// with RoPE. Stateful: it appends to the KV cache, whose length is the position of the first row.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Attention {
     shape: AttentionShape,
-    rope_dim: usize,
-    /// Bits of the f32, so that ops can be compared.
-    rope_base: u32,
+    rope: RopeKey,
+    /// The rule's own where there are none.
+    scales: Vec<f32>,
+    window: Option<usize>,
+    soft_cap: Option<f32>,
 }
+
+/// The rule refuses NaN.
+impl Eq for Attention {}
 
 impl Attention {
     pub fn parse(node: &NodeProto) -> TractResult<Attention> {
@@ -21,37 +26,64 @@ impl Attention {
             node.get_attr("kv_heads")?,
             node.get_attr("head_dim")?,
         )?;
-        let rope_dim: usize = node.get_attr("rope_dim")?;
-        let rope_base: f32 = node.get_attr("rope_base")?;
-        node.expect_attr("rope_dim", rope_dim <= shape.head_dim(), "at most head_dim")?;
-        // Checks the rest of the parameters before any state is made of them.
-        Rope::new(rope_dim, rope_base, None)?;
-        Ok(Attention { shape, rope_dim, rope_base: rope_base.to_bits() })
+        let op = Attention {
+            shape,
+            rope: RopeKey {
+                dims: node.get_attr("rope_dim")?,
+                base: node.get_attr("rope_base")?,
+                length: node.get_attr_opt("rope_length")?.unwrap_or(1.0),
+                factors: None,
+            },
+            scales: node.get_attr_opt_vec("scales")?.unwrap_or_default(),
+            window: node.get_attr_opt("window")?,
+            soft_cap: node.get_attr_opt("soft_cap")?,
+        };
+        // Checks the parameters before any state is made of them.
+        op.rule(op.rope.table()?)?;
+        Ok(op)
+    }
+
+    fn rule(&self, rope: Arc<Rope>) -> TractResult<AttentionRule> {
+        let mut rule = AttentionRule::new(self.shape, rope)?;
+        if !self.scales.is_empty() {
+            rule = rule.with_scales(&self.scales)?;
+        }
+        if let Some(window) = self.window {
+            rule = rule.with_window(window)?;
+        }
+        if let Some(cap) = self.soft_cap {
+            rule = rule.with_soft_cap(cap)?;
+        }
+        Ok(rule)
     }
 
     /// The layer's table of angles: one of another layer of the sequence where that has the same.
     fn rope(&self, factors: Option<&[f32]>, scratch: &Scratch) -> TractResult<Arc<Rope>> {
-        let key = RopeKey {
-            dims: self.rope_dim,
-            base: f32::from_bits(self.rope_base),
-            factors: factors.map(<[f32]>::to_vec),
-        };
+        let key = RopeKey { factors: factors.map(<[f32]>::to_vec), ..self.rope.clone() };
         let mut ropes = scratch.ropes.try_borrow_mut()?;
         if let Some((_, rope)) = ropes.iter().find(|(other, _)| *other == key) {
             return Ok(rope.clone());
         }
-        let rope = Arc::new(Rope::new(key.dims, key.base, factors)?);
+        let rope = key.table()?;
         ropes.push((key, rope.clone()));
         Ok(rope)
     }
 }
 
 /// What a table of angles is made from.
-#[derive(PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct RopeKey {
     dims: usize,
     base: f32,
+    length: f32,
     factors: Option<Vec<f32>>,
+}
+
+impl RopeKey {
+    fn table(&self) -> TractResult<Arc<Rope>> {
+        let rope = Rope::new(self.dims, self.base, self.factors.as_deref())?;
+        Ok(Arc::new(rope.lengthened(self.length)?))
+    }
 }
 
 impl PackedOp for Attention {}
@@ -68,7 +100,7 @@ impl EvalOp for Attention {
     not_out_of_plan!();
 
     fn state(&self, _: &EvalContext) -> TractResult<Option<Box<dyn OpState>>> {
-        Ok(Some(Box::new(AttentionState { shape: self.shape, rope: None, cache: None })))
+        Ok(Some(Box::new(AttentionState { shape: self.shape, rule: None, cache: None })))
     }
 }
 
@@ -80,7 +112,7 @@ impl TypedOp for Attention {
         let (width, wanted) = (width_of(inputs[0], "qkv")?, self.shape.qkv_width());
         ensure!(width == wanted, "qkv has {width} columns, the heads need {wanted}");
         if let Some(factors) = inputs.get(1) {
-            expect_vector(factors, self.rope_dim / 2, "rope_factors")?;
+            expect_vector(factors, self.rope.dims / 2, "rope_factors")?;
         }
         let rows = inputs[0].shape[1].clone();
         Ok(tvec!(f32::fact([1.to_dim(), rows, self.shape.out_width().to_dim()])))
@@ -92,7 +124,7 @@ impl TypedOp for Attention {
 pub struct AttentionState {
     shape: AttentionShape,
     /// Made at the first run, when the factors are known.
-    rope: Option<Arc<Rope>>,
+    rule: Option<AttentionRule>,
     cache: Option<KvCache>,
 }
 
@@ -138,19 +170,19 @@ impl OpState for AttentionState {
         let qkv = inputs.first().context("no input")?;
         let cache = self.cache.as_mut().context("the KV cache is not allocated")?;
         let scratch = scratch(context)?;
-        let rope = match &mut self.rope {
-            Some(rope) => rope,
+        let rule = match &mut self.rule {
+            Some(rule) => rule,
             empty => {
                 let op = op.downcast_ref::<Attention>().context("not an Attention node")?;
                 let factors = inputs.get(1).map(|factors| floats(factors)).transpose()?;
-                empty.insert(op.rope(factors, scratch)?)
+                empty.insert(op.rule(op.rope(factors, scratch)?)?)
             }
         };
         let shape = [1, rows_of(qkv)?, self.shape.out_width()];
         let out = scratch.outputs.fill(&shape, |out| {
             let mut buffers = scratch.attention.try_borrow_mut()?;
             let (kernels, pool) = (scratch.kernels, &scratch.pool);
-            Ok(kernels.attention(rope, floats(qkv)?, cache, &mut buffers, out, pool)?)
+            Ok(kernels.attention(rule, floats(qkv)?, cache, &mut buffers, out, pool)?)
         })?;
         Ok(tvec!(out))
     }

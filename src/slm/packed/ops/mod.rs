@@ -14,13 +14,14 @@ use super::weights::Weights;
 use crate::error::Error;
 use crate::slm::kernels::{Activations, AttentionScratch, Kernels, Pool, Rope};
 
+mod activate;
 mod attention;
 mod embedding;
+mod head_norm;
 mod matmul;
 mod norm;
 mod outputs;
 mod rows;
-mod swiglu;
 
 pub use attention::AttentionState;
 use attention::RopeKey;
@@ -49,7 +50,8 @@ pub fn register(onnx: &mut Onnx) {
     ops.insert("RmsNorm", |_, node| parsed(node, 1, norm::RmsNorm::parse));
     ops.insert("SkipRmsNorm", |_, node| parsed(node, 2, norm::SkipRmsNorm::parse));
     ops.insert("Attention", |_, node| parsed(node, 1, attention::Attention::parse));
-    ops.insert("SwiGlu", |_, node| parsed(node, 1, |_| Ok(swiglu::SwiGlu)));
+    ops.insert("HeadNorm", |_, node| parsed(node, 1, head_norm::HeadNorm::parse));
+    ops.insert("Activate", |_, node| parsed(node, 1, activate::Activate::parse));
     ops.insert("SelectRows", |_, node| parsed(node, 1, |_| Ok(rows::SelectRows)));
 }
 

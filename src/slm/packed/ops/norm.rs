@@ -13,16 +13,16 @@ pub struct SkipRmsNorm(Epsilon);
 
 /// The bits of a positive f32, so that ops can be compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Epsilon(u32);
+pub struct Epsilon(u32);
 
 impl Epsilon {
-    fn parse(node: &NodeProto) -> TractResult<Epsilon> {
+    pub fn parse(node: &NodeProto) -> TractResult<Epsilon> {
         let epsilon: f32 = node.get_attr("epsilon")?;
         node.expect_attr("epsilon", epsilon.is_finite() && epsilon >= 0.0, "a number from 0 up")?;
         Ok(Epsilon(epsilon.to_bits()))
     }
 
-    fn get(self) -> f32 {
+    pub fn get(self) -> f32 {
         f32::from_bits(self.0)
     }
 }

@@ -1,57 +1,103 @@
-//! A GGUF file as the source of a bundle.
+//! A GGUF file, or what was read as if it were one, as the source of a bundle.
 
 use std::fs::File;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use hybrid::bundle::{self, FileRole, GraphKind, Manifest, ModelInfo, Writer};
-use memmap2::Mmap;
 
-use super::family::{self, Shape};
+use super::family;
 use super::gguf::Gguf;
 use super::plan::Plan;
+use super::reader::{self, Shape};
 use super::requantise::{self, Bits};
 use super::tokenizer::{self, Tokenizer};
-use super::{Source, graph, hash, left_out, name, weights};
+use super::{Options, Source, graph, hash, left_out, name, weights};
 
-pub struct GgufSource {
-    path: PathBuf,
-    file: Mmap,
+pub struct PackedSource {
+    /// The source's files, the first one's name stands for all.
+    paths: Vec<PathBuf>,
+    file: Box<dyn Deref<Target = [u8]>>,
     plan: Plan,
     bits: Bits,
     shape: Shape,
     tokenizer: Tokenizer,
     model_name: String,
     chat_template: Option<String>,
+    notes: Vec<String>,
 }
 
-impl GgufSource {
-    /// Reads everything but the weights' values.
-    pub fn open(path: &Path, bits: Bits) -> Result<GgufSource> {
-        let file = bundle::map(&File::open(path)?)?;
-        let gguf = Gguf::parse(&file)?;
-        let (mut plan, shape) = family::plan(&gguf, &file)?;
+impl PackedSource {
+    /// Reads everything of a GGUF file but the weights' values.
+    pub fn open(path: &Path, options: Options) -> Result<PackedSource> {
+        let file = Box::new(bundle::map(&File::open(path)?)?);
+        // That a family is not supported matters more than what else cannot be read.
+        let gguf = Gguf::parse(&file).or_else(|error| {
+            family::of(&Gguf::metadata(&file)?)?;
+            Err(error)
+        })?;
+        let tokenizer = |rows| tokenizer::from_gguf(&gguf.metadata, rows);
+        let paths = vec![path.to_owned()];
+        let mut source = PackedSource::new(paths, file, &gguf, options, tokenizer)?;
+        if let Some(name) = gguf.metadata.text("general.name")? {
+            source.set_name(name.to_owned());
+        }
+        let template = gguf.metadata.text("tokenizer.chat_template")?;
+        source.set_chat_template(template.map(str::to_owned));
+        Ok(source)
+    }
+
+    /// `tokenizer`: that of a model whose output has so many rows.
+    pub fn new(
+        paths: Vec<PathBuf>,
+        file: Box<dyn Deref<Target = [u8]>>,
+        gguf: &Gguf,
+        options: Options,
+        tokenizer: impl FnOnce(usize) -> Result<Tokenizer>,
+    ) -> Result<PackedSource> {
+        let bits = options.bits;
+        let (mut plan, shape) = reader::plan(gguf, &file, options.context)?;
         if bits == Bits::Four {
             requantise::tie(&mut plan, &file)?;
         }
-        let tokenizer = tokenizer::from_gguf(&gguf.metadata, plan.output.rows())?;
-        let model_name = gguf.metadata.text("general.name")?.map(str::to_owned);
-        let chat_template = gguf.metadata.text("tokenizer.chat_template")?.map(str::to_owned);
-        Ok(GgufSource {
-            path: path.to_owned(),
+        let tokenizer = tokenizer(plan.output.rows())?;
+        let model_name = paths.first().map(|path| name(path)).unwrap_or_default();
+        let (chat_template, notes) = (None, Vec::new());
+        Ok(PackedSource {
+            paths,
+            file,
             plan,
             bits,
             shape,
             tokenizer,
-            model_name: model_name.unwrap_or_else(|| name(path)),
+            model_name,
             chat_template,
-            file,
+            notes,
         })
+    }
+
+    /// As the model's makers call it.
+    pub fn set_architecture(&mut self, architecture: String) {
+        self.shape.architecture = architecture;
+    }
+
+    pub fn set_name(&mut self, name: String) {
+        self.model_name = name;
+    }
+
+    pub fn set_chat_template(&mut self, template: Option<String>) {
+        self.chat_template = template;
+    }
+
+    pub fn add_notes(&mut self, notes: Vec<String>) {
+        self.notes.extend(notes);
     }
 
     fn model(&self) -> Result<ModelInfo> {
         let layers = &self.plan.layers;
-        let widest = layers.iter().max_by_key(|layer| layer.heads).context("there is no layer")?;
+        let attention = layers.iter().filter_map(|layer| layer.attention.as_ref());
+        let widest = attention.max_by_key(|part| part.heads).context("no layer has attention")?;
         Ok(ModelInfo {
             name: self.model_name.clone(),
             architecture: self.shape.architecture.clone(),
@@ -64,17 +110,22 @@ impl GgufSource {
             head_dim: widest.head_dim,
             vocabulary: self.plan.output.rows(),
             context: self.shape.context,
-            source: name(&self.path),
-            source_sha256: hash(&[&self.path])?,
+            source: self.paths.first().map(|path| name(path)).unwrap_or_default(),
+            source_sha256: hash(&self.paths.iter().map(PathBuf::as_path).collect::<Vec<_>>())?,
         })
     }
 }
 
-impl Source for GgufSource {
+impl Source for PackedSource {
     fn notes(&self) -> Vec<String> {
         let matrices = self.plan.matrices();
         let kept = matrices.into_iter().filter_map(|matrix| self.bits.exception(matrix));
-        kept.chain(left_out(&self.tokenizer.left_out)).collect()
+        let context = self.shape.longest_context.map(|longest| {
+            let context = self.shape.context;
+            format!("for a context of {context} tokens; --context {longest} is the longest")
+        });
+        let notes = self.notes.iter().cloned().chain(kept);
+        notes.chain(left_out(&self.tokenizer.left_out)).chain(context).collect()
     }
 
     fn write(self: Box<Self>, writer: &mut Writer) -> Result<Manifest> {

@@ -2,15 +2,14 @@
 
 use anyhow::Result;
 use prost::Message;
-use tract_onnx::pb::attribute_proto::AttributeType;
 use tract_onnx::pb::tensor_proto::DataType;
-use tract_onnx::pb::tensor_shape_proto::{Dimension, dimension};
 use tract_onnx::pb::{
     AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto,
-    TensorProto, TensorShapeProto, TypeProto, ValueInfoProto, type_proto,
+    TensorProto,
 };
 
-use super::plan::{Linear, Plan};
+use super::plan::{Attention, Linear, Norm, Plan};
+use super::proto::{at, float, floats, integer, integers, size, symbol, text, texts, value};
 use super::weights::Entry;
 
 const DOMAIN: &str = "org.libhybrid";
@@ -35,23 +34,37 @@ pub fn encode(plan: &Plan, entries: &[Entry]) -> Result<Vec<u8>> {
 struct Builder {
     nodes: Vec<NodeProto>,
     initializers: Vec<TensorProto>,
+    /// RoPE factors that are initializers already.
+    factors: Vec<Vec<f32>>,
+    /// What every layer has added to so far.
+    residual: String,
+    /// What is still to be added to it: the next norm does both at once.
+    pending: Option<String>,
 }
 
 impl Builder {
     fn graph(mut self, plan: &Plan) -> GraphProto {
         let hidden_size = plan.embedding.tensor.cols as i64;
         let vocabulary = plan.output.rows() as i64;
-        if let Some(factors) = &plan.rope.factors {
-            self.initializer("rope_factors", factors);
-        }
+        self.residual = "residual.0".into();
         let embedding = [text("weight", &plan.embedding.name)];
-        self.node("QuantEmbedding", "embedding", ["input_ids"], ["residual.0"], &embedding);
+        let embedded = match plan.embedding_scale {
+            Some(_) => "embedding",
+            None => "residual.0",
+        };
+        self.node("QuantEmbedding", "embedding", ["input_ids"], [embedded], &embedding);
+        self.multiply(plan.embedding_scale, "embedding", "residual.0");
         for index in 0..plan.layers.len() {
             self.layer(plan, index);
         }
-        let count = plan.layers.len();
-        self.norm(plan, "final_norm", &plan.final_norm, count, "hidden");
-        self.linear("output", &plan.output, "hidden", "logits");
+        self.norm(
+            plan,
+            Some(&plan.final_norm),
+            "final_norm",
+            "hidden",
+            &at("residual", plan.layers.len()),
+        );
+        self.logits(plan);
         GraphProto {
             name: "slm".into(),
             node: self.nodes,
@@ -72,66 +85,236 @@ impl Builder {
     fn layer(&mut self, plan: &Plan, index: usize) {
         let layer = &plan.layers[index];
         let name = |part: &str| at(part, index);
-        self.norm(plan, &name("attention_norm"), &layer.attention_norm, index, &name("normed"));
-        self.linear(&name("qkv_proj"), &layer.qkv, &name("normed"), &name("qkv"));
-        self.attention(plan, index);
-        let (mut attended, mut residual) = (name("attended"), name("residual"));
-        if index + 1 == plan.layers.len() {
-            // Of a row that nobody wants only the keys and values matter, and they are stored by
-            // now.
-            attended = self.select_rows(attended);
-            residual = self.select_rows(residual);
+        let last = index + 1 == plan.layers.len();
+        let mut shared = None;
+        if let Some(attention) = &layer.attention {
+            let norm = attention.norm.as_ref();
+            let normed =
+                self.norm(plan, norm, &name("attention_norm"), &name("normed"), &name("residual"));
+            let mut attended = self.attention(plan, attention, index, &normed);
+            shared = layer.parallel.then_some(normed);
+            if last {
+                // Of a row that nobody wants only the keys and values matter, and they are stored
+                // by now.
+                attended = self.select_rows(&attended);
+                shared = shared.map(|normed| self.select_rows(&normed));
+                self.select_residual();
+            }
+            let output = name("attention");
+            self.linear(&name("output_proj"), &attention.output, &attended, &output);
+            let post_norm = attention.post_norm.as_ref();
+            self.pending =
+                Some(self.finish(plan, post_norm, &output, &name("attention_post_norm")));
+        } else if last {
+            self.select_residual();
         }
-        self.linear(&name("output_proj"), &layer.attention_output, &attended, &name("attention"));
-        self.initializer(&name("ffn_gamma"), &layer.ffn_norm);
-        let inputs = [name("attention"), residual, name("ffn_gamma")];
-        let outputs = [name("ffn_normed"), name("middle")];
-        self.node(
-            "SkipRmsNorm",
-            &name("ffn_norm"),
-            inputs,
-            outputs,
-            &[float("epsilon", plan.epsilon)],
-        );
-        self.linear(&name("gate_up_proj"), &layer.gate_up, &name("ffn_normed"), &name("gate_up"));
-        self.node("SwiGlu", &name("swiglu"), [name("gate_up")], [name("activated")], &[]);
-        self.linear(&name("down_proj"), &layer.down, &name("activated"), &name("down"));
+        let Some(ffn) = &layer.ffn else { return };
+        // A parallel network reads what attention has read, and both are added afterwards.
+        let before = shared.as_ref().and_then(|_| self.pending.take());
+        let (norm, stem) = (ffn.norm.as_ref(), name("ffn_norm"));
+        let normed = match shared {
+            Some(normed) if norm.is_none() => normed,
+            _ => self.norm(plan, norm, &stem, &name("ffn_normed"), &name("middle")),
+        };
+        self.linear(&name("gate_up_proj"), &ffn.input, &normed, &name("gate_up"));
+        let attributes =
+            [text("function", ffn.activation.name()), integer("gated", usize::from(ffn.gated))];
+        let (gate_up, activated) = (name("gate_up"), name("activated"));
+        self.node("Activate", &name("activate"), [gate_up], [&activated], &attributes);
+        self.linear(&name("down_proj"), &ffn.down, &activated, &name("down"));
+        let post_norm = ffn.post_norm.as_ref();
+        let down = self.finish(plan, post_norm, &name("down"), &name("ffn_post_norm"));
+        self.pending = Some(match before {
+            Some(attention) => {
+                let both = name("both");
+                self.standard("Add", &both, [&attention, &down], &both, &[]);
+                both
+            }
+            None => down,
+        });
     }
 
-    /// The norm in front of layer `index` (or of the output): adds what the layer before it ends
-    /// with to the residual.
-    fn norm(&mut self, plan: &Plan, name: &str, gamma: &[f32], index: usize, output: &str) {
-        let gamma_name = format!("{name}.gamma");
-        self.initializer(&gamma_name, gamma);
-        let epsilon = [float("epsilon", plan.epsilon)];
-        match index.checked_sub(1) {
-            None => self.node("RmsNorm", name, ["residual.0", &gamma_name], [output], &epsilon),
-            Some(before) => {
-                let inputs = [at("down", before), at("middle", before), gamma_name];
-                let outputs = [output.to_owned(), at("residual", index)];
-                self.node("SkipRmsNorm", name, inputs, outputs, &epsilon);
+    /// The norm of the residual, which becomes `sum` where something is pending; without a norm the
+    /// residual itself.
+    fn norm(
+        &mut self,
+        plan: &Plan,
+        norm: Option<&Norm>,
+        name: &str,
+        out: &str,
+        sum: &str,
+    ) -> String {
+        let pending = self.pending.take();
+        let before = std::mem::replace(&mut self.residual, sum.to_owned());
+        match (pending, norm) {
+            (Some(pending), Some(Norm { gamma, bias: None, centred: false })) => {
+                let gamma_name = self.gamma(name, gamma);
+                let epsilon = [float("epsilon", plan.epsilon)];
+                self.node("SkipRmsNorm", name, [pending, before, gamma_name], [out, sum], &epsilon);
+                return out.to_owned();
+            }
+            (Some(pending), _) => self.standard("Add", sum, [pending, before], sum, &[]),
+            (None, _) => self.residual = before,
+        }
+        let residual = self.residual.clone();
+        match norm {
+            Some(norm) => self.plain_norm(plan, norm, &residual, name, out),
+            None => residual,
+        }
+    }
+
+    /// The norm of one tensor.
+    fn plain_norm(&mut self, plan: &Plan, norm: &Norm, x: &str, name: &str, out: &str) -> String {
+        let mut x = x.to_owned();
+        if norm.centred {
+            // What is left without its mean has its variance as mean square.
+            let (mean, centred) = (format!("{name}.mean"), format!("{name}.centred"));
+            let attributes = [integers("axes", &[2]), integer("keepdims", 1)];
+            self.standard("ReduceMean", &mean, [&x], &mean, &attributes);
+            self.standard("Sub", &centred, [&x, &mean], &centred, &[]);
+            x = centred;
+        }
+        let gamma = self.gamma(name, &norm.gamma);
+        let scaled = match &norm.bias {
+            Some(_) => format!("{name}.scaled"),
+            None => out.to_owned(),
+        };
+        self.node("RmsNorm", name, [x, gamma], [&scaled], &[float("epsilon", plan.epsilon)]);
+        if let Some(bias) = &norm.bias {
+            let bias_name = format!("{name}.bias");
+            self.initializer(&bias_name, bias);
+            self.standard("Add", &format!("{name}.add"), [scaled, bias_name], out, &[]);
+        }
+        out.to_owned()
+    }
+
+    fn gamma(&mut self, name: &str, values: &[f32]) -> String {
+        let gamma = format!("{name}.gamma");
+        self.initializer(&gamma, values);
+        gamma
+    }
+
+    fn attention(
+        &mut self,
+        plan: &Plan,
+        attention: &Attention,
+        index: usize,
+        normed: &str,
+    ) -> String {
+        let mut qkv = at("qkv", index);
+        self.linear(&at("qkv_proj", index), &attention.qkv, normed, &qkv);
+        if let Some(clamp) = attention.clamp {
+            for (operator, limit) in [("Max", -clamp), ("Min", clamp)] {
+                let limited = format!("{qkv}.{}", operator.to_lowercase());
+                self.scalar_operator(operator, &qkv, limit, &limited);
+                qkv = limited;
+            }
+        }
+        let Attention { heads, kv_heads, head_dim, rope, .. } = attention;
+        if let Some(norm) = &attention.head_norm {
+            let (name, out) = (at("head_norm", index), at("qkv_normed", index));
+            let [queries, keys] = [("queries", &norm.queries), ("keys", &norm.keys)]
+                .map(|(part, gamma)| self.gamma(&format!("{name}.{part}"), gamma));
+            let attributes = [
+                integer("queries", heads * head_dim),
+                integer("keys", kv_heads * head_dim),
+                float("epsilon", plan.epsilon),
+            ];
+            self.node("HeadNorm", &name, [qkv, queries, keys], [&out], &attributes);
+            qkv = out;
+        }
+        let mut attributes = vec![
+            integer("heads", *heads),
+            integer("kv_heads", *kv_heads),
+            integer("head_dim", *head_dim),
+            integer("rope_dim", rope.dim),
+            float("rope_base", rope.base),
+        ];
+        if rope.length != 1.0 {
+            attributes.push(float("rope_length", rope.length));
+        }
+        if !attention.scales.is_empty() {
+            attributes.push(floats("scales", &attention.scales));
+        }
+        attributes.extend(attention.window.map(|window| integer("window", window)));
+        attributes.extend(attention.soft_cap.map(|cap| float("soft_cap", cap)));
+        let factors = rope.factors.as_ref().map(|factors| self.rope_factors(factors));
+        let inputs = std::iter::once(qkv).chain(factors);
+        let attended = at("attended", index);
+        self.node("Attention", &at("attend", index), inputs, [&attended], &attributes);
+        attended
+    }
+
+    /// The initializer of these factors, which layers share.
+    fn rope_factors(&mut self, factors: &[f32]) -> String {
+        let known = self.factors.iter().position(|known| known == factors);
+        let index = known.unwrap_or(self.factors.len());
+        let name = format!("rope_factors.{index}");
+        if known.is_none() {
+            self.factors.push(factors.to_vec());
+            self.initializer(&name, factors);
+        }
+        name
+    }
+
+    /// What attention or a feed-forward network gives to the residual.
+    fn finish(&mut self, plan: &Plan, norm: Option<&Norm>, x: &str, name: &str) -> String {
+        let normed = match norm {
+            Some(norm) => self.plain_norm(plan, norm, x, name, &format!("{x}.normed")),
+            None => x.to_owned(),
+        };
+        let scaled = format!("{x}.scaled");
+        match self.multiply(plan.residual_scale, &normed, &scaled) {
+            true => scaled,
+            false => normed,
+        }
+    }
+
+    fn logits(&mut self, plan: &Plan) {
+        let mut steps = Vec::new();
+        steps.extend(plan.logit_scale.map(|scale| ("Mul", Some(scale))));
+        if let Some(cap) = plan.logit_cap {
+            steps.extend([("Mul", Some(1.0 / cap)), ("Tanh", None), ("Mul", Some(cap))]);
+        }
+        let name = |step: usize| match step == steps.len() {
+            true => "logits".to_owned(),
+            false => at("raw_logits", step),
+        };
+        self.linear("output", &plan.output, "hidden", &name(0));
+        for (step, (operator, factor)) in steps.iter().enumerate() {
+            let (from, to) = (name(step), name(step + 1));
+            match factor {
+                Some(factor) => self.scalar_operator(operator, &from, *factor, &to),
+                None => self.standard(operator, &to, [from], &to, &[]),
             }
         }
     }
 
-    fn attention(&mut self, plan: &Plan, index: usize) {
-        let layer = &plan.layers[index];
-        let attributes = [
-            integer("heads", layer.heads),
-            integer("kv_heads", layer.kv_heads),
-            integer("head_dim", layer.head_dim),
-            integer("rope_dim", plan.rope.dim),
-            float("rope_base", plan.rope.base),
-        ];
-        let factors = plan.rope.factors.iter().map(|_| "rope_factors".to_owned());
-        let inputs = std::iter::once(at("qkv", index)).chain(factors);
-        self.node("Attention", &at("attend", index), inputs, [at("attended", index)], &attributes);
+    fn select_rows(&mut self, tensor: &str) -> String {
+        let wanted = format!("{tensor}.wanted");
+        self.node("SelectRows", &wanted, [tensor, "rows"], [&wanted], &[]);
+        wanted
     }
 
-    fn select_rows(&mut self, tensor: String) -> String {
-        let wanted = format!("{tensor}.wanted");
-        self.node("SelectRows", &wanted, [&tensor, "rows"], [&wanted], &[]);
-        wanted
+    fn select_residual(&mut self) {
+        let residual = self.residual.clone();
+        self.residual = self.select_rows(&residual);
+        self.pending = self.pending.take().map(|pending| self.select_rows(&pending));
+    }
+
+    /// Whether there was a factor.
+    fn multiply(&mut self, factor: Option<f32>, from: &str, to: &str) -> bool {
+        if let Some(factor) = factor {
+            self.scalar_operator("Mul", from, factor, to);
+        }
+        factor.is_some()
+    }
+
+    /// An ONNX operator on a tensor and a number.
+    fn scalar_operator(&mut self, operator: &str, from: &str, number: f32, to: &str) {
+        let constant = format!("{to}.by");
+        self.initializer(&constant, &[number]);
+        self.standard(operator, to, [from, &constant], to, &[]);
     }
 
     fn linear(&mut self, name: &str, linear: &Linear, input: &str, output: &str) {
@@ -146,6 +329,7 @@ impl Builder {
         self.node("QuantMatMul", name, inputs, [output], &attributes);
     }
 
+    /// One of our ops.
     fn node(
         &mut self,
         op: &str,
@@ -165,6 +349,21 @@ impl Builder {
         });
     }
 
+    /// An operator of ONNX.
+    fn standard(
+        &mut self,
+        op: &str,
+        name: &str,
+        inputs: impl IntoIterator<Item = impl Into<String>>,
+        output: &str,
+        attributes: &[AttributeProto],
+    ) {
+        self.node(op, name, inputs, [output], attributes);
+        if let Some(node) = self.nodes.last_mut() {
+            node.domain.clear();
+        }
+    }
+
     fn initializer(&mut self, name: &str, values: &[f32]) {
         self.initializers.push(TensorProto {
             name: name.into(),
@@ -173,53 +372,5 @@ impl Builder {
             raw_data: values.iter().flat_map(|value| value.to_le_bytes()).collect(),
             ..TensorProto::default()
         });
-    }
-}
-
-fn at(name: &str, layer: usize) -> String {
-    format!("{name}.{layer}")
-}
-
-fn attribute(name: &str, kind: AttributeType) -> AttributeProto {
-    AttributeProto { name: name.into(), r#type: kind as i32, ..AttributeProto::default() }
-}
-
-fn float(name: &str, value: f32) -> AttributeProto {
-    AttributeProto { f: value, ..attribute(name, AttributeType::Float) }
-}
-
-fn integer(name: &str, value: usize) -> AttributeProto {
-    AttributeProto { i: value as i64, ..attribute(name, AttributeType::Int) }
-}
-
-fn text(name: &str, value: &str) -> AttributeProto {
-    AttributeProto { s: value.into(), ..attribute(name, AttributeType::String) }
-}
-
-fn texts<'a>(name: &str, values: impl Iterator<Item = &'a str>) -> AttributeProto {
-    let strings = values.map(|value| value.as_bytes().to_vec()).collect();
-    AttributeProto { strings, ..attribute(name, AttributeType::Strings) }
-}
-
-fn size(value: i64) -> Dimension {
-    Dimension { value: Some(dimension::Value::DimValue(value)), ..Dimension::default() }
-}
-
-fn symbol(name: &str) -> Dimension {
-    Dimension { value: Some(dimension::Value::DimParam(name.into())), ..Dimension::default() }
-}
-
-fn value(name: &str, kind: DataType, shape: &[Dimension]) -> ValueInfoProto {
-    let tensor = type_proto::Tensor {
-        elem_type: kind as i32,
-        shape: Some(TensorShapeProto { dim: shape.to_vec() }),
-    };
-    ValueInfoProto {
-        name: name.into(),
-        r#type: Some(TypeProto {
-            value: Some(type_proto::Value::TensorType(tensor)),
-            ..TypeProto::default()
-        }),
-        ..ValueInfoProto::default()
     }
 }

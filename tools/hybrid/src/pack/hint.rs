@@ -8,7 +8,6 @@ const CONVERT: &str = "convert it to GGUF with llama.cpp's convert_hf_to_gguf.py
 /// Of a file that does not begin as a GGUF file.
 pub fn of_file(path: &Path) -> String {
     match extension(path) {
-        "onnx" => "give the directory with this file, tokenizer.json and config.json".to_owned(),
         "safetensors" | "bin" | "pt" | "pth" => {
             format!("this format cannot be packed; {CONVERT}")
         }
@@ -33,9 +32,8 @@ pub fn of_directory(dir: &Path) -> String {
         return format!("give the GGUF file itself: {}", dir.join(gguf).display());
     }
     if let Some(onnx) = with("onnx") {
-        return format!(
-            "it has neither model.onnx nor onnx/model.onnx; rename {onnx} to model.onnx"
-        );
+        let path = dir.join(onnx);
+        return format!("it has no model.onnx; give that file itself: {}", path.display());
     }
     if let Some(weights) = with("safetensors") {
         return format!("it holds {weights}, a format that cannot be packed; {CONVERT}");

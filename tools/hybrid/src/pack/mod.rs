@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod chat_tests;
 mod family;
+#[cfg(test)]
+mod family_tests;
 mod from_gguf;
 mod gguf;
 mod graph;
@@ -11,7 +13,11 @@ mod hint;
 mod odd_tests;
 mod onnx;
 mod plan;
+mod proto;
+mod reader;
 mod requantise;
+mod rotary;
+mod tensors;
 #[cfg(test)]
 mod testing;
 mod tokenizer;
@@ -42,13 +48,15 @@ struct Options {
     replace: bool,
     /// The model's own goes along.
     chat_template: bool,
+    /// Tokens of the context, if not the model's own.
+    context: Option<usize>,
 }
 
 #[cfg(test)]
 impl Options {
     /// Those of a command line without any.
     fn new() -> Options {
-        Options { bits: Bits::AsTheyAre, replace: false, chat_template: true }
+        Options { bits: Bits::AsTheyAre, replace: false, chat_template: true, context: None }
     }
 }
 
@@ -61,7 +69,8 @@ pub fn command() -> Command {
         .arg(
             Arg::new("MODEL")
                 .help(
-                    "A .gguf file, or a directory with model.onnx, tokenizer.json and config.json",
+                    "A .gguf file, an ONNX export's directory with tokenizer.json and config.json, \
+                     or one of its .onnx files",
                 )
                 .required(true)
                 .value_parser(value_parser!(PathBuf)),
@@ -88,6 +97,13 @@ pub fn command() -> Command {
                 .action(ArgAction::SetTrue),
         )
         .arg(
+            Arg::new("context")
+                .help("Tokens of the context, at most the model's; chooses LongRoPE's factors too")
+                .long("context")
+                .value_name("N")
+                .value_parser(value_parser!(u32).range(1..)),
+        )
+        .arg(
             Arg::new("bits")
                 .help("Round weights to 4 bits: smaller and faster, but less exact")
                 .long("bits")
@@ -111,6 +127,7 @@ pub fn run(arguments: &ArgMatches) -> Result<()> {
         bits: if arguments.contains_id("bits") { Bits::Four } else { Bits::AsTheyAre },
         replace: arguments.get_flag("force"),
         chat_template: !arguments.get_flag("no-chat-template"),
+        context: arguments.get_one("context").map(|context: &u32| *context as usize),
     };
     let text: Option<&PathBuf> = arguments.get_one("perplexity");
     if let Some(text) = text {
@@ -120,7 +137,7 @@ pub fn run(arguments: &ArgMatches) -> Result<()> {
     interrupt::catch()?;
     pack(model, output, options).with_context(|| format!("cannot pack {}", model.display()))?;
     if options.bits == Bits::Four {
-        compare(model, output, text.map(PathBuf::as_path))
+        compare(model, output, options, text.map(PathBuf::as_path))
             .with_context(|| format!("{} is packed, but not compared", output.display()))?;
     }
     if std::io::stderr().is_terminal() {
@@ -131,7 +148,7 @@ pub fn run(arguments: &ArgMatches) -> Result<()> {
 }
 
 /// Says what fewer bits have brought and cost.
-fn compare(model: &Path, output: &Path, text: Option<&Path>) -> Result<()> {
+fn compare(model: &Path, output: &Path, options: Options, text: Option<&Path>) -> Result<()> {
     let size = |bundle: &Bundle| Ok::<_, anyhow::Error>(bundle.weights()?.len() as f64);
     let smaller = Bundle::open(output, Verify::AllButWeights)?;
     let megabytes = size(&smaller)? / 1e6;
@@ -141,7 +158,8 @@ fn compare(model: &Path, output: &Path, text: Option<&Path>) -> Result<()> {
         ));
     };
     let whole = output.with_file_name(format!(".{}.whole", name(output)));
-    let as_it_is = Options { bits: Bits::AsTheyAre, replace: true, chat_template: false };
+    let as_it_is =
+        Options { bits: Bits::AsTheyAre, replace: true, chat_template: false, ..options };
     assemble(model, &whole, as_it_is)?.put_into_place()?;
     let score = || -> Result<_> {
         let whole = Bundle::open(&whole, Verify::AllButWeights)?;
@@ -180,11 +198,16 @@ fn pack(model: &Path, output: &Path, options: Options) -> Result<()> {
 /// Makes the bundle, which is not in its place yet.
 fn assemble(model: &Path, output: &Path, options: Options) -> Result<Complete> {
     let reading = Spinner::new("reading");
-    let source = open(model, options.bits)?;
+    let source = open(model, options)?;
     drop(reading);
     print_notes(&source.notes());
     let mut writer = Writer::create(output, options.replace)?;
     let mut manifest = source.write(&mut writer)?;
+    if let Some(context) = options.context {
+        let whole = manifest.model.context;
+        ensure!(context <= whole, "a context of {context} tokens; the model was made for {whole}");
+        manifest.model.context = context;
+    }
     manifest.chat_template = manifest.chat_template.filter(|_| options.chat_template);
     Ok(writer.complete(manifest)?)
 }
@@ -205,16 +228,18 @@ trait Source {
 }
 
 /// Finds out what `model` is.
-fn open(model: &Path, bits: Bits) -> Result<Box<dyn Source>> {
+fn open(model: &Path, options: Options) -> Result<Box<dyn Source>> {
     let kind = std::fs::metadata(model)?;
     if kind.is_dir() {
-        ensure!(bits == Bits::AsTheyAre, "--bits is for GGUF files, not for an ONNX export");
-        return Ok(Box::new(onnx::OnnxSource::open(model)?));
+        return onnx::open(model, options);
     }
     let mut magic = [0; 4];
     let found = File::open(model).and_then(|mut file| file.read(&mut magic))?;
     match magic.get(..found) {
-        Some(b"GGUF") => Ok(Box::new(from_gguf::GgufSource::open(model, bits)?)),
+        Some(b"GGUF") => Ok(Box::new(from_gguf::PackedSource::open(model, options)?)),
+        _ if model.extension().is_some_and(|extension| extension == "onnx") => {
+            onnx::open(model, options)
+        }
         _ => bail!(hint::of_file(model)),
     }
 }

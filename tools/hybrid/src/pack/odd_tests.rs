@@ -14,7 +14,10 @@ fn notes_and_bundle(file: &File, bits: Bits) -> (Vec<String>, Packed) {
     let temp = TempDir::new().unwrap();
     let model = temp.child("model.gguf");
     fs::write(&model, file.bytes()).unwrap();
-    (open(&model, bits).unwrap().notes(), pack_with(file, bits).unwrap())
+    (
+        open(&model, Options { bits, ..Options::new() }).unwrap().notes(),
+        pack_with(file, bits).unwrap(),
+    )
 }
 
 /// A matrix whose columns do not fill blocks keeps its type; all others get 4 bits.
@@ -108,7 +111,7 @@ fn what_is_no_model_says_so() {
     assert!(error("none").contains("No such file"), "{}", error("none"));
     let files = [
         ("text", "neither a GGUF file"),
-        ("model.onnx", "give the directory with this file"),
+        ("model.onnx", "is not an ONNX model"),
         ("model.safetensors", "convert_hf_to_gguf.py"),
         ("damaged.gguf", "download it again"),
     ];
@@ -120,7 +123,7 @@ fn what_is_no_model_says_so() {
     let directories = [
         ("config.json", "neither model.onnx"),
         ("model-00001-of-2.safetensors", "convert_hf_to_gguf.py"),
-        ("model_q4.onnx", "rename model_q4.onnx"),
+        ("model_int8.onnx", "give that file itself: "),
         ("model.gguf", "give the GGUF file itself"),
         ("bundle.json", "it is a bundle already"),
     ];

@@ -1,5 +1,5 @@
-//! What a decoder-only transformer is made of, whatever file it came from: a model family fills
-//! this in, `graph` writes it as ONNX and `weights` writes its matrices.
+//! What a decoder-only transformer is made of, whatever file it came from: a reader fills this in,
+//! `graph` writes it as ONNX and `weights` writes its matrices.
 
 use super::gguf::Tensor;
 
@@ -7,29 +7,89 @@ use super::gguf::Tensor;
 #[derive(Debug)]
 pub struct Plan {
     pub embedding: Matrix,
+    /// Multiplies the embedding.
+    pub embedding_scale: Option<f32>,
     pub layers: Vec<Layer>,
-    pub final_norm: Vec<f32>,
+    /// Multiplies what attention and feed-forward networks add to the residual.
+    pub residual_scale: Option<f32>,
+    pub final_norm: Norm,
     /// The matrix of a tied model is the embedding's.
     pub output: Linear,
-    /// Of every RMS norm.
+    /// Multiplies the logits...
+    pub logit_scale: Option<f32>,
+    /// ... which then become `cap · tanh(logit / cap)`.
+    pub logit_cap: Option<f32>,
+    /// Of every norm.
     pub epsilon: f32,
-    pub rope: Rope,
 }
 
-/// Attention and feed-forward network, each behind a norm and a residual sum. Layers may differ in
-/// shape.
+/// Attention and feed-forward network, both added to the residual. Layers may differ in shape, and
+/// pruned models have layers without one of them.
 #[derive(Debug)]
 pub struct Layer {
-    pub attention_norm: Vec<f32>,
+    pub attention: Option<Attention>,
+    pub ffn: Option<FeedForward>,
+    /// Both read the layer's input and are added together; else one reads the other's sum.
+    pub parallel: bool,
+}
+
+#[derive(Debug)]
+pub struct Attention {
+    pub norm: Option<Norm>,
     /// Queries, keys and values.
     pub qkv: Linear,
+    /// Limits the values of `qkv` to −clamp..=clamp.
+    pub clamp: Option<f32>,
+    pub head_norm: Option<HeadNorm>,
     pub heads: usize,
     pub kv_heads: usize,
     pub head_dim: usize,
-    pub attention_output: Linear,
-    pub ffn_norm: Vec<f32>,
-    pub gate_up: Linear,
+    pub rope: Rope,
+    /// Multiply turned queries: one for all dimensions of a head, or one for each.
+    pub scales: Vec<f32>,
+    /// How many positions a token sees at most, its own included.
+    pub window: Option<usize>,
+    /// Scores become `cap · tanh(score / cap)`.
+    pub soft_cap: Option<f32>,
+    pub output: Linear,
+    /// Of what is added to the residual.
+    pub post_norm: Option<Norm>,
+}
+
+#[derive(Debug)]
+pub struct FeedForward {
+    /// None: it reads the residual; or, where the layer is parallel, what attention reads.
+    pub norm: Option<Norm>,
+    /// Gate and up, or up alone.
+    pub input: Linear,
+    pub activation: Activation,
+    pub gated: bool,
     pub down: Linear,
+    /// Of what is added to the residual.
+    pub post_norm: Option<Norm>,
+}
+
+#[derive(Debug)]
+pub struct Norm {
+    pub gamma: Vec<f32>,
+    pub bias: Option<Vec<f32>>,
+    /// The mean is taken away first: a LayerNorm, else an RMS norm.
+    pub centred: bool,
+}
+
+/// RMS norms of queries and keys before they are turned, over groups as long as these.
+#[derive(Debug)]
+pub struct HeadNorm {
+    pub queries: Vec<f32>,
+    pub keys: Vec<f32>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    Silu,
+    /// By the approximation with tanh.
+    Gelu,
+    ReluSquared,
 }
 
 /// Matrices with the same columns, one below the other, and a bias over all rows.
@@ -50,22 +110,25 @@ pub struct Matrix {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RowOrder {
     AsIs,
-    /// The source rotates the neighbours 2i and 2i + 1 of the first `rope_dim` rows of each head;
-    /// our attention rotates i and i + rope_dim / 2.
+    /// In each head of the first `rows` rows the source turns the neighbours 2i and 2i + 1 of the
+    /// first `rope_dim` rows; our attention turns i and i + rope_dim / 2.
     Deinterleave {
         head_dim: usize,
         rope_dim: usize,
+        rows: usize,
     },
 }
 
 /// Rotary position embedding.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Rope {
-    /// Values of each head that are rotated, an even number.
+    /// Values of each head that are turned, an even number; 0 for none.
     pub dim: usize,
     pub base: f32,
     /// Divisors of the `dim / 2` frequencies.
     pub factors: Option<Vec<f32>>,
+    /// What is turned becomes longer by this factor.
+    pub length: f32,
 }
 
 impl Plan {
@@ -83,8 +146,9 @@ impl Plan {
 
 impl Layer {
     fn matrices(&self) -> impl Iterator<Item = &Matrix> {
-        let linears = [&self.qkv, &self.attention_output, &self.gate_up, &self.down];
-        linears.into_iter().flat_map(|linear| &linear.matrices)
+        let attention = self.attention.iter().flat_map(|part| [&part.qkv, &part.output]);
+        let ffn = self.ffn.iter().flat_map(|part| [&part.input, &part.down]);
+        attention.chain(ffn).flat_map(|linear| &linear.matrices)
     }
 }
 
@@ -94,16 +158,37 @@ impl Linear {
     }
 }
 
+impl Activation {
+    /// As the graph has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Activation::Silu => "silu",
+            Activation::Gelu => "gelu",
+            Activation::ReluSquared => "relu2",
+        }
+    }
+}
+
+impl Rope {
+    /// For layers that do without.
+    pub const NONE: Rope = Rope { dim: 0, base: 1.0, factors: None, length: 1.0 };
+}
+
 impl RowOrder {
     /// The source's row for row `row` of the result.
     pub fn source_row(self, row: usize) -> usize {
-        let RowOrder::Deinterleave { head_dim, rope_dim } = self else { return row };
+        let RowOrder::Deinterleave { head_dim, rope_dim, rows } = self else { return row };
         let (head, within) = (row / head_dim, row % head_dim);
-        if within >= rope_dim {
+        if row >= rows || within >= rope_dim {
             return row;
         }
         let (half, pair) = (within / (rope_dim / 2), within % (rope_dim / 2));
         head * head_dim + 2 * pair + half
+    }
+
+    /// One value for each row, put into the result's order.
+    pub fn sorted(self, values: &[f32]) -> Vec<f32> {
+        (0..values.len()).filter_map(|row| values.get(self.source_row(row)).copied()).collect()
     }
 }
 
@@ -113,12 +198,15 @@ mod tests {
 
     #[test]
     fn deinterleaving_puts_partners_half_a_head_apart() {
-        let rows = |head_dim, rope_dim, count| -> Vec<usize> {
-            let order = RowOrder::Deinterleave { head_dim, rope_dim };
+        let rows = |head_dim, rope_dim, rows, count| -> Vec<usize> {
+            let order = RowOrder::Deinterleave { head_dim, rope_dim, rows };
             (0..count).map(|row| order.source_row(row)).collect()
         };
-        assert_eq!(rows(4, 4, 8), [0, 2, 1, 3, 4, 6, 5, 7]);
-        assert_eq!(rows(6, 4, 12), [0, 2, 1, 3, 4, 5, 6, 8, 7, 9, 10, 11]);
+        assert_eq!(rows(4, 4, 8, 8), [0, 2, 1, 3, 4, 6, 5, 7]);
+        assert_eq!(rows(4, 4, 4, 8), [0, 2, 1, 3, 4, 5, 6, 7]);
+        assert_eq!(rows(6, 4, 12, 12), [0, 2, 1, 3, 4, 5, 6, 8, 7, 9, 10, 11]);
         assert_eq!(RowOrder::AsIs.source_row(5), 5);
+        let order = RowOrder::Deinterleave { head_dim: 4, rope_dim: 4, rows: 4 };
+        assert_eq!(order.sorted(&[1.0, 2.0, 3.0, 4.0]), [1.0, 3.0, 2.0, 4.0]);
     }
 }

@@ -34,10 +34,14 @@ pub(super) fn pack_file(file: &File) -> Result<Packed> {
 }
 
 pub(super) fn pack_with(file: &File, bits: Bits) -> Result<Packed> {
+    pack_with_options(file, Options { bits, ..Options::new() })
+}
+
+pub(super) fn pack_with_options(file: &File, options: Options) -> Result<Packed> {
     let temp = TempDir::new()?;
     let (model, dir): (PathBuf, PathBuf) = (temp.child("model.gguf"), temp.child("bundle"));
     fs::write(&model, file.bytes())?;
-    pack(&model, &dir, Options { bits, ..Options::new() })?;
+    pack(&model, &dir, options)?;
     let bundle = Bundle::open(&dir, Verify::All)?;
     let proto = ModelProto::decode(&*bundle.read(FileRole::Graph)?)?;
     let weights = proto.metadata_props.iter().find(|entry| entry.key == "weights").unwrap();
@@ -47,7 +51,7 @@ pub(super) fn pack_with(file: &File, bits: Bits) -> Result<Packed> {
 
 impl Packed {
     /// Row `row` of a packed matrix as floats.
-    fn row(&self, name: &str, row: usize) -> Vec<f32> {
+    pub fn row(&self, name: &str, row: usize) -> Vec<f32> {
         let entry = self.entries.iter().find(|entry| entry.name == name).unwrap();
         let map = self.bundle.weights().unwrap();
         let bytes = &map[entry.offset..entry.offset + entry.bytes];
@@ -57,23 +61,23 @@ impl Packed {
         values
     }
 
-    fn nodes(&self, op: &str) -> Vec<&NodeProto> {
+    pub fn nodes(&self, op: &str) -> Vec<&NodeProto> {
         self.graph.node.iter().filter(|node| node.op_type == op).collect()
     }
 
     /// Values of a small tensor in the graph.
-    fn initializer(&self, name: &str) -> Vec<f32> {
+    pub fn initializer(&self, name: &str) -> Vec<f32> {
         let tensor = self.graph.initializer.iter().find(|tensor| tensor.name == name).unwrap();
         let values = tensor.raw_data.chunks_exact(4);
         values.map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())).collect()
     }
 }
 
-fn number(node: &NodeProto, name: &str) -> i64 {
+pub(super) fn number(node: &NodeProto, name: &str) -> i64 {
     node.attribute.iter().find(|attribute| attribute.name == name).unwrap().i
 }
 
-fn weights_of(node: &NodeProto) -> Vec<String> {
+pub(super) fn weights_of(node: &NodeProto) -> Vec<String> {
     let attribute = node.attribute.iter().find(|a| a.name == "weights").unwrap();
     attribute.strings.iter().map(|name| String::from_utf8(name.clone()).unwrap()).collect()
 }
@@ -214,7 +218,7 @@ fn the_graph_is_wired_through_all_layers() {
         ("SkipRmsNorm", 2 * LAYERS),
         ("QuantMatMul", 4 * LAYERS + 1),
         ("Attention", LAYERS),
-        ("SwiGlu", LAYERS),
+        ("Activate", LAYERS),
         ("SelectRows", 2),
     ];
     for (op, count) in counts {
@@ -255,14 +259,14 @@ fn rope_scaling_becomes_factors() {
     file.set("llama.rope.scaling.type", Value::Text("linear".into()));
     file.set("llama.rope.scaling.factor", Value::F32(4.0));
     let packed = pack_file(&file).unwrap();
-    assert_eq!(packed.nodes("Attention")[0].input[1], "rope_factors");
-    assert_eq!(packed.initializer("rope_factors"), [4.0; 32]);
+    assert_eq!(packed.nodes("Attention")[0].input[1], "rope_factors.0");
+    assert_eq!(packed.initializer("rope_factors.0"), [4.0; 32]);
 
     let mut file = Model::new("llama").file();
     let data = (1..=32).flat_map(|i| (i as f32).to_le_bytes()).collect();
     file.tensors.push(Tensor { name: "rope_freqs.weight".into(), shape: vec![32], kind: 0, data });
     let packed = pack_file(&file).unwrap();
-    assert_eq!(packed.initializer("rope_factors")[..3], [1.0, 2.0, 3.0]);
+    assert_eq!(packed.initializer("rope_factors.0")[..3], [1.0, 2.0, 3.0]);
     // They are no weights of the model.
     let plain = pack_file(&Model::new("llama").file()).unwrap();
     let parameters = |packed: &Packed| packed.bundle.manifest().model.parameters;
@@ -298,7 +302,7 @@ fn what_cannot_be_packed_is_named() {
     let cases: &[(Change, &str)] = &[
         (
             |f| f.set("general.architecture", Value::Text("mamba".into())),
-            "architecture mamba is not supported; supported are llama, qwen2",
+            "architecture mamba is not supported; supported are llama, qwen2, qwen3",
         ),
         (|f| f.remove("general.architecture"), "general.architecture is missing"),
         (|f| f.set("llama.block_count", Value::U32(0)), "llama.block_count is 0"),
@@ -314,9 +318,9 @@ fn what_cannot_be_packed_is_named() {
         (|f| f.set("llama.rope.dimension_count", Value::U32(128)), "up to the head dimension 64"),
         (|f| f.set("llama.rope.freq_base", Value::F32(f32::NAN)), "not a finite number"),
         (|f| f.set("llama.rope.freq_base", Value::F32(0.0)), "rope.freq_base is 0"),
-        (|f| f.set("llama.rope.scaling.type", Value::Text("yarn".into())), "RoPE scaling yarn"),
-        (|f| f.set("llama.expert_count", Value::U32(8)), "llama.expert_count"),
-        (|f| f.set("llama.logit_scale", Value::F32(2.0)), "llama.logit_scale"),
+        (|f| f.set("llama.rope.scaling.type", Value::Text("dynamic".into())), "scaling dynamic"),
+        (|f| f.set("llama.expert_count", Value::U32(8)), "a mixture of experts"),
+        (|f| f.set("llama.residual_scale", Value::F32(2.0)), "llama.residual_scale"),
         (|f| f.tensor("output_norm.weight").name = "x".into(), "output_norm.weight is missing"),
         (|f| f.tensor("blk.0.ffn_up.weight").kind = 23, "blk.0.ffn_up.weight: tensor type IQ4_XS"),
         (|f| f.tensor("output_norm.weight").shape = vec![128], "expected 256"),

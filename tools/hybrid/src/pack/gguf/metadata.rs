@@ -32,7 +32,6 @@ impl Metadata {
         Ok(Metadata(pairs))
     }
 
-    #[cfg(test)]
     pub fn set(&mut self, key: &str, value: Value) {
         self.0.insert(key.to_owned(), value);
     }
@@ -54,8 +53,9 @@ impl Metadata {
         self.integer(key)?.map(|value| size(key, value)).transpose()
     }
 
-    /// A size for each of `layers` layers: one integer for all, or an array.
-    pub fn sizes(&self, key: &str, layers: usize) -> Result<Option<Vec<usize>>> {
+    /// A size or 0 for each of `layers` layers: one integer for all, or an array.
+    pub fn counts(&self, key: &str, layers: usize) -> Result<Option<Vec<usize>>> {
+        let count = |value: i128| if value == 0 { Ok(0) } else { size(key, value) };
         match self.get(key) {
             Some(Value::Integers(values)) => {
                 ensure!(
@@ -63,13 +63,10 @@ impl Metadata {
                     "{key} has {} entries for {layers} layers",
                     values.len()
                 );
-                values
-                    .iter()
-                    .map(|value| size(key, (*value).into()))
-                    .collect::<Result<_>>()
-                    .map(Some)
+                let values = values.iter().map(|value| count((*value).into()));
+                values.collect::<Result<_>>().map(Some)
             }
-            _ => Ok(self.size(key)?.map(|value| vec![value; layers])),
+            _ => self.integer(key)?.map(|value| Ok(vec![count(value)?; layers])).transpose(),
         }
     }
 

@@ -32,17 +32,7 @@ impl Gguf {
     /// Reads the head of the file and checks that every tensor lies inside `file`.
     pub fn parse(file: &[u8]) -> Result<Gguf> {
         let mut cursor = Cursor::new(file);
-        ensure!(cursor.take(4)? == MAGIC, "not a GGUF file: it does not begin with \"GGUF\"");
-        match cursor.u32()? {
-            2 | 3 => {}
-            version if version.swap_bytes() <= 3 => {
-                bail!("big-endian GGUF files are not supported")
-            }
-            version => bail!("GGUF version {version} is not supported; versions 2 and 3 are"),
-        }
-        let tensor_count = cursor.u64()?;
-        let pair_count = cursor.u64()?;
-        let metadata = Metadata::parse(&mut cursor, pair_count)?;
+        let (metadata, tensor_count) = Gguf::begin(&mut cursor)?;
         if let Some(parts) = metadata.integer("split.count")?
             && parts > 1
         {
@@ -63,6 +53,26 @@ impl Gguf {
             by_name.insert(name, tensor);
         }
         Ok(Gguf { metadata, tensors: by_name })
+    }
+
+    /// Only what stands before the tensors.
+    pub fn metadata(file: &[u8]) -> Result<Metadata> {
+        Ok(Gguf::begin(&mut Cursor::new(file))?.0)
+    }
+
+    /// The metadata, and how many tensors follow.
+    fn begin(cursor: &mut Cursor) -> Result<(Metadata, u64)> {
+        ensure!(cursor.take(4)? == MAGIC, "not a GGUF file: it does not begin with \"GGUF\"");
+        match cursor.u32()? {
+            2 | 3 => {}
+            version if version.swap_bytes() <= 3 => {
+                bail!("big-endian GGUF files are not supported")
+            }
+            version => bail!("GGUF version {version} is not supported; versions 2 and 3 are"),
+        }
+        let tensor_count = cursor.u64()?;
+        let pair_count = cursor.u64()?;
+        Ok((Metadata::parse(cursor, pair_count)?, tensor_count))
     }
 }
 

@@ -137,6 +137,11 @@ pub struct Tensor {
 }
 
 impl Tensor {
+    /// One whose data lie at `data` already.
+    pub fn new(kind: TensorType, rows: usize, cols: usize, data: Range<usize>) -> Tensor {
+        Tensor { kind, rows, cols, offset: 0, data }
+    }
+
     pub(super) fn parse(cursor: &mut Cursor) -> Result<(String, Tensor)> {
         let name = cursor.string()?;
         ensure!(name.len() <= MAX_NAME_BYTES, "its name has {} bytes", name.len());

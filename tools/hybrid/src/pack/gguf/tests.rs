@@ -6,12 +6,12 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::pack::testing::gguf::{File, Model, TYPES, Value as Written};
-use crate::pack::{family, tokenizer};
+use crate::pack::{reader, tokenizer};
 
 /// All of the reader that sees untrusted bytes.
 fn read(bytes: &[u8]) -> Result<()> {
     let gguf = Gguf::parse(bytes)?;
-    let (plan, _) = family::plan(&gguf, bytes)?;
+    let (plan, _) = reader::plan(&gguf, bytes, None)?;
     let mut row = RowBuffer::default();
     for matrix in plan.matrices() {
         matrix.tensor.decode_row(bytes, matrix.tensor.rows - 1, &mut row)?;

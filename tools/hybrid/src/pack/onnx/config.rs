@@ -30,7 +30,7 @@ pub struct Config {
 
 impl Config {
     pub fn read(dir: &Path) -> Result<Config> {
-        let model = json(&dir.join("config.json"))?;
+        let model = model_config(dir)?;
         let size = |key| size(&model, key)?.with_context(|| format!("config.json has no {key}"));
         let hidden = size("hidden_size")?;
         let heads = size("num_attention_heads")?;
@@ -125,6 +125,46 @@ impl Config {
         }
         once
     }
+}
+
+/// `config.json`, with what is about text at its top; without it what `genai_config.json` says,
+/// under the names of `config.json`.
+fn model_config(dir: &Path) -> Result<Value> {
+    let path = dir.join("config.json");
+    let genai = optional_json(&dir.join(GENAI_CONFIG))?;
+    let mut model = match path.is_file() || !genai["model"].is_object() {
+        true => json(&path)?,
+        false => from_genai(&genai["model"]),
+    };
+    if let Some(Value::Object(text)) = model.get_mut("text_config").map(Value::take) {
+        let rest = model.as_object_mut().context("config.json is not an object")?;
+        rest.extend(text);
+    }
+    Ok(model)
+}
+
+pub const GENAI_CONFIG: &str = "genai_config.json";
+
+fn from_genai(model: &Value) -> Value {
+    let decoder = &model["decoder"];
+    serde_json::json!({
+        "model_type": model["type"],
+        "vocab_size": model["vocab_size"],
+        "max_position_embeddings": model["context_length"],
+        "bos_token_id": model["bos_token_id"],
+        "eos_token_id": model["eos_token_id"],
+        "hidden_size": decoder["hidden_size"],
+        "head_dim": decoder["head_size"],
+        "num_attention_heads": decoder["num_attention_heads"],
+        "num_key_value_heads": decoder["num_key_value_heads"],
+        "num_hidden_layers": decoder["num_hidden_layers"],
+    })
+}
+
+/// The graph's file that `genai_config.json` names.
+pub fn genai_file(dir: &Path) -> Result<Option<String>> {
+    let genai = optional_json(&dir.join(GENAI_CONFIG))?;
+    Ok(text(&genai["model"]["decoder"]["filename"]))
 }
 
 /// A file of its own, or in `tokenizer_config.json`: one template, or several by name.

@@ -29,8 +29,8 @@ pub struct External {
 
 /// Bytes of a file in the export's directory.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Piece {
-    location: String,
+pub struct Piece {
+    pub location: String,
     offset: u64,
     length: u64,
 }
@@ -110,7 +110,13 @@ impl External {
 }
 
 impl Piece {
-    fn of(tensor: &TensorProto, dir: &Path) -> Result<Piece> {
+    /// Where in the file.
+    pub fn range(&self) -> Result<std::ops::Range<usize>> {
+        let start = usize::try_from(self.offset)?;
+        Ok(start..start.saturating_add(usize::try_from(self.length)?))
+    }
+
+    pub fn of(tensor: &TensorProto, dir: &Path) -> Result<Piece> {
         let entry = |key: &str| {
             let found = tensor.external_data.iter().find(|entry| entry.key == key);
             found.map(|entry| entry.value.as_str())
@@ -142,7 +148,7 @@ impl Piece {
     }
 }
 
-fn is_external(tensor: &TensorProto) -> bool {
+pub fn is_external(tensor: &TensorProto) -> bool {
     tensor.data_location == Some(DataLocation::External as i32)
 }
 

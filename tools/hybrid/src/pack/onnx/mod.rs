@@ -1,8 +1,10 @@
-//! A directory with a plain ONNX export of a causal language model as the source of a bundle:
-//! `model.onnx` with the cache as inputs and outputs, `tokenizer.json`, `config.json`, as optimum
-//! writes them. The graph is kept as it is; tract's own operators run it.
+//! An ONNX export of a causal language model as the source of a bundle: a graph with the cache as
+//! inputs and outputs, `tokenizer.json`, `config.json`. A plain export, as optimum writes it, is
+//! kept as it is and run by tract's own operators. `decoder` reads one with fused operators as if it
+//! were a GGUF file.
 
 mod config;
+mod decoder;
 mod external;
 mod interface;
 mod vocabulary;
@@ -16,7 +18,10 @@ use hybrid::bundle::{self, FileRole, GraphKind, Manifest, ModelInfo, TokenInfo, 
 use prost::Message;
 use tract_onnx::pb::{GraphProto, ModelProto};
 
-use super::{Source, hash, hint, left_out, name};
+use super::from_gguf::PackedSource;
+use super::requantise::Bits;
+use super::tokenizer::Tokenizer;
+use super::{Options, Source, hash, hint, left_out, name};
 use config::Config;
 use external::External;
 
@@ -39,11 +44,7 @@ pub struct OnnxSource {
 
 impl OnnxSource {
     /// Reads everything but the external data, and checks that the graph can be run.
-    pub fn open(dir: &Path) -> Result<OnnxSource> {
-        let model_path = find_model(dir)?;
-        let bytes = read(&model_path, MAX_GRAPH_BYTES)?;
-        let model = ModelProto::decode(&*bytes)
-            .with_context(|| format!("{} is not an ONNX model", model_path.display()))?;
+    fn plain(dir: &Path, model_path: PathBuf, model: ModelProto) -> Result<OnnxSource> {
         let graph = model.graph.as_ref().context("model.onnx has no graph")?;
         let config = Config::read(dir)?;
         interface::check_operators(graph)?;
@@ -111,12 +112,69 @@ impl Source for OnnxSource {
     }
 }
 
+/// Opens a directory with an export, or one of the graphs in it.
+pub fn open(path: &Path, options: Options) -> Result<Box<dyn Source>> {
+    let (dir, model_path) = match path.is_dir() {
+        true => (path.to_owned(), find_model(path)?),
+        false => (directory_of(path), path.to_owned()),
+    };
+    let bytes = read(&model_path, MAX_GRAPH_BYTES)?;
+    let model = ModelProto::decode(&*bytes)
+        .with_context(|| format!("{} is not an ONNX model", model_path.display()))?;
+    let graph = model.graph.as_ref().context("model.onnx has no graph")?;
+    decoder::check_quantisation(graph)?;
+    if decoder::is_fused(graph) {
+        return Ok(Box::new(fused(&dir, &model_path, graph, options)?));
+    }
+    ensure!(options.bits == Bits::AsTheyAre, "--bits is for GGUF files, not for a plain ONNX export");
+    Ok(Box::new(OnnxSource::plain(&dir, model_path, model)?))
+}
+
+fn fused(dir: &Path, path: &Path, graph: &GraphProto, options: Options) -> Result<PackedSource> {
+    let config = Config::read(dir)?;
+    let model_dir = path.parent().unwrap_or(dir);
+    let converted = decoder::convert(graph, model_dir, &config)?;
+    let file = Box::new(converted.bytes);
+    let external = External::find(graph, model_dir)?;
+    let mut paths = vec![path.to_owned()];
+    paths.extend(external.paths().cloned());
+    let json = read(&dir.join("tokenizer.json"), MAX_TEXT_BYTES)?;
+    let tokenizer = |rows: usize| {
+        let (json, left_out) = vocabulary::fit(json, rows)?;
+        let info = config.tokens(&json, rows, &left_out)?;
+        let info = super::fingerprinted(&json, info)?;
+        Ok(Tokenizer { json, info, left_out })
+    };
+    let mut source = PackedSource::new(paths, file, &converted.gguf, options, tokenizer)?;
+    source.set_architecture(config.model_type.clone());
+    source.add_notes(converted.notes);
+    source.set_name(config.name.unwrap_or_else(|| name(dir)));
+    source.set_chat_template(config.chat_template);
+    Ok(source)
+}
+
+/// Graphs of the hubs' converters, the most exact first.
+const NAMES: &[&str] = &["model.onnx", "model_fp16.onnx", "model_q4.onnx", "model_q4f16.onnx"];
+
 /// Exports lie in the directory itself or, on model hubs, in `onnx` inside it.
 fn find_model(dir: &Path) -> Result<PathBuf> {
-    let places = ["model.onnx", "onnx/model.onnx"].map(|place| dir.join(place));
-    match places.iter().find(|place| place.is_file()) {
-        Some(found) => Ok(found.clone()),
+    if let Some(name) = config::genai_file(dir)? {
+        ensure!(!name.contains(['/', '\\']), "genai_config.json names {name:?}, no file beside it");
+        return Ok(dir.join(name));
+    }
+    let places = NAMES.iter().flat_map(|name| [dir.join(name), dir.join("onnx").join(name)]);
+    match places.into_iter().find(|place| place.is_file()) {
+        Some(found) => Ok(found),
         None => bail!(hint::of_directory(dir)),
+    }
+}
+
+/// Where the files about a graph are: beside it, or around `onnx`.
+fn directory_of(path: &Path) -> PathBuf {
+    let own = path.parent().unwrap_or(Path::new(""));
+    match own.parent() {
+        Some(above) if !own.join("tokenizer.json").is_file() => above.to_owned(),
+        _ => own.to_owned(),
     }
 }
 
@@ -129,5 +187,7 @@ fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
+#[cfg(test)]
+mod fused_tests;
 #[cfg(test)]
 mod tests;

@@ -13,7 +13,7 @@ use tract_onnx::pb::{
     type_proto,
 };
 
-use super::super::{Options, assemble, pack};
+use super::super::{assemble, pack};
 use super::*;
 use crate::try_out::try_out;
 
@@ -121,7 +121,7 @@ fn external(name: &str, file: &str, place: Option<(u64, u64)>) -> TensorProto {
 }
 
 /// Every byte, one merge and a control token.
-fn tokenizer() -> Value {
+pub fn tokenizer() -> Value {
     let printable = |b: &u8| matches!(b, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
     let others = (0..=255).filter(|b| !printable(b)).count() as u32;
     let alphabet = (0..=255).filter(printable).map(u32::from).chain(256..256 + others);
@@ -267,7 +267,9 @@ fn a_vocabulary_may_be_longer_than_the_output() {
     let open = |export: &Export| {
         let temp = TempDir::new().unwrap();
         export.write_with(temp.path(), &longer);
-        OnnxSource::open(temp.path())
+        let path = temp.path().join("model.onnx");
+        let model = ModelProto::decode(&*fs::read(&path).unwrap()).unwrap();
+        OnnxSource::plain(temp.path(), path, model)
     };
     let source = open(&export).unwrap();
     assert_eq!(source.notes().len(), 1);
@@ -284,7 +286,7 @@ fn a_vocabulary_may_be_longer_than_the_output() {
 #[test]
 fn what_is_no_export_says_so() {
     let temp = TempDir::new().unwrap();
-    let open = || format!("{:#}", OnnxSource::open(temp.path()).err().unwrap());
+    let open = || format!("{:#}", super::open(temp.path(), Options::new()).err().unwrap());
     assert!(open().contains("neither model.onnx nor onnx/model.onnx"));
     fs::write(temp.path().join("model.onnx"), "no protobuf").unwrap();
     assert!(open().contains("is not an ONNX model"), "{}", open());

@@ -55,6 +55,9 @@ fn replace(from: &str, to: &str) -> Value {
 
 /// All pairs of tokens whose union is a token, best score first. Control and byte tokens are never
 /// found in plain text.
+///
+/// Where scores are equal, SentencePiece joins what is further left. Runs of white space are such
+/// tokens: one that has begun to grow goes on growing, so the longer union comes first.
 fn merges<'a>(metadata: &Metadata, vocabulary: &'a Vocabulary) -> Result<Vec<[&'a str; 2]>> {
     let key = "tokenizer.ggml.scores";
     let scores = required(key, metadata.floats(key))?;
@@ -64,7 +67,7 @@ fn merges<'a>(metadata: &Metadata, vocabulary: &'a Vocabulary) -> Result<Vec<[&'
         scores.len(),
         vocabulary.tokens.len()
     );
-    let is_text = |kind| matches!(kind, Kind::Normal | Kind::UserDefined);
+    let is_text = |kind| matches!(kind, Kind::Normal | Kind::UserDefined | Kind::Unused);
     let pieces: HashSet<&str> = vocabulary
         .iter()
         .filter(|(_, _, kind)| is_text(*kind))
@@ -78,10 +81,10 @@ fn merges<'a>(metadata: &Metadata, vocabulary: &'a Vocabulary) -> Result<Vec<[&'
         for (at, _) in token.char_indices().skip(1) {
             let (left, right) = token.split_at(at);
             if pieces.contains(left) && pieces.contains(right) {
-                ranked.push((*score, id, [left, right]));
+                ranked.push((*score, token.len(), id, [left, right]));
             }
         }
     }
-    ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-    Ok(ranked.into_iter().map(|(_, _, pair)| pair).collect())
+    ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then(b.1.cmp(&a.1)).then(a.2.cmp(&b.2)));
+    Ok(ranked.into_iter().map(|(_, _, _, pair)| pair).collect())
 }

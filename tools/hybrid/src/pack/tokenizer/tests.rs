@@ -1,6 +1,6 @@
 //! Ids against those that llama.cpp gave for the same texts (see scripts/tools/llama_tokens.py).
 
-use hybrid::tokens::Tokens;
+use hybrid::tokens::{Tokens, to_text};
 
 use super::super::gguf::Value;
 use super::super::testing::{QWEN2, SMOLLM2, model, recorded};
@@ -27,42 +27,140 @@ fn differences(metadata: &Metadata, ids: &str) -> Vec<String> {
 
 #[test]
 fn ids_are_those_of_llama_cpp() {
-    let cases = [
-        (SMOLLM2, None, "tokens-smollm2.json"),
-        (QWEN2, None, "tokens-qwen2.json"),
-        // The same vocabulary split in other ways.
-        (SMOLLM2, Some("llama-bpe"), "tokens-smollm2-llama-bpe.json"),
-        (SMOLLM2, Some("default"), "tokens-smollm2-default.json"),
-        (SMOLLM2, Some("gpt-2"), "tokens-smollm2-gpt-2.json"),
-    ];
-    for (name, pre, ids) in cases {
-        let (mut gguf, _map) = model(name);
-        if let Some(pre) = pre {
-            gguf.metadata.set("tokenizer.ggml.pre", Value::Text(pre.to_owned()));
-        }
+    for (name, ids) in [(SMOLLM2, "tokens-smollm2.json"), (QWEN2, "tokens-qwen2.json")] {
+        let (gguf, _map) = model(name);
         let different = differences(&gguf.metadata, ids);
         assert!(different.is_empty(), "{ids}: {}\n{}", different.len(), different.join("\n"));
     }
 }
 
+/// What scripts/tools/llama_pre.py recorded; its help says what the fields are.
+#[derive(serde::Deserialize)]
+struct Recorded {
+    tokens: Vec<String>,
+    merges: Vec<String>,
+    texts: Vec<String>,
+    ids: Vec<Vec<Vec<u32>>>,
+    groups: Vec<Group>,
+}
+
+#[derive(serde::Deserialize)]
+struct Group {
+    names: Vec<String>,
+    adds_bos: bool,
+    which: Vec<usize>,
+}
+
+impl Recorded {
+    /// The vocabulary as a file's metadata: its last three tokens end a text, begin it, and are
+    /// user-defined.
+    fn metadata(&self, pre: &str) -> Metadata {
+        let bytes = (0..=255).map(spelled_byte);
+        let tokens: Vec<_> = bytes.chain(self.tokens.iter().cloned()).collect();
+        let [end, bos, _] = [3, 2, 1].map(|back| Value::Integer((tokens.len() - back) as i128));
+        let mut kinds = vec![1; tokens.len()];
+        kinds.splice(tokens.len() - 3.., [3, 3, 4]);
+        let mut metadata = Metadata::default();
+        for (key, value) in [
+            ("model", Value::Text("gpt2".to_owned())),
+            ("pre", Value::Text(pre.to_owned())),
+            ("tokens", Value::Texts(tokens)),
+            ("merges", Value::Texts(self.merges.clone())),
+            ("token_type", Value::Integers(kinds)),
+            ("eos_token_id", end),
+            ("bos_token_id", bos),
+        ] {
+            metadata.set(&format!("tokenizer.ggml.{key}"), value);
+        }
+        metadata
+    }
+
+    /// Where `which` says which of a text's `ids` are llama.cpp's.
+    fn differences(&self, name: &str, tokenizer: Tokenizer, which: &[usize]) -> Vec<String> {
+        let tokens = Tokens::new(&tokenizer.json, tokenizer.info).unwrap();
+        let pieces = |ids: &[u32]| -> Vec<String> {
+            ids.iter().map(|id| to_text(tokens.bytes_with_special(*id))).collect()
+        };
+        let mut different = Vec::new();
+        for ((text, ids), which) in self.texts.iter().zip(&self.ids).zip(which) {
+            let (found, expected) = (tokens.encode(text, false).unwrap(), &ids[*which]);
+            if found != *expected {
+                let (found, expected) = (pieces(&found), pieces(expected));
+                different.push(format!("{name} {text:?}: {found:?} not {expected:?}"));
+            }
+        }
+        different
+    }
+}
+
+fn spelled_byte(byte: u8) -> String {
+    let printable = |b: &u8| matches!(b, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
+    let code = match printable(&byte) {
+        true => u32::from(byte),
+        false => 0x100 + (0..byte).filter(|b| !printable(b)).count() as u32,
+    };
+    char::from_u32(code).unwrap().to_string()
+}
+
+#[test]
+fn every_way_of_splitting_is_that_of_llama_cpp() {
+    let recorded: Recorded = recorded("pre.json");
+    let mut different = Vec::new();
+    for group in &recorded.groups {
+        let mut compared: Vec<*const pre::Pre> = Vec::new();
+        for name in &group.names {
+            let tokenizer = from_gguf(&recorded.metadata(name), usize::MAX).unwrap();
+            assert_eq!(tokenizer.info.add_bos, group.adds_bos, "{name}");
+            // Names of one row of the table have one tokenizer.
+            let row: *const _ = pre::find(name).unwrap();
+            if !compared.contains(&row) {
+                compared.push(row);
+                different.extend(recorded.differences(name, tokenizer, &group.which));
+            }
+        }
+    }
+    assert!(different.is_empty(), "{}\n{}", different.len(), different.join("\n"));
+    let mut names: Vec<_> = recorded.groups.iter().flat_map(|group| &group.names).collect();
+    let mut known = pre::names();
+    names.sort();
+    known.sort();
+    assert_eq!(names, known, "names without a record, or records without a name");
+}
+
 /// A SentencePiece vocabulary as a file's metadata: text, score and type of each token.
-fn sentence_piece() -> Metadata {
-    let rows: Vec<(String, f32, i64)> = recorded("spm-vocabulary.json");
+fn sentence_piece(rows: &[(String, f32, i128)]) -> Metadata {
     let mut metadata = Metadata::default();
-    metadata.set("tokenizer.ggml.model", Value::Text("llama".to_owned()));
-    let tokens = rows.iter().map(|(token, _, _)| token.clone()).collect();
-    metadata.set("tokenizer.ggml.tokens", Value::Texts(tokens));
-    metadata.set("tokenizer.ggml.scores", Value::Floats(rows.iter().map(|row| row.1).collect()));
-    metadata
-        .set("tokenizer.ggml.token_type", Value::Integers(rows.iter().map(|row| row.2).collect()));
-    metadata.set("tokenizer.ggml.bos_token_id", Value::Integer(1));
-    metadata.set("tokenizer.ggml.eos_token_id", Value::Integer(2));
+    for (key, value) in [
+        ("model", Value::Text("llama".to_owned())),
+        ("tokens", Value::Texts(rows.iter().map(|row| row.0.clone()).collect())),
+        ("scores", Value::Floats(rows.iter().map(|row| row.1).collect())),
+        ("token_type", Value::Integers(rows.iter().map(|row| row.2 as i64).collect())),
+        ("bos_token_id", Value::Integer(1)),
+        ("eos_token_id", Value::Integer(2)),
+    ] {
+        metadata.set(&format!("tokenizer.ggml.{key}"), value);
+    }
     metadata
 }
 
 #[test]
 fn sentence_piece_ids_are_those_of_llama_cpp() {
-    let different = differences(&sentence_piece(), "tokens-spm.json");
+    let mut rows: Vec<_> = recorded("spm-vocabulary.json");
+    let different = differences(&sentence_piece(&rows), "tokens-spm.json");
+    assert!(different.is_empty(), "{}\n{}", different.len(), different.join("\n"));
+    // The rest is what `llama_tokens.py --runs` adds.
+    let unused = [("\u{2581}the\u{2581}", 0.5), ("qu\u{416}", -3.0), ("\u{416}", -3.0)];
+    let unused = unused.map(|(text, score)| (text.to_owned(), score, 5));
+    let run = |white: &str, length| (white.repeat(length), 0.0, 4);
+    let runs = ["\u{2581}", "\n"].into_iter().flat_map(|w| (2..8).map(move |n| run(w, n)));
+    for row in unused.into_iter().chain(runs) {
+        if !rows.iter().any(|known| known.0 == row.0) {
+            rows.push(row);
+        }
+    }
+    let mut metadata = sentence_piece(&rows);
+    metadata.set("tokenizer.ggml.add_space_prefix", Value::Integer(0));
+    let different = differences(&metadata, "tokens-spm-runs.json");
     assert!(different.is_empty(), "{}\n{}", different.len(), different.join("\n"));
 }
 
