@@ -17,7 +17,7 @@ pub(super) trait Code {
     const QUADS: usize;
     /// For the same kernels: whether codes are unpacked around zero. Unsigned 8-bit codes would
     /// overflow; signed ones, at most 128 from zero, do not.
-    const SIGNED: bool = matches!(Self::FORMAT, Format::Q8);
+    const SIGNED: bool = matches!(Self::FORMAT, Format::Q4T | Format::Q8);
 }
 
 macro_rules! codes {
@@ -29,4 +29,4 @@ macro_rules! codes {
         })*
     };
 }
-codes!(Q4: 8 Q4M: 8 Q5: 4 Q6: 2 Q8: 1);
+codes!(Q4: 8 Q4M: 8 Q4T: 1 Q5: 4 Q5M: 4 Q6: 2 Q8: 1);

@@ -13,7 +13,7 @@
 //!   | part | bytes | order |
 //!   |---|---|---|
 //!   | scales | 64, `Q6` 128 | f16 `[block][half][16 rows]`; only `Q6` has two 16-column halves |
-//!   | mins | `Q4M` 64 | f16 `[block][16 rows]` |
+//!   | mins | `Q4M`, `Q5M` 64 | f16 `[block][16 rows]` |
 //!   | codes | 2 × [`Format::block_bytes`] | block 0, then block 1 |
 //!
 //! - The codes of a block are eight **quads** of four columns. A quad is 64 byte lanes, lane
@@ -22,12 +22,13 @@
 //!
 //!   | format | bytes of a block | a quad's codes |
 //!   |---|---|---|
-//!   | `Q4`, `Q4M` | 4 × 64 | vector `j`: quad `j` in the low, quad `j + 4` in the high nibbles |
-//!   | `Q5` | as `Q4`, then 8 × 8 | fifth bits of quad `j`: a 64-bit mask, bit = lane |
-//! | `Q6` | as `Q4`, then 2 × 64 | top bits of quad `4·p + t`: bits `2t`, `2t + 1` of vector `p` |
+//!   | `Q4`, `Q4M`, `Q4T` | 4 × 64 | vector `j`: quad `j` in the low, quad `j + 4` in the high nibbles |
+//!   | `Q5`, `Q5M` | as `Q4`, then 8 × 8 | fifth bits of quad `j`: a 64-bit mask, bit = lane |
+//!   | `Q6` | as `Q4`, then 2 × 64 | top bits of quad `4·p + t`: bits `2t`, `2t + 1` of vector `p` |
 //!   | `Q8` | 8 × 64 | vector `j`: quad `j` |
 //!
-//! Codes are unsigned. A weight is `scale · (code − zero_point) + min`.
+//! Codes are unsigned. A weight is `scale · (code − zero_point) + min`; in `Q4T` the code is first
+//! looked up in [`TABLE`].
 
 use serde::{Deserialize, Serialize};
 
@@ -42,6 +43,11 @@ pub const GROUP: usize = 2 * BLOCK;
 /// Alignment of every matrix, tile and group in bytes.
 pub const ALIGN: usize = 64;
 
+/// The values of `Q4T`'s codes around 128: close together where weights are many (those of ggml's
+/// `IQ4_NL`).
+pub const TABLE: [u8; 16] =
+    [1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241];
+
 /// Number format and layout of a weight matrix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -52,8 +58,12 @@ pub enum Format {
     Q4,
     /// 4 bits from 0, one scale and one minimum per 32 columns (GGUF `Q4_1`, `Q4_K`).
     Q4M,
+    /// 4 bits into [`TABLE`], one scale per 32 columns (GGUF `IQ4_NL`, `IQ4_XS`).
+    Q4T,
     /// 5 bits around 16, one scale per 32 columns (GGUF `Q5_0`).
     Q5,
+    /// 5 bits from 0, one scale and one minimum per 32 columns (GGUF `Q5_1`, `Q5_K`).
+    Q5M,
     /// 6 bits around 32, one scale per 16 columns (GGUF `Q6_K`).
     Q6,
     /// 8 bits around 128, one scale per 32 columns (GGUF `Q8_0`).
@@ -61,8 +71,17 @@ pub enum Format {
 }
 
 impl Format {
-    pub const ALL: [Format; 7] =
-        [Format::F32, Format::F16, Format::Q4, Format::Q4M, Format::Q5, Format::Q6, Format::Q8];
+    pub const ALL: [Format; 9] = [
+        Format::F32,
+        Format::F16,
+        Format::Q4,
+        Format::Q4M,
+        Format::Q4T,
+        Format::Q5,
+        Format::Q5M,
+        Format::Q6,
+        Format::Q8,
+    ];
 
     /// The name that also stands in files.
     pub const fn name(self) -> &'static str {
@@ -71,7 +90,9 @@ impl Format {
             Format::F16 => "f16",
             Format::Q4 => "q4",
             Format::Q4M => "q4m",
+            Format::Q4T => "q4t",
             Format::Q5 => "q5",
+            Format::Q5M => "q5m",
             Format::Q6 => "q6",
             Format::Q8 => "q8",
         }
@@ -87,8 +108,8 @@ impl Format {
         match self {
             Format::F32 => 32,
             Format::F16 => 16,
-            Format::Q4 | Format::Q4M => 4,
-            Format::Q5 => 5,
+            Format::Q4 | Format::Q4M | Format::Q4T => 4,
+            Format::Q5 | Format::Q5M => 5,
             Format::Q6 => 6,
             Format::Q8 => 8,
         }
@@ -105,17 +126,26 @@ impl Format {
     /// The code that stands for zero before `min` is added.
     pub const fn zero_point(self) -> u8 {
         match self {
-            Format::F32 | Format::F16 | Format::Q4M => 0,
+            Format::F32 | Format::F16 | Format::Q4M | Format::Q5M => 0,
             Format::Q4 => 8,
             Format::Q5 => 16,
             Format::Q6 => 32,
-            Format::Q8 => 128,
+            Format::Q4T | Format::Q8 => 128,
         }
+    }
+
+    /// What a code is multiplied with its scale as: how far from zero it is.
+    pub fn value(self, code: u8) -> i32 {
+        let code = match self {
+            Format::Q4T => TABLE[usize::from(code & 15)],
+            _ => code,
+        };
+        i32::from(code) - i32::from(self.zero_point())
     }
 
     /// Whether every scale comes with a minimum.
     pub const fn has_mins(self) -> bool {
-        matches!(self, Format::Q4M)
+        matches!(self, Format::Q4M | Format::Q5M)
     }
 
     /// Scales per block of 32 columns.
@@ -123,7 +153,7 @@ impl Format {
         match self {
             Format::F32 | Format::F16 => 0,
             Format::Q6 => 2,
-            Format::Q4 | Format::Q4M | Format::Q5 | Format::Q8 => 1,
+            _ => 1,
         }
     }
 
@@ -191,7 +221,9 @@ mod tests {
             (Format::F16, 7, 5, 128, 16.0),
             (Format::Q4, 16, 64, 576, 4.5),
             (Format::Q4M, 16, 64, 640, 5.0),
+            (Format::Q4T, 16, 64, 576, 4.5),
             (Format::Q5, 17, 64, 2 * 704, 5.5),
+            (Format::Q5M, 17, 64, 2 * 768, 6.0),
             (Format::Q6, 16, 96, 2 * 896, 7.0),
             (Format::Q8, 1, 32, 1088, 8.5),
         ];

@@ -92,7 +92,6 @@ impl<'a> Matrix<'a> {
     fn dequantise_codes(&self, row: usize, out: &mut [f32]) {
         let format = self.format;
         let lane = row % TILE_ROWS;
-        let zero = i32::from(format.zero_point());
         let width = BLOCK / format.scales_per_block();
         let groups = self.tile(row / TILE_ROWS).chunks_exact(format.group_bytes());
         for (out, group) in out.chunks_mut(GROUP).zip(groups) {
@@ -105,7 +104,7 @@ impl<'a> Matrix<'a> {
                 for (i, out) in out.iter_mut().enumerate() {
                     let col = part * width + i;
                     let code = code_at(format, group, lane, col);
-                    *out = scale * (i32::from(code) - zero) as f32 + min;
+                    *out = scale * format.value(code) as f32 + min;
                 }
             }
         }
@@ -127,7 +126,7 @@ pub(super) fn code_at(format: Format, group: &[u8], row: usize, col: usize) -> u
     }
     let nibble = (block[quad % 4 * 64 + lane] >> (quad / 4 * 4)) & 15;
     let high = match format {
-        Format::Q5 => (block[256 + quad * 8 + lane / 8] >> (lane % 8)) & 1,
+        Format::Q5 | Format::Q5M => (block[256 + quad * 8 + lane / 8] >> (lane % 8)) & 1,
         Format::Q6 => (block[256 + quad / 4 * 64 + lane] >> (quad % 4 * 2)) & 3,
         _ => 0,
     };

@@ -16,7 +16,7 @@ pub struct RowBuffer {
     pub codes: Vec<u8>,
     /// Quantised: one scale per 32 columns, in `Q6` per 16 columns.
     pub scales: Vec<f16>,
-    /// `Q4M`: one minimum per 32 columns, added to `scale · code`.
+    /// `Q4M`, `Q5M`: one minimum per 32 columns, added to `scale · code`.
     pub mins: Vec<f16>,
 }
 
@@ -137,7 +137,9 @@ fn put_code(format: Format, group: &mut [u8], row: usize, col: usize, code: u8) 
     }
     block[quad % 4 * 64 + lane] |= (code & 15) << (quad / 4 * 4);
     match format {
-        Format::Q5 => block[256 + quad * 8 + lane / 8] |= (code >> 4) << (lane % 8),
+        Format::Q5 | Format::Q5M => {
+            block[256 + quad * 8 + lane / 8] |= (code >> 4) << (lane % 8);
+        }
         Format::Q6 => block[256 + quad / 4 * 64 + lane] |= (code >> 4) << (quad % 4 * 2),
         _ => {}
     }

@@ -4,9 +4,9 @@
 use std::ops::Range;
 
 use super::activations::{ActBlock, Activations, PANEL_ROWS, Panel};
-use super::code::{Code, Line, Q4, Q4M, Q5, Q6, Q8};
+use super::code::{Code, Line, Q4, Q4M, Q4T, Q5, Q5M, Q6, Q8};
 use super::float;
-use super::format::{Format, TILE_ROWS};
+use super::format::{Format, TABLE, TILE_ROWS};
 use super::lanes::{Array, LANES, Lanes};
 use super::matrix::Matrix;
 use super::output::Output;
@@ -20,7 +20,9 @@ pub(super) unsafe fn tiles(matrix: &Matrix, acts: &Activations, tiles: Range<usi
             Format::F32 | Format::F16 => float::tiles::<Array>(matrix, acts, tiles, out),
             Format::Q4 => quantised::<Q4>(matrix, acts, tiles, out),
             Format::Q4M => quantised::<Q4M>(matrix, acts, tiles, out),
+            Format::Q4T => quantised::<Q4T>(matrix, acts, tiles, out),
             Format::Q5 => quantised::<Q5>(matrix, acts, tiles, out),
+            Format::Q5M => quantised::<Q5M>(matrix, acts, tiles, out),
             Format::Q6 => quantised::<Q6>(matrix, acts, tiles, out),
             Format::Q8 => quantised::<Q8>(matrix, acts, tiles, out),
         }
@@ -139,7 +141,12 @@ fn unpack<C: Code>(block: &[Line]) -> [Line; 8] {
     }
     for (quad, codes) in codes.iter_mut().enumerate() {
         match C::FORMAT {
-            Format::Q5 => {
+            Format::Q4T => {
+                for code in codes {
+                    *code = TABLE[usize::from(*code)] ^ 0x80;
+                }
+            }
+            Format::Q5 | Format::Q5M => {
                 let mask = block[4].as_chunks::<8>().0[quad];
                 for i in 0..64 {
                     codes[i] |= (mask[i / 8] >> (i % 8) & 1) << 4;

@@ -71,10 +71,9 @@ pub fn row_values(format: Format, row: &RowBuffer) -> Vec<f64> {
         return row.values.iter().map(|&v| f64::from(v)).collect();
     }
     let width = BLOCK / format.scales_per_block();
-    let zero = f64::from(format.zero_point());
     let value = |(col, code): (usize, &u8)| {
         let min = row.mins.get(col / width).map_or(0.0, |m| m.to_f64());
-        row.scales[col / width].to_f64() * (f64::from(*code) - zero) + min
+        row.scales[col / width].to_f64() * f64::from(format.value(*code)) + min
     };
     row.codes.iter().enumerate().map(value).collect()
 }

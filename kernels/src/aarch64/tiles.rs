@@ -4,7 +4,7 @@ use std::arch::aarch64::*;
 use std::ops::Range;
 
 use crate::activations::{ActBlock, Activations, Panel};
-use crate::code::{Code, Line, Q4, Q4M, Q5, Q6, Q8};
+use crate::code::{Code, Line, Q4, Q4M, Q4T, Q5, Q5M, Q6, Q8};
 use crate::float;
 use crate::format::Format;
 use crate::lanes::Lanes;
@@ -29,7 +29,9 @@ pub(super) unsafe fn tiles<D: Dot>(
             Format::F32 | Format::F16 => float::tiles::<Neon>(matrix, acts, tiles, out),
             Format::Q4 => quantised::<Q4, D>(matrix, acts, tiles, out),
             Format::Q4M => quantised::<Q4M, D>(matrix, acts, tiles, out),
+            Format::Q4T => quantised::<Q4T, D>(matrix, acts, tiles, out),
             Format::Q5 => quantised::<Q5, D>(matrix, acts, tiles, out),
+            Format::Q5M => quantised::<Q5M, D>(matrix, acts, tiles, out),
             Format::Q6 => quantised::<Q6, D>(matrix, acts, tiles, out),
             Format::Q8 => quantised::<Q8, D>(matrix, acts, tiles, out),
         }

@@ -5,9 +5,9 @@ use std::arch::x86_64::*;
 use std::ops::Range;
 
 use crate::activations::{ActBlock, Activations, Panel};
-use crate::code::{Code, Line, Q4, Q4M, Q5, Q6, Q8};
+use crate::code::{Code, Line, Q4, Q4M, Q4T, Q5, Q5M, Q6, Q8};
 use crate::float;
-use crate::format::Format;
+use crate::format::{Format, TABLE};
 use crate::lanes::Lanes;
 use crate::matrix::Matrix;
 use crate::output::Output;
@@ -40,7 +40,9 @@ unsafe fn tiles(matrix: &Matrix, acts: &Activations, tiles: Range<usize>, out: &
             Format::F32 | Format::F16 => float::tiles::<Ymm>(matrix, acts, tiles, out),
             Format::Q4 => quantised::<Q4>(matrix, acts, tiles, out),
             Format::Q4M => quantised::<Q4M>(matrix, acts, tiles, out),
+            Format::Q4T => quantised::<Q4T>(matrix, acts, tiles, out),
             Format::Q5 => quantised::<Q5>(matrix, acts, tiles, out),
+            Format::Q5M => quantised::<Q5M>(matrix, acts, tiles, out),
             Format::Q6 => quantised::<Q6>(matrix, acts, tiles, out),
             Format::Q8 => quantised::<Q8>(matrix, acts, tiles, out),
         }
@@ -184,7 +186,8 @@ fn unpack<C: Code>(block: &[Line]) -> [Pair; 8] {
             codes[quad + 4][side] = _mm256_and_si256(_mm256_srli_epi16::<4>(line), low);
         }
         match C::FORMAT {
-            Format::Q5 => add_fifth_bits(&mut codes, &block[4], side),
+            Format::Q4T => look_up(&mut codes, side),
+            Format::Q5 | Format::Q5M => add_fifth_bits(&mut codes, &block[4], side),
             Format::Q6 => {
                 add_top_bits(&mut codes[..4], load(&block[4], side), side);
                 add_top_bits(&mut codes[4..], load(&block[5], side), side);
@@ -193,6 +196,18 @@ fn unpack<C: Code>(block: &[Line]) -> [Pair; 8] {
         }
     }
     codes
+}
+
+/// Replaces codes by what they stand for, around zero.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn look_up(codes: &mut [Pair; 8], side: usize) {
+    // SAFETY: 16 readable bytes, any alignment.
+    let table = unsafe { _mm_loadu_si128(TABLE.as_ptr().cast()) };
+    let table = _mm256_broadcastsi128_si256(_mm_xor_si128(table, _mm_set1_epi8(-128)));
+    for code in codes {
+        code[side] = _mm256_shuffle_epi8(table, code[side]);
+    }
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]

@@ -6,9 +6,9 @@ use std::arch::x86_64::*;
 use std::ops::Range;
 
 use crate::activations::{ActBlock, Activations, Panel, ROUND};
-use crate::code::{Code, Line, Q4, Q4M, Q5, Q6, Q8};
+use crate::code::{Code, Line, Q4, Q4M, Q4T, Q5, Q5M, Q6, Q8};
 use crate::float;
-use crate::format::{BLOCK, Format};
+use crate::format::{BLOCK, Format, TABLE};
 use crate::lanes::Lanes;
 use crate::matrix::Matrix;
 use crate::output::Output;
@@ -48,7 +48,9 @@ unsafe fn tiles(matrix: &Matrix, acts: &Activations, tiles: Range<usize>, out: &
             Format::F32 | Format::F16 => float::tiles::<Zmm>(matrix, acts, tiles, out),
             Format::Q4 => quantised::<Q4>(matrix, acts, tiles, out),
             Format::Q4M => quantised::<Q4M>(matrix, acts, tiles, out),
+            Format::Q4T => quantised::<Q4T>(matrix, acts, tiles, out),
             Format::Q5 => quantised::<Q5>(matrix, acts, tiles, out),
+            Format::Q5M => quantised::<Q5M>(matrix, acts, tiles, out),
             Format::Q6 => quantised::<Q6>(matrix, acts, tiles, out),
             Format::Q8 => quantised::<Q8>(matrix, acts, tiles, out),
         }
@@ -86,7 +88,9 @@ unsafe fn columns(matrix: &Matrix, acts: &Activations, columns: Range<usize>, ou
             Format::F32 | Format::F16 => unreachable!("float weights have no columns"),
             Format::Q4 => side_by_side::<Q4>(matrix, acts, columns, out),
             Format::Q4M => side_by_side::<Q4M>(matrix, acts, columns, out),
+            Format::Q4T => side_by_side::<Q4T>(matrix, acts, columns, out),
             Format::Q5 => side_by_side::<Q5>(matrix, acts, columns, out),
+            Format::Q5M => side_by_side::<Q5M>(matrix, acts, columns, out),
             Format::Q6 => side_by_side::<Q6>(matrix, acts, columns, out),
             Format::Q8 => side_by_side::<Q8>(matrix, acts, columns, out),
         }
@@ -323,7 +327,8 @@ fn unpack<C: Code>(block: &[Line]) -> [__m512i; 8] {
         codes[quad + 4] = _mm512_and_si512(_mm512_srli_epi16::<4>(line), low);
     }
     match C::FORMAT {
-        Format::Q5 => add_fifth_bits(&mut codes, &block[4]),
+        Format::Q4T => look_up(&mut codes),
+        Format::Q5 | Format::Q5M => add_fifth_bits(&mut codes, &block[4]),
         Format::Q6 => {
             add_top_bits(&mut codes[..4], load(&block[4]));
             add_top_bits(&mut codes[4..], load(&block[5]));
@@ -331,6 +336,17 @@ fn unpack<C: Code>(block: &[Line]) -> [__m512i; 8] {
         _ => {}
     }
     codes
+}
+
+/// Replaces codes by what they stand for, around 128.
+#[target_feature(enable = "avx512bw,avx512vnni")]
+#[inline]
+fn look_up(codes: &mut [__m512i; 8]) {
+    // SAFETY: 16 readable bytes, any alignment.
+    let table = _mm512_broadcast_i32x4(unsafe { _mm_loadu_si128(TABLE.as_ptr().cast()) });
+    for code in codes {
+        *code = _mm512_shuffle_epi8(table, *code);
+    }
 }
 
 #[target_feature(enable = "avx512bw,avx512vnni")]
