@@ -22,6 +22,7 @@ pub mod error;
 pub mod failure;
 pub mod ffi;
 pub mod graph;
+mod jinja;
 pub mod policy;
 pub mod reward;
 pub mod sampler;

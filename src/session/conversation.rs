@@ -78,7 +78,8 @@ impl Session {
             Error::Unsupported("chat: this bundle has no chat template; use a raw prompt".into())
         })?;
         let reply = self.reply();
-        let text = self.conversation.turns.render(template, &reply, messages, self.thinking)?;
+        let turns = &self.conversation.turns;
+        let text = turns.render(template, &reply, messages, self.thinking, &self.cancel)?;
         self.prompt(&text)?;
         self.conversation.turns.push(&reply, messages, self.conversation.context.len());
         Ok(())

@@ -1,5 +1,6 @@
 //! The messages of a chat so far: templates render whole chats, a context only grows.
 
+use crate::cancel::Cancel;
 use crate::error::Result;
 use crate::sealed::{Reader, Writer};
 use crate::tokens::{ChatTemplate, Message};
@@ -34,14 +35,15 @@ impl Turns {
         reply: &Reply,
         new: &[Message],
         thinking: Option<bool>,
+        cancel: &Cancel,
     ) -> Result<String> {
         let continued = match self.messages.as_slice() {
             [] => None,
-            _ => self.continuation(template, reply, new, thinking)?,
+            _ => self.continuation(template, reply, new, thinking, cancel)?,
         };
         match continued {
             Some(text) => Ok(text),
-            None => template.render_with(new, true, thinking),
+            None => template.render_with(new, true, thinking, cancel),
         }
     }
 
@@ -53,11 +55,12 @@ impl Turns {
         reply: &Reply,
         new: &[Message],
         thinking: Option<bool>,
+        cancel: &Cancel,
     ) -> Result<Option<String>> {
         let mut chat = self.with_reply(reply);
-        let before = template.render_with(&chat, false, thinking)?;
+        let before = template.render_with(&chat, false, thinking, cancel)?;
         chat.extend_from_slice(new);
-        let whole = template.render_with(&chat, true, thinking)?;
+        let whole = template.render_with(&chat, true, thinking, cancel)?;
         // Templates may trim the answer.
         let closing = [reply.text.as_str(), reply.text.trim()]
             .into_iter()

@@ -1,30 +1,24 @@
-//! The chat template of a bundle: Jinja, rendered by minijinja the way the model's makers render
-//! it.
+//! The chat template of a bundle, rendered as the model's makers render it.
 
-use std::io;
-
-use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior, Value, context};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{MAX_TEXT_BYTES, Tokens};
 use crate::bundle::Bundle;
+use crate::cancel::Cancel;
 use crate::error::{Error, Result};
+use crate::jinja::{Fault, Template, Value};
 
 /// One message of a chat.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
     /// As the template knows it: `system`, `user`, `assistant`, often `tool`.
     pub role: String,
     pub content: String,
 }
 
-/// Instructions a rendering may take: thousands of messages, but an endless loop ends within a
-/// second.
-const FUEL: u64 = 1_000_000;
-const NAME: &str = "chat template";
-
-/// The chat template of a bundle, rendered by minijinja.
+/// The chat template of a bundle.
 pub struct ChatTemplate {
-    environment: Environment<'static>,
+    template: Template,
     bos: String,
     eos: String,
 }
@@ -40,37 +34,29 @@ impl ChatTemplate {
 
     /// From Jinja source.
     pub fn new(source: &str, tokens: &Tokens) -> Result<ChatTemplate> {
-        let mut environment = Environment::new();
-        // As templates for these models are written: with Jinja's block trimming and Python's
-        // methods.
-        environment.set_trim_blocks(true);
-        environment.set_lstrip_blocks(true);
-        environment.set_undefined_behavior(UndefinedBehavior::Lenient);
-        environment.set_auto_escape_callback(|_| AutoEscape::None);
-        environment
-            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        environment.add_function("raise_exception", raise_exception);
-        environment.set_fuel(Some(FUEL));
-        environment.add_template_owned(NAME, source.to_owned()).map_err(|e| failed(&e))?;
+        let template = Template::parse(source).map_err(Error::Template)?;
         let [bos, eos] = tokens.edges();
-        Ok(ChatTemplate { environment, bos, eos })
+        Ok(ChatTemplate { template, bos, eos })
     }
 
     /// The prompt for `messages`, ending where the assistant's answer begins.
     ///
     /// Errors: [`Error::InvalidArgument`] without a message or for more than [`MAX_TEXT_BYTES`] of
-    /// them, [`Error::Template`] when the template refuses or fails.
+    /// them, [`Error::Template`] when the template refuses, fails or passes a limit.
     pub fn render(&self, messages: &[Message]) -> Result<String> {
-        self.render_with(messages, true, None)
+        self.render_with(messages, true, None, &Cancel::new())
     }
 
     /// `answer`: end with what introduces the assistant's answer. `thinking`: the variable
     /// `enable_thinking` of the template; `None`: not defined, so the template's default.
+    ///
+    /// Errors: those of [`ChatTemplate::render`], and [`Error::Cancelled`].
     pub(crate) fn render_with(
         &self,
         messages: &[Message],
         answer: bool,
         thinking: Option<bool>,
+        cancel: &Cancel,
     ) -> Result<String> {
         let bytes: usize = messages.iter().map(|m| m.role.len() + m.content.len()).sum();
         if messages.is_empty() || bytes > MAX_TEXT_BYTES {
@@ -79,54 +65,29 @@ impl ChatTemplate {
                  {bytes}"
             )));
         }
-        let mut out = Bounded { text: Vec::new(), room: 2 * MAX_TEXT_BYTES };
-        let values = context! {
-            messages => messages,
-            add_generation_prompt => answer,
-            bos_token => self.bos,
-            eos_token => self.eos,
-            enable_thinking => thinking.map_or(Value::UNDEFINED, Value::from),
-        };
-        let template = self.environment.get_template(NAME).map_err(|e| failed(&e))?;
-        template.render_captured_to(values, &mut out).map_err(|e| failed(&e))?;
-        String::from_utf8(out.text).map_err(|e| Error::Template(e.to_string()))
+        let mut variables = vec![
+            ("messages", Value::list(messages.iter().map(value_of).collect())),
+            ("add_generation_prompt", Value::Bool(answer)),
+            ("bos_token", Value::text(&*self.bos)),
+            ("eos_token", Value::text(&*self.eos)),
+            // What transformers gives where there are none.
+            ("tools", Value::None),
+            ("documents", Value::None),
+        ];
+        variables.extend(thinking.map(|thinking| ("enable_thinking", Value::Bool(thinking))));
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
+        self.template.render(variables, now, cancel).map_err(|fault| match fault {
+            Fault::Cancelled => Error::Cancelled,
+            Fault::Failed(text) => Error::Template(text),
+        })
     }
 }
 
-/// What templates call to refuse an order of roles and the like.
-fn raise_exception(text: String) -> std::result::Result<String, minijinja::Error> {
-    Err(minijinja::Error::new(ErrorKind::InvalidOperation, text))
-}
-
-fn failed(error: &minijinja::Error) -> Error {
-    let kind = error.kind().to_string();
-    let mut text = error.detail().unwrap_or(&kind).to_owned();
-    if let Some(line) = error.line() {
-        text += &format!(" (line {line})");
-    }
-    if let Some(source) = std::error::Error::source(error) {
-        text += &format!(": {source}");
-    }
-    Error::Template(text)
-}
-
-/// Refuses what a runaway template writes.
-struct Bounded {
-    text: Vec<u8>,
-    room: usize,
-}
-
-impl io::Write for Bounded {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.room =
-            self.room.checked_sub(bytes.len()).ok_or_else(|| io::Error::other("too much text"))?;
-        self.text.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+fn value_of(message: &Message) -> Value {
+    Value::dict(vec![
+        ("role", Value::text(&*message.role)),
+        ("content", Value::text(&*message.content)),
+    ])
 }
 
 #[cfg(test)]
@@ -158,10 +119,7 @@ mod tests {
             ("{{ messages[0].content|trim ~ eos_token }}", "s<|end|>"),
             ("{{ '[' + bos_token + ']' }}", "[]"),
             ("{% if add_generation_prompt %}go{% endif %}", "go"),
-            (
-                "{% if tools is defined or messages[0].tool_calls %}no{% else %}yes{% endif %}",
-                "yes",
-            ),
+            ("{% if tools or messages[0].tool_calls %}no{% else %}yes{% endif %}", "yes"),
             (
                 "{% set n = namespace(x=1) %}{% for m in messages %}{% set n.x = n.x * 3 %}\
                  {% endfor %}{{ n.x }}",
@@ -188,7 +146,8 @@ mod tests {
                               {% elif enable_thinking is defined %}on{% else %}default{% endif %}";
         let template = ChatTemplate::new(SOURCE, &example::byte_level()).unwrap();
         for (thinking, want) in [(None, "default"), (Some(true), "on"), (Some(false), "off")] {
-            let got = template.render_with(&[message("user", "hi")], true, thinking);
+            let got =
+                template.render_with(&[message("user", "hi")], true, thinking, &Cancel::new());
             assert_eq!(got.unwrap(), want);
         }
     }
@@ -200,15 +159,15 @@ mod tests {
             ("{{ raise_exception('roles must alternate') }}", "roles must alternate"),
             ("a\n{% if %}", "line 2"),
             ("{{ nothing.more.here }}", "undefined"),
-            ("{% include 'other' %}", "other"),
+            ("{% include 'other' %}", "include"),
             (
                 "{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}",
-                "fuel",
+                "units of work",
             ),
-            ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "recursion"),
+            ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "recurses"),
             (
                 "{% for i in range(9999) %}{{ messages[0].content * 999 }}{% endfor %}",
-                "too much text",
+                "bytes allowed",
             ),
         ];
         for (source, part) in rows {
