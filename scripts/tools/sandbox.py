@@ -22,7 +22,7 @@ NOBODY = 65534
 
 # The system's interpreter, since another user can run it.
 PYTHON = shutil.which("python3", path="/usr/bin:/usr/local/bin") or sys.executable
-NAMESPACES = ["--user", "--map-root-user", "--mount", "--net", "--pid", "--fork", "--kill-child"]
+NAMESPACES = ["--user", "--map-root-user", "--net", "--pid", "--fork", "--kill-child"]
 
 # Makes a root of its own for the rest of the line: in $PWD/root, with the system's programs and
 # $PWD/work. Nobody's files are there, so it does not matter whose rights the program has.
@@ -60,15 +60,13 @@ def passes(program: str) -> bool:
     nonce = secrets.token_hex(16)
     with tempfile.TemporaryDirectory(prefix="hybrid-sandbox-") as name:
         folder = Path(name)
-        for part in [folder, folder / "root", folder / "work"]:
-            part.mkdir(exist_ok=True)
-            part.chmod(0o777)
+        make_folders(folder)
         (folder / "work" / "program.py").write_text(f"{program}\nprint('\\n{nonce}')\n")
         with (folder / "output").open("w+b") as output:
             process = subprocess.Popen(
                 [*isolation(), PYTHON, "-I", "-B", "program.py"],
-                cwd=folder if isolation() else folder / "work",
-                env={}, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.DEVNULL,
+                cwd=folder, env={},
+                stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.DEVNULL,
                 start_new_session=True, preexec_fn=limit, **unprivileged(),
             )  # fmt: skip
             try:
@@ -99,22 +97,36 @@ def unprivileged() -> dict:
 
 @functools.cache
 def isolation() -> list:
-    """A command that runs the rest of its line in namespaces of its own, where this system lets us.
-    Its working directory must have the folders `root` and `work`. All processes end with the first.
+    """A command that runs the rest of its line without network, without anybody's files, and ends
+    all its processes with the first, as far as this system lets us. It starts in a folder that has
+    the folders `root` and `work`.
     """
-    unshare = shutil.which("unshare")
-    if unshare:
-        command = [unshare, *NAMESPACES, "--", "sh", "-c", NEW_ROOT, "sh", *LEAVE]
-        with tempfile.TemporaryDirectory(prefix="hybrid-sandbox-") as name:
-            for part in [name, f"{name}/root", f"{name}/work"]:
-                os.makedirs(part, exist_ok=True)
-                os.chmod(part, 0o777)
-            test = [*command, PYTHON, "-I", "-c", ""]
-            options = {"cwd": name, "env": {}, "capture_output": True} | unprivileged()
-            if subprocess.run(test, **options).returncode == 0:
-                return command
-    print("warning: no namespaces here: programs have the network and your files", file=sys.stderr)
-    return []
+    unshare = [shutil.which("unshare") or "unshare", *NAMESPACES]
+    weak = ["sh", "-c", 'cd work && exec "$@"', "sh"]
+    if works(command := [*unshare, "--mount", "--", "sh", "-c", NEW_ROOT, "sh", *LEAVE]):
+        return command
+    command, seen = weak, "your files and the network"
+    if works([*unshare, "--", *weak]):
+        command, seen = [*unshare, "--", *weak], "your files"
+    print(f"warning: no namespaces for that here: programs have {seen}", file=sys.stderr)
+    return command
+
+
+def works(command: list) -> bool:
+    with tempfile.TemporaryDirectory(prefix="hybrid-sandbox-") as name:
+        make_folders(Path(name))
+        test = [*command, PYTHON, "-I", "-c", ""]
+        options = {"cwd": name, "env": {}, "capture_output": True} | unprivileged()
+        try:
+            return subprocess.run(test, **options).returncode == 0
+        except OSError:
+            return False
+
+
+def make_folders(folder: Path) -> None:
+    for part in [folder, folder / "root", folder / "work"]:
+        part.mkdir(exist_ok=True)
+        part.chmod(0o777)
 
 
 def end(process: subprocess.Popen) -> None:
