@@ -37,6 +37,8 @@ TOKENS = 48
 TYPES = [Type[name] for name in "F32 F16 Q4_0 Q4_1 Q5_0 Q8_0 Q4_K Q6_K".split()]
 # In these every family is checked: floats show the arithmetic, the others each kind of kernel.
 FEW = [Type.F32, Type.Q8_0, Type.Q4_K]
+# So many families are checked in every shape, tied and not; of the others one or the other.
+WHOLE = 2
 FLOATS = [Type.F32, Type.F16, Type.BF16]
 
 
@@ -97,9 +99,11 @@ def chosen(options: argparse.Namespace) -> list:
             if options.type and kind.name not in options.type:
                 continue
             shapes = [shape for shape in SHAPES if shape.name in family.shapes]
-            cases += [
-                Case(family, kind, *rest) for rest in itertools.product(shapes, family.tied)
-            ]
+            found = [Case(family, kind, *rest) for rest in itertools.product(shapes, family.tied)]
+            if not every and place >= WHOLE:
+                # Floats show what is wrong with a shape, and one model the rest.
+                found = found[:: len(family.tied)] if kind is Type.F32 else found[:1]
+            cases += found
     return cases
 
 

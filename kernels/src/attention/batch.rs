@@ -91,13 +91,15 @@ impl Batch<'_> {
         for start in positions.clone().step_by(CHUNK) {
             let len = CHUNK.min(positions.end - start);
             unrolled!(self.count, M => self.score::<L, M>(queries, start, len, &mut scores));
+            if let Some(cap) = self.job.rule.soft_cap() {
+                for scores in &mut scores[..self.count] {
+                    cap_softly::<L>(&mut scores[..len.next_multiple_of(LANES)], cap);
+                }
+            }
             for m in 0..self.count {
                 let Range { start: from, end } = self.visible(m);
                 let visible = from.saturating_sub(start)..end.saturating_sub(start);
                 let scores = &mut scores[m][..len.next_multiple_of(LANES)];
-                if let Some(cap) = self.job.rule.soft_cap() {
-                    cap_softly::<L>(scores, cap);
-                }
                 factors[m] = softmax[m].add::<L>(scores, visible);
             }
             unrolled!(

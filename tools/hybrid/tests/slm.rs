@@ -335,7 +335,7 @@ type Change = fn(&mut Manifest);
 #[test]
 fn a_manifest_of_another_model_is_an_error() {
     let table: &[(Change, &str)] = &[
-        (|m| m.model.layers = 3, "2 attention nodes"),
+        (|m| m.model.layers = 1, "2 attention nodes"),
         (|m| m.model.hidden_size = 255, "output `hidden`"),
         (|m| m.model.vocabulary = 260, "output `logits`"),
     ];

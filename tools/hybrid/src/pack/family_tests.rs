@@ -20,11 +20,6 @@ fn vector(name: &str, values: &[f32]) -> Tensor {
     Tensor { name: name.into(), shape: vec![values.len() as u64], kind: 0, data }
 }
 
-/// Puts `number` under every architecture's key.
-fn set(file: &mut File, architecture: &str, key: &str, value: Value) {
-    file.set(&format!("{architecture}.{key}"), value);
-}
-
 #[test]
 fn names_are_there_once() {
     let names: BTreeSet<_> = FAMILIES.iter().map(|family| family.name).collect();
@@ -90,9 +85,9 @@ fn scales_are_factors_in_the_graph() {
     let mut file = Model::new("granite").file();
     for (key, value) in [("embedding_scale", 12.0), ("residual_scale", 0.25), ("logit_scale", 8.0)]
     {
-        set(&mut file, "granite", key, Value::F32(value));
+        file.set(&format!("granite.{key}"), Value::F32(value));
     }
-    set(&mut file, "granite", "attention.scale", Value::F32(0.5));
+    file.set("granite.attention.scale", Value::F32(0.5));
     let packed = pack_file(&file).unwrap();
     assert_eq!(packed.nodes("Mul").len(), 2 + 2 * LAYERS);
     assert_eq!(packed.initializer("residual.0.by"), [12.0]);

@@ -73,8 +73,9 @@ impl Ropes {
 
 fn base(reader: &Reader, name: &str) -> Result<Option<f32>> {
     let base = reader.float(name)?;
-    let sound = base.is_none_or(|base| base > 0.0);
-    ensure!(sound, "{} is {base:?}, expected more than 0", reader.key(name));
+    if let Some(base) = base {
+        ensure!(base > 0.0, "{} is {base}, expected more than 0", reader.key(name));
+    }
     Ok(base)
 }
 

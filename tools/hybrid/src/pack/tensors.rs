@@ -128,8 +128,9 @@ impl Reader<'_> {
     /// A number above 0; 0 means that there is none.
     pub(super) fn positive(&self, name: &str) -> Result<Option<f32>> {
         let value = self.float(name)?.filter(|value| *value != 0.0);
-        let sound = value.is_none_or(|value| value > 0.0);
-        ensure!(sound, "{} is {value:?}, expected a positive number", self.key(name));
+        if let Some(value) = value {
+            ensure!(value > 0.0, "{} is {value}, expected a positive number", self.key(name));
+        }
         Ok(value)
     }
 
