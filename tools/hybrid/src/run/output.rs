@@ -173,7 +173,7 @@ mod tests {
             tokens(&all)
                 .ends_with("4 local (2 rescued), 2 cloud (25.0 %), 1 corrections, 1 fallback\n")
         );
-        assert!(consults(&Usage { prompt_tokens: 6, ..usage }).contains("6 prompt tokens billed"));
+        assert!(consults(&Usage { billed_prompt_tokens: 6, ..usage }).contains("6 prompt tokens billed"));
     }
 
     #[test]
@@ -190,7 +190,7 @@ mod tests {
             consulted: false,
             bytes_sent: 0,
             bytes_received: 0,
-            prompt_tokens: 0,
+            billed_prompt_tokens: 0,
             answer_tokens: 0,
             local_time: Duration::ZERO,
             cloud_time: Duration::ZERO,
