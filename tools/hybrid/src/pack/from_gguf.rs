@@ -8,8 +8,8 @@ use hybrid::bundle::{self, FileRole, GraphKind, Manifest, ModelInfo, Writer};
 use memmap2::Mmap;
 
 use super::family::{self, Shape};
-use super::gguf::Gguf;
-use super::plan::Plan;
+use super::gguf::{Gguf, TensorType};
+use super::plan::{Matrix, Plan};
 use super::requantise::{self, Bits};
 use super::tokenizer::{self, Tokenizer};
 use super::{Source, graph, hash, left_out, name, weights};
@@ -31,6 +31,9 @@ impl GgufSource {
         let file = bundle::map(&File::open(path)?)?;
         let gguf = Gguf::parse(&file)?;
         let (mut plan, shape) = family::plan(&gguf, &file)?;
+        for matrix in plan.matrices() {
+            matrix.tensor.kind.check().with_context(|| matrix.name.clone())?;
+        }
         if bits == Bits::Four {
             requantise::tie(&mut plan, &file)?;
         }
@@ -73,8 +76,17 @@ impl GgufSource {
 impl Source for GgufSource {
     fn notes(&self) -> Vec<String> {
         let matrices = self.plan.matrices();
-        let kept = matrices.into_iter().filter_map(|matrix| self.bits.exception(matrix));
-        kept.chain(left_out(&self.tokenizer.left_out)).collect()
+        let kept = matrices.iter().filter_map(|matrix| self.bits.exception(matrix));
+        let recoded = TensorType::supported().filter_map(|kind| {
+            let of_kind = |matrix: &&&Matrix| {
+                matrix.tensor.kind == kind && self.bits.format(matrix) == kind.format()
+            };
+            match matrices.iter().filter(of_kind).count() {
+                0 => None,
+                count => kind.note(count),
+            }
+        });
+        kept.chain(recoded).chain(left_out(&self.tokenizer.left_out)).collect()
     }
 
     fn write(self: Box<Self>, writer: &mut Writer) -> Result<Manifest> {
