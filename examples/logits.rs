@@ -1,6 +1,6 @@
-//! The logits of bundles, on every table of kernels that this CPU can run.
+//! The logits of bundles, on every table of kernels that this CPU can run or on the best.
 //!
-//!     logits IDS.json BUNDLE...
+//!     logits all|best IDS.json BUNDLE...
 //!
 //! IDS.json is a list of token ids. For each bundle and each table, the file BUNDLE.TABLE.logits
 //! gets a row of little-endian f32 after each token. Fed at once, one by one, and again after a
@@ -17,14 +17,18 @@ use hybrid::slm::{Output, Rows, Slm, SlmState};
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [ids, bundles @ ..] = arguments.as_slice() else {
-        bail!("usage: logits IDS.json BUNDLE...");
+    let [tables, ids, bundles @ ..] = arguments.as_slice() else {
+        bail!("usage: logits all|best IDS.json BUNDLE...");
+    };
+    let tables = match tables.as_str() {
+        "all" => usize::MAX,
+        _ => 1,
     };
     let ids: Vec<u32> = serde_json::from_slice(&std::fs::read(ids)?)?;
     for dir in bundles {
         let bundle = Bundle::open(Path::new(dir), Verify::All)?;
         let mut slm = Slm::open(&bundle, 0)?;
-        for kernels in Kernels::available() {
+        for kernels in Kernels::available().take(tables) {
             slm.set_kernels(kernels);
             let name = kernels.name();
             let logits = logits(&slm, &ids).with_context(|| format!("{dir} on {name}"))?;

@@ -22,9 +22,9 @@
 //!
 //!   | format | bytes of a block | a quad's codes |
 //!   |---|---|---|
-//!   | `Q4`, `Q4M`, `Q4T` | 4 × 64 | vector `j`: quad `j` in the low, quad `j + 4` in the high nibbles |
+//!   | `Q4`, `Q4M`, `Q4T` | 4 × 64 | vector `j`: quad `j` in the low nibbles, `j + 4` in the high |
 //!   | `Q5`, `Q5M` | as `Q4`, then 8 × 8 | fifth bits of quad `j`: a 64-bit mask, bit = lane |
-//!   | `Q6` | as `Q4`, then 2 × 64 | top bits of quad `4·p + t`: bits `2t`, `2t + 1` of vector `p` |
+//!   | `Q6` | as `Q4`, then 2 × 64 | top bits of quad `4p + t`: bits `2t`, `2t + 1` of vector `p` |
 //!   | `Q8` | 8 × 64 | vector `j`: quad `j` |
 //!
 //! Codes are unsigned. A weight is `scale · (code − zero_point) + min`; in `Q4T` the code is first

@@ -2,6 +2,7 @@
 """Packs tiny random models and holds their logits to llama.cpp's. `scripts/check-models` calls it.
 
     check_models.py --hybrid PROGRAM --logits PROGRAM [--all] [--family NAME...] [--type NAME...]
+    check_models.py --hybrid PROGRAM --logits PROGRAM --real MODEL.gguf TEXT
 
 A model is a family in a shape, with or without an output of its own, in a tensor type. What is
 exact is what llama.cpp makes of the same weights as floats, with float activations and a float
@@ -12,6 +13,9 @@ Float weights must be exact to LIMIT. With quantised weights both round their ac
 8 bits: ours may be no further from exact than llama.cpp is, by more than SLACK, and its divergence
 from exact at most LIMIT. Without --all every family is checked in every shape, but only the first
 in every type. Exit status 1: a row is not ok.
+
+--real measures the same on the first tokens of a text with a model of its own, on the best kernels.
+It takes minutes, and a file of all its weights as floats.
 """
 
 import argparse
@@ -27,14 +31,20 @@ from typing import NamedTuple
 import numpy as np
 
 import llama_native
-from random_gguf import FAMILIES, SHAPES, USABLE, Family, Model, Shape, Type
+from random_gguf import FAMILIES, MIXES, SHAPES, USABLE, Family, Mix, Model, Shape, Type
 
 LIMIT = 1e-3
 SLACK = 1.25
 TOKENS = 48
+REAL_TOKENS = 256
 
 # What `hybrid pack` takes.
-TYPES = [Type[name] for name in "F32 F16 Q4_0 Q4_1 Q5_0 Q8_0 Q4_K Q6_K".split()]
+TYPES = [
+    *[Type[name] for name in "F32 F16 BF16 Q4_0 Q4_1 Q5_0 Q5_1 Q8_0".split()],
+    *[Type[name] for name in "Q2_K Q3_K Q4_K Q5_K Q6_K".split()],
+    *[Type[name] for name in "IQ4_NL IQ4_XS MXFP4 TQ1_0 TQ2_0 Q1_0".split()],
+    *MIXES,
+]
 # In these every family is checked: floats show the arithmetic, the others each kind of kernel.
 FEW = [Type.F32, Type.Q8_0, Type.Q4_K]
 # So many families are checked in every shape, tied and not; of the others one or the other.
@@ -44,7 +54,7 @@ FLOATS = [Type.F32, Type.F16, Type.BF16]
 
 class Case(NamedTuple):
     family: Family
-    kind: Type
+    kind: Type | Mix
     shape: Shape
     tied: bool
 
@@ -74,7 +84,10 @@ def main() -> int:
     parser.add_argument("--all", action="store_true", help="every family in every type")
     parser.add_argument("--family", nargs="+", metavar="NAME", help="only these")
     parser.add_argument("--type", nargs="+", metavar="NAME", help="only these")
+    parser.add_argument("--real", nargs=2, metavar=("MODEL", "TEXT"))
     options = parser.parse_args()
+    if options.real:
+        return real(*map(Path, options.real), options)
     cases = chosen(options)
     if not cases:
         parser.error("there is no such family or type")
@@ -122,6 +135,37 @@ def references_of(case: Case, folder: Path, ids: list) -> tuple | str:
     return exact, distance(exact, theirs)
 
 
+def real(path: Path, text: Path, options: argparse.Namespace) -> int:
+    """A table of one row; it is no test."""
+    ids = llama_native.tokenize(path, text.read_text(), REAL_TOKENS)
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        (folder / "ids.json").write_text(json.dumps(ids))
+        decoded, bundle = folder / "decoded.gguf", folder / "bundle"
+        tool = Path(__file__).with_name("requantize.py")
+        subprocess.run([sys.executable, tool, path, "F32", decoded], check=True)
+        exact = llama_native.logits(decoded, ids, float_cache=True)
+        decoded.unlink()
+        subprocess.run([options.hybrid, "pack", path, "-o", bundle], check=True)
+        subprocess.run([options.logits, "best", folder / "ids.json", bundle], check=True)
+        (file,) = folder.glob("bundle.*.logits")
+        rows = np.fromfile(file, "<f4").astype(np.float64).reshape(len(ids), -1)
+    usable = np.isfinite(rows[0])
+    exact, theirs, ours = [
+        log_probabilities(logits, usable)
+        for logits in (exact, llama_native.logits(path, ids), rows)
+    ]
+    print(f"{path.name}, {len(ids)} tokens; from exact, in nats:")
+    for name, found in [("ours", ours), ("llama.cpp", theirs)]:
+        at_next = [(exact - found)[i, id] for i, id in enumerate(ids[1:])]
+        near = distance(exact, found)
+        print(
+            f"{name:10} divergence {near.divergence:.6f}, of the next token: mean difference "
+            f"{np.abs(at_next).mean():.5f}, of the sum {np.mean(at_next):+.5f} a token"
+        )
+    return 0
+
+
 def ours(case: Case, folder: Path, options: argparse.Namespace) -> dict | str:
     """Our logits for each table of kernels, or what went wrong."""
     bundle = folder / case.file
@@ -131,7 +175,7 @@ def ours(case: Case, folder: Path, options: argparse.Namespace) -> dict | str:
         text=True,
     )
     if run.returncode == 0:
-        command = [options.logits, folder / "ids.json", bundle]
+        command = [options.logits, "all", folder / "ids.json", bundle]
         run = subprocess.run(command, capture_output=True, text=True)
     if run.returncode != 0:
         return run.stderr.strip()
@@ -142,9 +186,9 @@ def ours(case: Case, folder: Path, options: argparse.Namespace) -> dict | str:
     return tables
 
 
-def log_probabilities(logits: np.ndarray) -> np.ndarray:
+def log_probabilities(logits: np.ndarray, usable=slice(USABLE)) -> np.ndarray:
     """Of the ids that stand for something."""
-    logits = logits[:, :USABLE]
+    logits = logits[:, usable]
     return logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
 
 
@@ -187,7 +231,7 @@ def show(results: list) -> int:
     return min(failed, 1)
 
 
-def is_close(kind: Type, ours: Distance, llama: Distance) -> bool:
+def is_close(kind: Type | Mix, ours: Distance, llama: Distance) -> bool:
     if not np.isfinite(ours.mean):
         return False
     if kind in FLOATS:

@@ -5,7 +5,7 @@ functions. What it expects of their structs is checked before they are used.
 """
 
 import ctypes
-from ctypes import POINTER, c_char_p, c_float, c_int32, c_int64, c_size_t, c_uint32
+from ctypes import POINTER, c_bool, c_char_p, c_float, c_int32, c_int64, c_size_t, c_uint32
 from ctypes import c_void_p
 from pathlib import Path
 
@@ -76,6 +76,17 @@ free_batch = function("llama_batch_free", None, Batch)
 decode = function("llama_decode", c_int32, c_void_p, Batch)
 row_of_logits = function("llama_get_logits_ith", POINTER(c_float), c_void_p, c_int32)
 get_vocabulary = function("llama_model_get_vocab", c_void_p, c_void_p)
+tokenize_text = function(
+    "llama_tokenize",
+    c_int32,
+    c_void_p,
+    c_char_p,
+    c_int32,
+    POINTER(c_int32),
+    c_int32,
+    c_bool,
+    c_bool,
+)
 vocabulary_size = function("llama_vocab_n_tokens", c_int32, c_void_p)
 quantize_chunk = function(
     "ggml_quantize_chunk",
@@ -115,12 +126,41 @@ def quantize(values: np.ndarray, kind: gguf.GGMLQuantizationType) -> np.ndarray:
     return out
 
 
-def logits(path: str, ids: list, float_cache: bool = False) -> np.ndarray:
-    """What follows each token: a row of logits for each of `ids`."""
+def dequantize(data: np.ndarray, kind: gguf.GGMLQuantizationType) -> np.ndarray:
+    """Rows of bytes as floats: by `gguf`, or by llama.cpp where that knows no such type."""
+    try:
+        return gguf.dequantize(data, kind).astype(np.float32)
+    except NotImplementedError:
+        block, size = gguf.GGML_QUANT_SIZES[kind]
+        data = np.ascontiguousarray(data)
+        out = np.zeros((data.shape[0], data.shape[1] // size * block), np.float32)
+        name = f"dequantize_row_{kind.name.lower()}"
+        function(name, None, c_void_p, POINTER(c_float), c_int64)(
+            data.ctypes.data, floats(out), out.size
+        )
+        return out
+
+
+def load(path: str) -> int:
     messages.clear()
     model = load_model(str(path).encode(), model_defaults())
     if not model:
         raise RuntimeError(f"llama.cpp cannot load {path}: {''.join(messages[-4:]).strip()}")
+    return model
+
+
+def tokenize(path: str, text: str, most: int) -> list:
+    """The ids of at most `most` tokens of a text."""
+    model, text = load(path), text.encode()
+    ids = (c_int32 * (len(text) + 8))()
+    count = tokenize_text(get_vocabulary(model), text, len(text), ids, len(ids), True, False)
+    free_model(model)
+    return ids[: min(count, most)]
+
+
+def logits(path: str, ids: list, float_cache: bool = False) -> np.ndarray:
+    """What follows each token: a row of logits for each of `ids`."""
+    model = load(path)
     parameters = context_defaults()
     looks_right = (
         parameters.n_seq_max == 1

@@ -4,6 +4,7 @@ A family is a row of `FAMILIES`: its name, the tensors of a layer, and what it n
 are given by name, so that one row serves every `Shape`.
 """
 
+import itertools
 import zlib
 from typing import Callable, NamedTuple
 
@@ -64,6 +65,18 @@ FALLBACKS = {
     Type.Q6_K: Type.Q8_0,
 }
 
+
+class Mix(NamedTuple):
+    """A file whose matrices have one type after the other, as dynamic quantisations do."""
+
+    name: str
+    types: list
+
+
+MIXES = [
+    Mix("dynamic", [Type.Q3_K, Type.Q5_K, Type.IQ4_XS, Type.Q6_K, Type.Q2_K, Type.Q8_0, Type.F16])
+]
+
 CONTEXT = 128
 # End of text, every byte, one merge, and ids that stand for nothing.
 VOCABULARY = 263
@@ -113,22 +126,22 @@ class Model:
             values = 1.0 + 0.2 * values
         self.tensors[name] = values
 
-    def write(self, path: str, kind: Type, decoded: bool = False) -> None:
+    def write(self, path: str, kind: Type | Mix, decoded: bool = False) -> None:
         """The file with every matrix as `kind`, or with the values that `kind` left of it."""
         writer = gguf.GGUFWriter(path, self.family.name)
         self.add_metadata(writer)
+        types = itertools.cycle(kind.types if isinstance(kind, Mix) else [kind])
         for name, values in self.tensors.items():
             if values.ndim == 1:
                 writer.add_tensor(name, values)
                 continue
-            own = kind(name) if callable(kind) else kind
-            own = type_for(own, values.shape[1])
+            own = type_for(next(types), values.shape[1])
             if own is Type.F32:
                 writer.add_tensor(name, values)
                 continue
             data = llama_native.quantize(values, own)
             if decoded:
-                writer.add_tensor(name, gguf.dequantize(data, own).astype(np.float32))
+                writer.add_tensor(name, llama_native.dequantize(data, own))
             else:
                 writer.add_tensor(name, data, raw_dtype=own)
         writer.write_header_to_file()

@@ -1,6 +1,6 @@
 //! Writes GGUF files, good and bad ones, and small models in them.
 
-use half::f16;
+use half::{bf16, f16};
 
 /// A metadata value, with the type it gets in the file.
 #[derive(Debug, Clone)]
@@ -113,16 +113,29 @@ impl Value {
 }
 
 /// The types a packer reads: number, values per block, bytes per block, where its f16 scales are.
-pub const TYPES: [(u32, usize, usize, &[usize]); 8] = [
+pub const TYPES: [(u32, usize, usize, &[usize]); 19] = [
     (0, 1, 4, &[]),
     (1, 1, 2, &[]),
     (2, 32, 18, &[0]),
     (3, 32, 20, &[0, 2]),
     (6, 32, 22, &[0]),
+    (7, 32, 24, &[0, 2]),
     (8, 32, 34, &[0]),
+    (10, 256, 84, &[80, 82]),
+    (11, 256, 110, &[108]),
     (12, 256, 144, &[0, 2]),
+    (13, 256, 176, &[0, 2]),
     (14, 256, 210, &[208]),
+    (20, 32, 18, &[0]),
+    (23, 256, 136, &[0]),
+    (BF16, 1, 2, &[]),
+    (34, 256, 54, &[52]),
+    (35, 256, 66, &[64]),
+    (MXFP4, 32, 17, &[]),
+    (41, 128, 18, &[0]),
 ];
+const BF16: u32 = 30;
+const MXFP4: u32 = 39;
 
 /// A model of random weights, small enough to be packed in milliseconds.
 #[derive(Debug, Clone, Copy)]
@@ -259,7 +272,12 @@ impl Random {
             match kind {
                 0 => data.extend(self.small().to_le_bytes()),
                 1 => data.extend(f16::from_f32(self.small()).to_le_bytes()),
+                BF16 => data.extend(bf16::from_f32(self.small()).to_le_bytes()),
                 _ => data.extend((0..bytes).map(|_| self.next() as u8)),
+            }
+            if kind == MXFP4 {
+                // An exponent around 128.
+                data[start] = 118 + (self.next() % 4) as u8;
             }
             for at in scales {
                 let scale = f16::from_f32(self.small() / 64.0);

@@ -8,8 +8,8 @@ use anyhow::{Context, Result};
 use hybrid::bundle::{self, FileRole, GraphKind, Manifest, ModelInfo, Writer};
 
 use super::family;
-use super::gguf::Gguf;
-use super::plan::Plan;
+use super::gguf::{Gguf, TensorType};
+use super::plan::{Matrix, Plan};
 use super::reader::{self, Shape};
 use super::requantise::{self, Bits};
 use super::tokenizer::{self, Tokenizer};
@@ -58,6 +58,9 @@ impl PackedSource {
     ) -> Result<PackedSource> {
         let bits = options.bits;
         let (mut plan, shape) = reader::plan(gguf, &file, options.context)?;
+        for matrix in plan.matrices() {
+            matrix.tensor.kind.check().with_context(|| matrix.name.clone())?;
+        }
         if bits == Bits::Four {
             requantise::tie(&mut plan, &file)?;
         }
@@ -119,12 +122,21 @@ impl PackedSource {
 impl Source for PackedSource {
     fn notes(&self) -> Vec<String> {
         let matrices = self.plan.matrices();
-        let kept = matrices.into_iter().filter_map(|matrix| self.bits.exception(matrix));
+        let kept = matrices.iter().filter_map(|matrix| self.bits.exception(matrix));
+        let recoded = TensorType::supported().filter_map(|kind| {
+            let of_kind = |matrix: &&&Matrix| {
+                matrix.tensor.kind == kind && self.bits.format(matrix) == kind.format()
+            };
+            match matrices.iter().filter(of_kind).count() {
+                0 => None,
+                count => kind.note(count),
+            }
+        });
         let context = self.shape.longest_context.map(|longest| {
             let context = self.shape.context;
             format!("for a context of {context} tokens; --context {longest} is the longest")
         });
-        let notes = self.notes.iter().cloned().chain(kept);
+        let notes = self.notes.iter().cloned().chain(kept).chain(recoded);
         notes.chain(left_out(&self.tokenizer.left_out)).chain(context).collect()
     }
 

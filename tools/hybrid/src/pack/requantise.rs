@@ -110,13 +110,12 @@ fn values(matrix: &Matrix, file: &[u8], row: usize) -> Result<Vec<f32>> {
     if !format.is_quantised() {
         return Ok(buffer.values);
     }
-    let zero_point = f32::from(format.zero_point());
     let columns = BLOCK / format.scales_per_block();
     let mut values = Vec::with_capacity(buffer.codes.len());
     for (block, codes) in buffer.codes.chunks(columns).enumerate() {
         let scale = buffer.scales[block].to_f32();
         let min = buffer.mins.get(block).map_or(0.0, |min| min.to_f32());
-        values.extend(codes.iter().map(|&code| scale * (f32::from(code) - zero_point) + min));
+        values.extend(codes.iter().map(|&code| scale * format.value(code) as f32 + min));
     }
     Ok(values)
 }

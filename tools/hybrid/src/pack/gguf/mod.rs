@@ -7,6 +7,7 @@ mod blocks;
 mod cursor;
 mod metadata;
 mod tensor;
+mod types;
 
 use std::collections::BTreeMap;
 
@@ -14,7 +15,8 @@ use anyhow::{Context, Result, bail, ensure};
 
 use cursor::Cursor;
 pub use metadata::{Metadata, Value, required};
-pub use tensor::{Tensor, TensorType};
+pub use tensor::Tensor;
+pub use types::TensorType;
 
 const MAGIC: &[u8] = b"GGUF";
 const DEFAULT_ALIGNMENT: usize = 32;
