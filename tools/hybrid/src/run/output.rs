@@ -173,7 +173,10 @@ mod tests {
             tokens(&all)
                 .ends_with("4 local (2 rescued), 2 cloud (25.0 %), 1 corrections, 1 fallback\n")
         );
-        assert!(consults(&Usage { billed_prompt_tokens: 6, ..usage }).contains("6 prompt tokens billed"));
+        assert!(
+            consults(&Usage { billed_prompt_tokens: 6, ..usage })
+                .contains("6 prompt tokens billed")
+        );
     }
 
     #[test]

@@ -249,7 +249,7 @@ fn refused_types_are_named_after_the_architecture() {
     assert!(error.contains("llama-quantize") && error.contains("Q5_K"), "{error}");
     file.set("general.architecture", Written::Text("mamba".into()));
     let bytes = file.bytes();
-    let error = family::plan(&Gguf::parse(&bytes).unwrap(), &bytes).unwrap_err().to_string();
+    let error = reader::plan(&Gguf::parse(&bytes).unwrap(), &bytes, None).unwrap_err().to_string();
     assert!(error.contains("mamba"), "{error}");
 }
 

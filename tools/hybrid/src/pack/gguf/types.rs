@@ -40,15 +40,22 @@ const fn new(
 }
 
 impl TensorType {
+    // Those that other sources than GGUF files are written in.
+    pub const F32: TensorType = new(0, "F32", 1, 4, Kept(Format::F32, f32_value));
+    pub const F16: TensorType = new(1, "F16", 1, 2, Kept(Format::F16, f16_value));
+    pub const Q4_0: TensorType = new(2, "Q4_0", 32, 18, Kept(Format::Q4, q4_0));
+    pub const Q4_1: TensorType = new(3, "Q4_1", 32, 20, Kept(Format::Q4M, q4_1));
+    pub const Q8_0: TensorType = new(8, "Q8_0", 32, 34, Kept(Format::Q8, q8_0));
+
     /// All that files may have, so that an error can name the one it is about.
     pub const ALL: [TensorType; 34] = [
-        new(0, "F32", 1, 4, Kept(Format::F32, f32_value)),
-        new(1, "F16", 1, 2, Kept(Format::F16, f16_value)),
-        new(2, "Q4_0", 32, 18, Kept(Format::Q4, q4_0)),
-        new(3, "Q4_1", 32, 20, Kept(Format::Q4M, q4_1)),
+        TensorType::F32,
+        TensorType::F16,
+        TensorType::Q4_0,
+        TensorType::Q4_1,
         new(6, "Q5_0", 32, 22, Kept(Format::Q5, q5_0)),
         new(7, "Q5_1", 32, 24, Kept(Format::Q5M, q5_1)),
-        new(8, "Q8_0", 32, 34, Kept(Format::Q8, q8_0)),
+        TensorType::Q8_0,
         new(9, "Q8_1", 32, 36, Refused),
         new(10, "Q2_K", 256, 84, Recoded(Format::Q8, q2_k)),
         new(11, "Q3_K", 256, 110, Recoded(Format::Q6, q3_k)),

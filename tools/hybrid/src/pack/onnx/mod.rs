@@ -126,7 +126,10 @@ pub fn open(path: &Path, options: Options) -> Result<Box<dyn Source>> {
     if decoder::is_fused(graph) {
         return Ok(Box::new(fused(&dir, &model_path, graph, options)?));
     }
-    ensure!(options.bits == Bits::AsTheyAre, "--bits is for GGUF files, not for a plain ONNX export");
+    ensure!(
+        options.bits == Bits::AsTheyAre,
+        "--bits is for GGUF files, not for a plain ONNX export"
+    );
     Ok(Box::new(OnnxSource::plain(&dir, model_path, model)?))
 }
 

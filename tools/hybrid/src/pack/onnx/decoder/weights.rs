@@ -160,20 +160,20 @@ impl Weight {
 
     /// Whether numbers of few bits become floats.
     pub fn grows(&self) -> bool {
-        let floats = matches!(self.kind(), TensorType::F16 | TensorType::F32);
-        floats && matches!(self.values, Numbers::Codes { .. })
+        self.kind().is_float() && matches!(self.values, Numbers::Codes { .. })
     }
 
     /// Rows as the tensor type has them.
     pub fn write(&self, rows: Range<usize>, out: &mut Vec<u8>) {
+        let kind = self.kind();
         for row in rows {
-            match self.kind() {
-                TensorType::F32 => {
-                    (0..self.cols).for_each(|col| out.extend(self.value(row, col).to_le_bytes()))
-                }
-                TensorType::F16 => (0..self.cols)
-                    .for_each(|col| out.extend(f16::from_f32(self.value(row, col)).to_le_bytes())),
-                kind => (0..self.cols / BLOCK).for_each(|block| self.block(kind, row, block, out)),
+            if kind == TensorType::F32 {
+                (0..self.cols).for_each(|col| out.extend(self.value(row, col).to_le_bytes()));
+            } else if kind == TensorType::F16 {
+                (0..self.cols)
+                    .for_each(|col| out.extend(f16::from_f32(self.value(row, col)).to_le_bytes()));
+            } else {
+                (0..self.cols / BLOCK).for_each(|block| self.block(kind, row, block, out));
             }
         }
     }
@@ -183,15 +183,14 @@ impl Weight {
         let of = row * self.cols.div_ceil(*block) + at * BLOCK / block;
         out.extend(f16::from_f32(scales[of]).to_le_bytes());
         let code = |col: usize| self.code(row, at * BLOCK + col);
-        match kind {
-            TensorType::Q8_0 => out.extend((0..BLOCK).map(|col| code(col).wrapping_sub(128))),
-            _ => {
-                if kind == TensorType::Q4_1 {
-                    out.extend(f16::from_f32(-scales[of] * zeros[of]).to_le_bytes());
-                }
-                out.extend((0..BLOCK / 2).map(|col| code(col) | code(col + BLOCK / 2) << 4));
-            }
+        if kind == TensorType::Q8_0 {
+            out.extend((0..BLOCK).map(|col| code(col).wrapping_sub(128)));
+            return;
         }
+        if kind == TensorType::Q4_1 {
+            out.extend(f16::from_f32(-scales[of] * zeros[of]).to_le_bytes());
+        }
+        out.extend((0..BLOCK / 2).map(|col| code(col) | code(col + BLOCK / 2) << 4));
     }
 
     fn value(&self, row: usize, col: usize) -> f32 {
