@@ -2,10 +2,10 @@
 //! names, and a client that nothing can make.
 
 #[cfg(feature = "cloud")]
-pub(super) use crate::cloud::{Cloud, CloudOptions, Roots, ServerKind};
+pub(super) use crate::cloud::{Cloud, CloudOptions, Exchange, Roots, ServerKind};
 
 #[cfg(not(feature = "cloud"))]
-pub(super) use absent::{Cloud, CloudOptions, Roots, ServerKind};
+pub(super) use absent::{Cloud, CloudOptions, Exchange, Roots, ServerKind};
 
 #[cfg(not(feature = "cloud"))]
 #[expect(dead_code, reason = "options that no client reads")]
@@ -13,12 +13,14 @@ mod absent {
     use std::path::PathBuf;
 
     use crate::breaker::BreakerReport;
+    use crate::cancel::Cancel;
     use crate::consult::{Answer, Consult, Cost, Failure, Request};
     use crate::error::{Error, Result};
     use crate::tokens::Tokens;
 
     pub enum Cloud {}
 
+    #[derive(Default)]
     pub struct CloudOptions {
         pub url: String,
         pub kind: ServerKind,
@@ -27,15 +29,27 @@ mod absent {
         pub roots: Roots,
     }
 
+    #[derive(Default)]
     pub enum Roots {
+        #[default]
         System,
         PemFile(PathBuf),
         Pem(Vec<u8>),
     }
 
+    #[derive(Default)]
     pub enum ServerKind {
+        #[default]
+        Auto,
         OpenAi,
         LlamaCpp,
+    }
+
+    #[derive(PartialEq, Eq)]
+    pub enum Exchange {
+        Ids,
+        Bytes,
+        Messages,
     }
 
     impl Cloud {
@@ -44,7 +58,7 @@ mod absent {
             Err(Error::Unsupported(text.into()))
         }
 
-        pub fn probe_vocabulary(&self, _tokens: &Tokens) -> Result<bool> {
+        pub fn probe(&self, _tokens: &Tokens, _cancel: &Cancel) -> Result<Exchange> {
             match *self {}
         }
 

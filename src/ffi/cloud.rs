@@ -8,7 +8,7 @@ use std::ffi::c_char;
 use std::sync::Arc;
 
 use super::boundary::{enter, enter_void};
-use super::client::{Cloud, CloudOptions, Roots, ServerKind};
+use super::client::{Cloud, CloudOptions, Exchange, Roots, ServerKind};
 use super::fault::{Fault, Result, bad};
 use super::numbers::{Number, mirror, values};
 use super::objects::{self, hybrid_cloud, hybrid_model};
@@ -16,6 +16,7 @@ use super::pointers;
 use super::sized::{self, SizedStruct, end_of};
 use super::status::hybrid_status;
 use crate::breaker::{BreakerReport, BreakerState};
+use crate::cancel::Cancel;
 use crate::tokens::Tokens;
 
 /// The wire format of a server.
@@ -181,7 +182,7 @@ pub unsafe extern "C" fn hybrid_cloud_probe_vocabulary(
         // SAFETY: header rule *Pointers*.
         let model = unsafe { pointers::reference(model, "model") }?;
         let tokens: &Tokens = &model.model.tokens;
-        let answer = cloud.cloud.probe_vocabulary(tokens)?;
+        let answer = cloud.cloud.probe(tokens, &Cancel::new())? == Exchange::Ids;
         if let Some(shared) = shared {
             *shared = answer.into();
         }
@@ -266,6 +267,7 @@ impl hybrid_cloud_options {
             token: token.map(str::to_owned),
             // SAFETY: the caller's rules *Strings* and *Pointers*.
             roots: unsafe { self.roots() }?,
+            ..CloudOptions::default()
         })
     }
 

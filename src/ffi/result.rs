@@ -29,7 +29,7 @@ pub struct hybrid_step_details {
     pub consulted: i32,
     /// Why that consult gave no token.
     pub failure: Number<hybrid_failure>,
-    /// The HTTP status of the server's answer. 0: there was no answer, or this build does not say.
+    /// The HTTP status of the server's answer, also of a good one. 0: there was no answer.
     pub http_status: u32,
     /// Elements of `logprobs`.
     pub logprob_count: u32,
@@ -193,7 +193,7 @@ impl Lent {
         self.details = hybrid_step_details {
             consulted: step.consulted.into(),
             failure: Number::of(step.failure),
-            http_status: 0,
+            http_status: step.http_status.into(),
             logprob_count: self.logprobs.len() as u32,
             bytes_sent: step.bytes_sent,
             bytes_received: step.bytes_received,

@@ -119,5 +119,5 @@ fn a_consult_after_a_late_one_is_answered() {
 }
 
 fn request<'a>(bytes: &'a [u8], deadline: Instant, cancel: &'a Cancel) -> Request<'a> {
-    Request { ids: &[1], vocabulary: "", bytes, max_tokens: 1, deadline, cancel }
+    Request { ids: &[1], vocabulary: "", bytes, chat: None, max_tokens: 1, deadline, cancel }
 }
