@@ -224,9 +224,9 @@ fn is_stale(error: &ureq::Error, exchange: &Exchange) -> bool {
         )
 }
 
-/// No redirects, no proxy of ureq's, no decompression, no status that becomes an error. ureq looks at the
-/// proxy variables of the environment when it makes a `Config`; that happens once per client, here,
-/// and what it found is dropped.
+/// No redirects, no proxy of ureq's, no decompression, no status that becomes an error. ureq looks
+/// at the proxy variables of the environment when it makes a `Config`; that happens once per
+/// client, here, and what it found is dropped.
 fn config() -> Config {
     Config::builder()
         .proxy(None)

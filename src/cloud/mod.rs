@@ -1,11 +1,11 @@
 //! The cloud client: ureq + rustls. One request a consult, within one deadline; TLS is always
 //! verified.
 //!
-//! Read in this order: `options` is what a program says, `endpoint`, `headers` and `roots` check it;
-//! `http` sends a body and sorts failures; `tls`, `pins`, `proxy` and `socket` are what it sends
-//! through; `format` says what a wire format is and what an answer must have, `openai`, `llama_cpp`,
-//! `sglang`, `chat` and `anthropic` are the formats; `probe` compares vocabularies, `trial` finds
-//! out what a server really does.
+//! Read in this order: `options` is what a program says, `endpoint`, `headers` and `roots` check
+//! it; `http` sends a body and sorts failures; `tls`, `pins`, `proxy` and `socket` are what it sends
+//! through; `format` says what a wire format is and what an answer must have, `openai`,
+//! `llama_cpp`, `sglang`, `chat` and `anthropic` are the formats; `probe` compares vocabularies,
+//! `trial` finds out what a server really does.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -26,7 +26,7 @@ pub(super) fn parse(pins: &[String]) -> Result<Vec<String>> {
     distinct.dedup();
     if !pins.is_empty() && !(FEWEST..=MOST).contains(&distinct.len()) {
         return Err(Error::Cloud(format!(
-            "{} different pins; give {FEWEST} to {MOST}: the key of today and the one to replace it",
+            "{} different pins; give {FEWEST} to {MOST}: today's key and the one to replace it",
             distinct.len()
         )));
     }

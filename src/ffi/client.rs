@@ -2,10 +2,10 @@
 //! names, and a client that nothing can make.
 
 #[cfg(feature = "cloud")]
-pub(super) use crate::cloud::{Cloud, CloudOptions, Exchange, Roots, ServerKind};
+pub(super) use crate::cloud::{ClientIdentity, Cloud, CloudOptions, Exchange, Roots, ServerKind};
 
 #[cfg(not(feature = "cloud"))]
-pub(super) use absent::{Cloud, CloudOptions, Exchange, Roots, ServerKind};
+pub(super) use absent::{ClientIdentity, Cloud, CloudOptions, Exchange, Roots, ServerKind};
 
 #[cfg(not(feature = "cloud"))]
 #[expect(dead_code, reason = "options that no client reads")]
@@ -26,7 +26,17 @@ mod absent {
         pub kind: ServerKind,
         pub model: String,
         pub token: Option<String>,
+        pub headers: Vec<(String, String)>,
+        pub proxy: Option<String>,
         pub roots: Roots,
+        pub system_roots_too: bool,
+        pub pins: Vec<String>,
+        pub identity: Option<ClientIdentity>,
+    }
+
+    pub enum ClientIdentity {
+        PemFile(PathBuf),
+        Pem(Vec<u8>),
     }
 
     #[derive(Default)]
@@ -43,6 +53,11 @@ mod absent {
         Auto,
         OpenAi,
         LlamaCpp,
+        SgLang,
+        ChatContinue,
+        ChatPrefix,
+        ChatTrailing,
+        Anthropic,
     }
 
     #[derive(PartialEq, Eq)]

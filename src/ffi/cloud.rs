@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::boundary::{enter, enter_void};
 use super::client::{Cloud, CloudOptions, Exchange, Roots, ServerKind};
 use super::fault::{Fault, Result, bad};
+use super::network::{hybrid_cloud_network, hybrid_cloud_trust};
 use super::numbers::{Number, mirror, values};
 use super::objects::{self, hybrid_cloud, hybrid_model};
 use super::pointers;
@@ -23,18 +24,46 @@ use crate::tokens::Tokens;
 #[repr(i32)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum hybrid_server {
+    /// The one that hybrid_cloud_probe_vocabulary finds; before that, HYBRID_SERVER_OPENAI.
+    Auto = 0,
     /// OpenAI-style `/v1/completions`: vLLM, llama.cpp, OpenAI and others.
-    Openai = 0,
+    Openai = 1,
     /// llama.cpp's own `/completion`: the better choice for that server.
-    LlamaCpp = 1,
+    LlamaCpp = 2,
+    /// SGLang's own `/generate`.
+    Sglang = 3,
+    /// `/v1/chat/completions` with `continue_final_message`: vLLM, SGLang, llama.cpp. Chat formats
+    /// need sessions that begin with hybrid_session_chat.
+    ChatContinue = 4,
+    /// The same with `"prefix": true`: Mistral, DeepSeek.
+    ChatPrefix = 5,
+    /// The same with a last message of the assistant: OpenRouter, Groq, Ollama, LM Studio.
+    ChatTrailing = 6,
+    /// Anthropic's `/v1/messages`, for models that continue the assistant's message.
+    Anthropic = 7,
 }
-values!(hybrid_server { Openai, LlamaCpp });
+values!(hybrid_server {
+    Auto,
+    Openai,
+    LlamaCpp,
+    Sglang,
+    ChatContinue,
+    ChatPrefix,
+    ChatTrailing,
+    Anthropic,
+});
 
 impl From<hybrid_server> for ServerKind {
     fn from(server: hybrid_server) -> ServerKind {
         match server {
+            hybrid_server::Auto => ServerKind::Auto,
             hybrid_server::Openai => ServerKind::OpenAi,
             hybrid_server::LlamaCpp => ServerKind::LlamaCpp,
+            hybrid_server::Sglang => ServerKind::SgLang,
+            hybrid_server::ChatContinue => ServerKind::ChatContinue,
+            hybrid_server::ChatPrefix => ServerKind::ChatPrefix,
+            hybrid_server::ChatTrailing => ServerKind::ChatTrailing,
+            hybrid_server::Anthropic => ServerKind::Anthropic,
         }
     }
 }
@@ -45,11 +74,13 @@ impl From<hybrid_server> for ServerKind {
 pub struct hybrid_cloud_options {
     /// sizeof(hybrid_cloud_options).
     pub struct_size: usize,
-    /// Required: `https://host` or `https://host:port`, without a path.
+    /// Required: `https://host[:port][/path][?query]`. The path is the base path of the API, as the
+    /// server's own SDK takes it; without one it is `/v1`. The query is sent with every request.
     pub url: *const c_char,
     /// The model's name, for wire formats that send one. NULL: none. Default: NULL.
     pub model: *const c_char,
-    /// Access token, sent as `Authorization: Bearer` and never logged. NULL: none. Default: NULL.
+    /// Access token, sent as `Authorization: Bearer` (to Anthropic as `x-api-key`), never logged.
+    /// NULL: none. Default: NULL.
     pub token: *const c_char,
     /// PEM file with the CA certificates to trust instead of the system's. NULL: `ca_pem`, or the
     /// system's. Default: NULL.
@@ -58,16 +89,20 @@ pub struct hybrid_cloud_options {
     pub ca_pem: *const c_char,
     /// Bytes of `ca_pem`. Default: 0.
     pub ca_pem_size: usize,
-    /// Default: HYBRID_SERVER_OPENAI.
+    /// Default: HYBRID_SERVER_AUTO.
     pub server: Number<hybrid_server>,
     /// 0.
     pub reserved: i32,
+    /// Headers and a proxy. NULL: none. Default: NULL.
+    pub network: *const hybrid_cloud_network,
+    /// Pins, and the device's certificate. NULL: none. Default: NULL.
+    pub trust: *const hybrid_cloud_trust,
 }
 
 // SAFETY: C layout, plain numbers and pointers.
 unsafe impl SizedStruct for hybrid_cloud_options {
     const NAME: &'static str = "hybrid_cloud_options";
-    const FIRST: usize = end_of!(Self, reserved);
+    const FIRST: usize = end_of!(Self, trust);
     fn neutral() -> Self {
         hybrid_cloud_options {
             struct_size: size_of::<Self>(),
@@ -77,8 +112,10 @@ unsafe impl SizedStruct for hybrid_cloud_options {
             ca_file: std::ptr::null(),
             ca_pem: std::ptr::null(),
             ca_pem_size: 0,
-            server: Number::of(hybrid_server::Openai),
+            server: Number::of(hybrid_server::Auto),
             reserved: 0,
+            network: std::ptr::null(),
+            trust: std::ptr::null(),
         }
     }
 }
@@ -98,8 +135,9 @@ pub enum hybrid_breaker_state {
 mirror!(hybrid_breaker_state = BreakerState { Closed, Open, HalfOpen });
 
 /// The breaker of a cloud: after failed consults it stops all its sessions from asking for a while.
-/// The pause is 1 second, doubles with each failed probe up to 60 seconds, and is 10 minutes for a
-/// failure that asking again does not mend.
+/// The pause is 1 second and doubles with each failed probe up to 60 seconds. A failure that asking
+/// again seldom mends, such as a wrong token or certificate, opens it at once, for 10 seconds
+/// doubled up to 10 minutes. A server's `Retry-After` is kept, up to 10 minutes.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct hybrid_breaker {
@@ -163,11 +201,14 @@ pub unsafe extern "C" fn hybrid_cloud_free(cloud: *mut hybrid_cloud) {
     enter_void(|| unsafe { objects::free(cloud) });
 }
 
-/// Asks the server whether it tokenises as `model` does. `shared` (may be NULL) gets 1 for yes:
-/// from then on sessions of models with this vocabulary send token ids. Before this call, or after
-/// a no (0), they send bytes. It sends fixed texts, nothing of yours, and takes 10 seconds at most.
-/// HYBRID_ERR_CLOUD: the server cannot be reached or refuses the access token; try again later,
-/// sessions work meanwhile.
+/// Asks the server what it can do: which wire format it has, with HYBRID_SERVER_AUTO; whether it
+/// tokenises as `model` does and answers with token ids; of a chat format, whether it continues a
+/// message. `shared` (may be NULL) gets 1 if token ids are exchanged: from then on sessions of
+/// models with this vocabulary send them. Before this call, or after a no (0), they send bytes. It
+/// sends fixed texts, nothing of yours, and takes 10 seconds at most.
+/// HYBRID_ERR_CLOUD: the server cannot be reached, refuses the access token, has no format that is
+/// known, or begins a new answer where it should continue; the text says which. Sessions work
+/// meanwhile.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hybrid_cloud_probe_vocabulary(
     cloud: *const hybrid_cloud,
@@ -260,7 +301,7 @@ impl hybrid_cloud_options {
             let text = "options.reserved must be 0; call hybrid_cloud_options_init first";
             return Err(bad(text.into()));
         }
-        Ok(CloudOptions {
+        let mut options = CloudOptions {
             url: url.to_owned(),
             kind: self.server.get("options.server")?,
             model: model.unwrap_or_default().to_owned(),
@@ -268,7 +309,20 @@ impl hybrid_cloud_options {
             // SAFETY: the caller's rules *Strings* and *Pointers*.
             roots: unsafe { self.roots() }?,
             ..CloudOptions::default()
-        })
+        };
+        if !self.network.is_null() {
+            // SAFETY: the caller's rules *Structs that grow* and *Pointers*.
+            let network = unsafe { sized::read_required(self.network, "options.network") }?;
+            // SAFETY: the caller's rules *Strings* and *Pointers*.
+            unsafe { network.apply(&mut options) }?;
+        }
+        if !self.trust.is_null() {
+            // SAFETY: the caller's rules *Structs that grow* and *Pointers*.
+            let trust = unsafe { sized::read_required(self.trust, "options.trust") }?;
+            // SAFETY: the caller's rules *Strings* and *Pointers*.
+            unsafe { trust.apply(&mut options) }?;
+        }
+        Ok(options)
     }
 
     /// # Safety

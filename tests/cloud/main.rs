@@ -12,6 +12,7 @@ mod support;
 mod answers;
 mod connections;
 mod deadline;
+mod faults;
 mod ids;
 mod servers;
 mod tls;
