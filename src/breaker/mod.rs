@@ -106,9 +106,9 @@ impl Breaker {
     }
 
     /// How an admitted consult ended at `now`. `quiet`: for how long the server of a failed one
-    /// asked not to be asked (`Retry-After`); 0: it did not. It opens the breaker at once. `jitter` in 0..1
-    /// spreads the pauses of a fleet of devices whose server came back: a pause is 75 % to 125 % of
-    /// its nominal length, and never shorter than the quiet.
+    /// asked not to be asked (`Retry-After`); 0: it did not. It opens the breaker at once. `jitter`
+    /// in 0..1 spreads the pauses of a fleet of devices whose server came back: a pause is 75 % to
+    /// 125 % of its nominal length, and never shorter than the quiet.
     pub fn record(
         &mut self,
         admission: Admission,

@@ -198,9 +198,8 @@ mod tests {
         assert_eq!(options.headers, [("api-key".to_owned(), "k".to_owned())]);
         assert_eq!(options.proxy.as_deref(), Some("http://p"));
         assert_eq!((options.pins, options.system_roots_too), (vec!["a".into(), "b".into()], true));
-        assert!(
-            matches!(options.identity, Some(ClientIdentity::PemFile(f)) if f.ends_with("client.pem"))
-        );
+        let identity = options.identity;
+        assert!(matches!(identity, Some(ClientIdentity::PemFile(f)) if f.ends_with("client.pem")));
     }
 
     #[test]

@@ -51,7 +51,7 @@ fn answers() -> Vec<Fault> {
         ("null", b"null".to_vec()),
         ("a number", b"7".to_vec()),
         ("no choices", br#"{"choices":[]}"#.to_vec()),
-        ("choices that are no list", br#"{"choices":{"0":{"text":"x"}}}"#.to_vec()),
+        ("choices that are no list", br#"{"choices":{"text":"x"}}"#.to_vec()),
         ("a text that is null", br#"{"choices":[{"text":null}]}"#.to_vec()),
         ("a text that is a number", br#"{"choices":[{"text":7}]}"#.to_vec()),
         ("an error in a good answer", br#"{"error":{"message":"no"}}"#.to_vec()),
@@ -63,9 +63,8 @@ fn answers() -> Vec<Fault> {
         ("two objects", br#"{"choices":[{"text":"x"}]}{}"#.to_vec()),
     ];
     let of = |(name, body): (&str, Vec<u8>)| {
-        let respond = move || {
-            Reaction::Answer(Response { body: body.clone(), ..Response::json(200, "") })
-        };
+        let respond =
+            move || Reaction::Answer(Response { body: body.clone(), ..Response::json(200, "") });
         fault(name, &[Failure::Protocol], respond)
     };
     rows.map(of).into()
@@ -87,12 +86,16 @@ fn lines() -> Vec<Fault> {
         fault("cut before the last byte", &[connect], cut(whole().len() - 1)),
         fault("no HTTP", &[protocol], raw(b"SSH-2.0-OpenSSH\r\n\r\n")),
         fault("zero bytes", &[protocol], raw(b"\0\0\0\0\r\n\r\n")),
-        fault("a bad chunk", &[protocol, connect], raw(
-            b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n{}\r\n",
-        )),
-        fault("a length that is no number", &[protocol, connect], raw(
-            b"HTTP/1.1 200 OK\r\ncontent-length: many\r\n\r\n{}",
-        )),
+        fault(
+            "a bad chunk",
+            &[protocol, connect],
+            raw(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n{}\r\n"),
+        ),
+        fault(
+            "a length that is no number",
+            &[protocol, connect],
+            raw(b"HTTP/1.1 200 OK\r\ncontent-length: many\r\n\r\n{}"),
+        ),
         fault("no answer", &[timeout], || Reaction::Silence),
         fault("an answer byte by byte", &[timeout], move || Reaction::Dribble(whole(), APART)),
         fault("endless header fields", &[timeout], dribble(b"HTTP/1.1 200 OK\r\n", b"x: y\r\n")),
@@ -100,11 +103,7 @@ fn lines() -> Vec<Fault> {
         fault("sixteen megabytes", &[protocol], || {
             Reaction::json(200, &format!(r#"{{"x":"{}"}}"#, "x".repeat(16 << 20)))
         }),
-        Fault {
-            name: "no handshake".into(),
-            server: Server::mute(),
-            failures: vec![timeout],
-        },
+        Fault { name: "no handshake".into(), server: Server::mute(), failures: vec![timeout] },
         Fault {
             name: "the request is never read".into(),
             server: Server::deaf(),

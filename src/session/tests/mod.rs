@@ -12,9 +12,9 @@ use crate::reward::Features;
 use crate::tokens::Message;
 use crate::tokens::example::*;
 
+mod bytes;
 mod fakes;
 mod life;
-mod messages;
 mod property;
 mod remedies;
 mod setters;
@@ -359,30 +359,6 @@ fn bytes_are_re_encoded() {
     assert_eq!(text_of(&steps), "hello é");
     assert_eq!(session.ids()[1..], [HELLO, byte(b' '), byte(0xC3), byte(0xA9)]);
     assert_eq!(session.stats().cloud, 4);
-}
-
-/// However much a server sends.
-#[test]
-fn bytes_keep_to_the_burst_and_the_budget() {
-    // What comes, burst, budget, tokens of the cloud in eight steps.
-    let rows = [
-        ("aaaaaaaaaaaaaaaa", 1, 5, 5),
-        ("aaaaaaaaaaaaaaaa", 3, 5, 5),
-        ("😀😀😀", 1, 4, 4),
-        ("😀😀😀", 1, 3, 0),
-        ("😀😀😀", 1, 7, 4),
-        ("éa", 1, 100, 8),
-    ];
-    for (text, burst, budget, cloud_tokens) in rows {
-        let cloud = FakeCloud::new(false, always(bytes(text.repeat(1000).as_bytes())));
-        let mut bench = Bench::weak(spelling(1, "0123456789"), &cloud);
-        bench.consult.burst = burst;
-        bench.budget.tokens = Some(budget);
-        let mut session = bench.prompted();
-        steps(&mut session, 8);
-        assert_eq!(session.stats().cloud, cloud_tokens, "{text}, {burst}, {budget}");
-        assert!(session.usage().answer_tokens <= budget, "{text}, {burst}, {budget}");
-    }
 }
 
 #[test]

@@ -1,9 +1,33 @@
-//! Clouds that take messages instead of a context.
+//! Clouds that take and bring bytes: how much is taken, and those that want messages.
 
 use super::*;
 
 const TEMPLATE: &str = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}\
                         {% if add_generation_prompt %}<assistant>{% endif %}";
+
+/// However much a server sends.
+#[test]
+fn bytes_keep_to_the_burst_and_the_budget() {
+    // What comes, burst, budget, tokens of the cloud in eight steps.
+    let rows = [
+        ("aaaaaaaaaaaaaaaa", 1, 5, 5),
+        ("aaaaaaaaaaaaaaaa", 3, 5, 5),
+        ("😀😀😀", 1, 4, 4),
+        ("😀😀😀", 1, 3, 0),
+        ("😀😀😀", 1, 7, 4),
+        ("éa", 1, 100, 8),
+    ];
+    for (text, burst, budget, cloud_tokens) in rows {
+        let cloud = FakeCloud::new(false, always(bytes(text.repeat(1000).as_bytes())));
+        let mut bench = Bench::weak(spelling(1, "0123456789"), &cloud);
+        bench.consult.burst = burst;
+        bench.budget.tokens = Some(budget);
+        let mut session = bench.prompted();
+        steps(&mut session, 8);
+        assert_eq!(session.stats().cloud, cloud_tokens, "{text}, {burst}, {budget}");
+        assert!(session.usage().answer_tokens <= budget, "{text}, {burst}, {budget}");
+    }
+}
 
 /// Servers that render messages themselves get them, and the answer so far.
 #[test]
