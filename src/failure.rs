@@ -8,7 +8,7 @@ pub enum Failure {
     Timeout = 1,
     #[error("no connection, or it was lost")]
     Connect = 2,
-    #[error("the server's certificate was not accepted")]
+    #[error("no trusted TLS connection: the server's certificate was not accepted")]
     Tls = 3,
     #[error("the server refused the token (401 or 403)")]
     Unauthorized = 4,
@@ -22,6 +22,11 @@ pub enum Failure {
     UnsafeBoundary = 8,
     #[error("the device's clock is not set")]
     ClockNotSet = 9,
+    /// A captive portal, a proxy, or a port that speaks something else.
+    #[error("what answered does not speak TLS")]
+    NotTls = 10,
+    #[error("the server's wire format needs messages; begin the session with a chat")]
+    NeedsMessages = 11,
     #[error("cancelled")]
-    Cancelled = 10,
+    Cancelled = 12,
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use hybrid::Cancel;
 use hybrid::bundle::{Bundle, Verify};
-use hybrid::cloud::{Cloud, CloudOptions, Roots, ServerKind};
+use hybrid::cloud::{Cloud, CloudOptions, Exchange, Roots, ServerKind};
 use hybrid::consult::{Answer, Consult, Continuation, Cost, Failure, Request};
 use hybrid::tokens::Tokens;
 
@@ -35,6 +35,7 @@ fn options(kind: ServerKind) -> CloudOptions {
         model: String::new(),
         token: Some(variable("HYBRID_CLOUD_TOKEN")),
         roots: Roots::PemFile(variable("HYBRID_CLOUD_CA").into()),
+        ..CloudOptions::default()
     }
 }
 
@@ -54,10 +55,8 @@ fn same_fingerprint() -> &'static str {
 fn sharing(kind: ServerKind) -> (Cloud, Tokens) {
     let tokens = vocabulary("HYBRID_TEST_SAME");
     let cloud = Cloud::new(options(kind)).unwrap();
-    assert!(
-        cloud.probe_vocabulary(&tokens, &Cancel::new()).unwrap(),
-        "the vocabularies are the same"
-    );
+    let exchange = cloud.probe(&tokens, &Cancel::new()).unwrap();
+    assert_eq!(exchange, Exchange::Ids, "the vocabularies are the same");
     (cloud, tokens)
 }
 
@@ -70,7 +69,8 @@ fn consult(
     let cancel = Cancel::new();
     let deadline = Instant::now() + TIME;
     let vocabulary = same_fingerprint();
-    cloud.consult(&Request { ids, vocabulary, bytes, max_tokens, deadline, cancel: &cancel })
+    let cancel = &cancel;
+    cloud.consult(&Request { ids, vocabulary, bytes, chat: None, max_tokens, deadline, cancel })
 }
 
 fn ids(answer: &Answer) -> &[u32] {
@@ -152,10 +152,8 @@ fn bytes_are_exchanged_with_another_vocabulary() {
     let other = vocabulary("HYBRID_TEST_OTHER");
     for kind in KINDS {
         let cloud = Cloud::new(options(kind)).unwrap();
-        assert!(
-            !cloud.probe_vocabulary(&other, &Cancel::new()).unwrap(),
-            "the vocabularies differ"
-        );
+        let exchange = cloud.probe(&other, &Cancel::new()).unwrap();
+        assert_eq!(exchange, Exchange::Bytes, "the vocabularies differ");
         let (answer, cost) = consult(&cloud, &[1], FRANCE.as_bytes(), 4);
         let Continuation::Bytes(bytes) = answer.unwrap().continuation else { panic!("not bytes") };
         assert!(bytes.starts_with(b" France"), "{kind:?}: {bytes:?}");
@@ -184,7 +182,7 @@ fn refusals_of_a_real_server() {
         let wrong = Cloud::new(wrong).unwrap();
         assert_eq!(consult(&wrong, &[1], b"x", 1).0.unwrap_err(), Failure::Unauthorized);
         let same = vocabulary("HYBRID_TEST_SAME");
-        let error = wrong.probe_vocabulary(&same, &Cancel::new()).unwrap_err().to_string();
+        let error = wrong.probe(&same, &Cancel::new()).unwrap_err().to_string();
         assert!(error.contains("refused the token"), "{error}");
 
         let (cloud, _) = sharing(kind);

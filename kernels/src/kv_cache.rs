@@ -1,7 +1,7 @@
 //! Keys and values of the tokens consumed so far, as f16, written in place.
 
-use super::aligned::Aligned;
 use super::lanes::{LANES, Lanes};
+use super::mapped::Mapped;
 use super::rope::Rope;
 use crate::error::{Error, Result};
 
@@ -63,7 +63,7 @@ impl AttentionShape {
 ///
 /// Keys lie in tiles of 16 positions, `[kv head][tile][dimension][position]`, so that 16 scores
 /// come out of one register without a horizontal sum. Values are `[kv head][position][dimension]`.
-/// Memory is reserved for the whole capacity and used as positions are filled.
+/// Memory is reserved for the whole capacity, used as positions are filled, and given back.
 #[derive(Debug)]
 pub struct KvCache {
     shape: AttentionShape,
@@ -71,8 +71,8 @@ pub struct KvCache {
     /// Tiles of 16 positions per head.
     tiles: usize,
     capacity: usize,
-    keys: Aligned<u16>,
-    values: Aligned<u16>,
+    keys: Mapped,
+    values: Mapped,
 }
 
 impl KvCache {
@@ -89,8 +89,8 @@ impl KvCache {
                 len: 0,
                 tiles,
                 capacity,
-                keys: Aligned::zeroed(tiles * LANES * shape.kv_heads * shape.head_dim),
-                values: Aligned::zeroed(elements),
+                keys: Mapped::zeroed(tiles * LANES * shape.kv_heads * shape.head_dim),
+                values: Mapped::zeroed(elements),
             }),
             _ => Err(Error::InvalidArgument(format!(
                 "a context of {capacity} tokens; it must be 1 to {}",
@@ -237,8 +237,8 @@ impl Clone for KvCache {
     /// Copies what is filled, not the whole capacity.
     fn clone(&self) -> Self {
         let mut copy = KvCache {
-            keys: Aligned::zeroed(self.keys.len()),
-            values: Aligned::zeroed(self.values.len()),
+            keys: Mapped::zeroed(self.keys.len()),
+            values: Mapped::zeroed(self.values.len()),
             ..*self
         };
         let used = self.len.next_multiple_of(LANES);

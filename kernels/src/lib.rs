@@ -26,6 +26,7 @@ pub mod format;
 mod kv_cache;
 mod lanes;
 pub mod logits;
+mod mapped;
 mod matrix;
 mod output;
 mod pack;

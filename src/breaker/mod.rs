@@ -17,8 +17,12 @@ const WINDOW: u32 = 10;
 /// The first pause; every failed probe doubles it.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// The pause after a failure that repeating does not mend: wrong certificate, token or clock.
-const SETUP_PAUSE: Duration = Duration::from_secs(600);
+/// The same after a failure that repeating seldom mends: wrong certificate, token or clock. One is
+/// enough.
+const FIRST_SETUP_PAUSE: Duration = Duration::from_secs(10);
+const LONGEST_SETUP_PAUSE: Duration = Duration::from_secs(600);
+/// The longest quiet that a server may ask for.
+const LONGEST_QUIET: Duration = Duration::from_secs(600);
 
 /// Whether consults go through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -101,18 +105,23 @@ impl Breaker {
         Some(Admission { epoch: self.epoch })
     }
 
-    /// How an admitted consult ended at `now`. `jitter` in 0..1 spreads the pauses of a fleet of
-    /// devices whose server came back: a pause is 75 % to 125 % of its nominal length.
+    /// How an admitted consult ended at `now`. `quiet`: for how long the server of a failed one
+    /// asked not to be asked (`Retry-After`); 0: it did not. It opens the breaker at once. `jitter`
+    /// in 0..1 spreads the pauses of a fleet of devices whose server came back: a pause is 75 % to
+    /// 125 % of its nominal length, and never shorter than the quiet.
     pub fn record(
         &mut self,
         admission: Admission,
         outcome: Result<(), Failure>,
+        quiet: Duration,
         now: Duration,
         jitter: f64,
     ) {
         if admission.epoch != self.epoch {
             return;
         }
+        let doubled =
+            |first, longest| self.open.map_or(first, |open| (open.pause * 2).clamp(first, longest));
         match outcome.map_err(Weight::of) {
             Ok(()) if self.open.is_some() => self.reset(),
             Ok(()) => {
@@ -125,16 +134,16 @@ impl Breaker {
                 }
             }
             Err(Weight::Setup) => {
+                let pause = doubled(FIRST_SETUP_PAUSE, LONGEST_SETUP_PAUSE);
                 self.in_a_row += 1;
-                self.open_for(SETUP_PAUSE, now, jitter);
+                self.open_for(pause, quiet, now, jitter);
             }
             Err(Weight::One) => {
+                let pause = doubled(FIRST_PAUSE, LONGEST_PAUSE);
                 self.in_a_row += 1;
                 self.note(1);
-                if let Some(open) = self.open {
-                    self.open_for((open.pause * 2).min(LONGEST_PAUSE), now, jitter);
-                } else if self.has_had_enough() {
-                    self.open_for(FIRST_PAUSE, now, jitter);
+                if self.open.is_some() || !quiet.is_zero() || self.has_had_enough() {
+                    self.open_for(pause, quiet, now, jitter);
                 }
             }
         }
@@ -155,8 +164,10 @@ impl Breaker {
             || (self.recorded == WINDOW && self.outcomes.count_ones() * 2 >= WINDOW)
     }
 
-    fn open_for(&mut self, pause: Duration, now: Duration, jitter: f64) {
-        let until = now + pause.mul_f64(0.75 + 0.5 * jitter.clamp(0.0, 1.0));
+    fn open_for(&mut self, pause: Duration, quiet: Duration, now: Duration, jitter: f64) {
+        let jitter = jitter.clamp(0.0, 1.0);
+        let quiet = quiet.min(LONGEST_QUIET).mul_f64(1.0 + 0.25 * jitter);
+        let until = now + pause.mul_f64(0.75 + 0.5 * jitter).max(quiet);
         self.open = Some(Open { until, pause, probing: false });
         self.epoch += 1;
     }
@@ -173,10 +184,11 @@ enum Weight {
 impl Weight {
     fn of(failure: Failure) -> Weight {
         match failure {
-            Failure::Cancelled | Failure::UnsafeBoundary => Weight::None,
+            Failure::Cancelled | Failure::UnsafeBoundary | Failure::NeedsMessages => Weight::None,
             Failure::Unauthorized | Failure::Tls | Failure::ClockNotSet => Weight::Setup,
             Failure::Timeout
             | Failure::Connect
+            | Failure::NotTls
             | Failure::Busy
             | Failure::Status
             | Failure::Protocol => Weight::One,
@@ -203,7 +215,7 @@ mod tests {
     /// A consult that begins and ends at `at`, with a jitter that leaves pauses as they are.
     fn consult(breaker: &mut Breaker, outcome: Result<(), Failure>, at: Duration) {
         let admission = breaker.admit(at).expect("it may begin");
-        breaker.record(admission, outcome, at, 0.5);
+        breaker.record(admission, outcome, ZERO, at, 0.5);
     }
 
     /// Plays `(milliseconds, outcome, open until)` rows.
@@ -240,9 +252,24 @@ mod tests {
                 (183_000, None, 0),
             ],
         );
-        play("token", &[(5, Some(Unauthorized), 600_005), (600_005, None, 0)]);
-        play("certificate", &[(0, Some(Tls), 600_000), (600_000, bad, 660_000)]);
-        play("clock", &[(0, Some(ClockNotSet), 600_000)]);
+        play("token", &[(5, Some(Unauthorized), 10_005), (10_005, None, 0)]);
+        play("certificate", &[(0, Some(Tls), 10_000), (10_000, bad, 30_000)]);
+        play("clock", &[(0, Some(ClockNotSet), 10_000)]);
+        play("a captive portal", &[(0, Some(NotTls), 0), (0, Some(NotTls), 0), (1, None, 0)]);
+        play(
+            "a set-up that stays wrong",
+            &[
+                (0, Some(Tls), 10_000),
+                (10_000, Some(Tls), 30_000),
+                (30_000, Some(Unauthorized), 70_000),
+                (70_000, Some(Tls), 150_000),
+                (150_000, Some(Tls), 310_000),
+                (310_000, Some(Tls), 630_000),
+                (630_000, Some(Tls), 1_230_000),
+                (1_230_000, Some(Tls), 1_830_000),
+                (1_830_000, bad, 1_890_000),
+            ],
+        );
         play(
             "what says nothing about the cloud",
             &[(0, bad, 0), (0, bad, 0), (0, Some(Cancelled), 0), (0, Some(UnsafeBoundary), 0)],
@@ -278,9 +305,30 @@ mod tests {
             let mut breaker = Breaker::default();
             for _ in 0..3 {
                 let admission = breaker.admit(ZERO).unwrap();
-                breaker.record(admission, Err(Timeout), ZERO, jitter);
+                breaker.record(admission, Err(Timeout), ZERO, ZERO, jitter);
             }
             assert_eq!(open_until(&breaker), until);
+        }
+    }
+
+    /// Each row on a breaker of its own: quiet in milliseconds, jitter, outcome, open until.
+    #[test]
+    fn a_server_that_asks_for_quiet_gets_it() {
+        let rows = [
+            (30_000, 0.0, Busy, 30_000),
+            (30_000, 1.0, Busy, 37_500),
+            (2_000, 0.5, Status, 2_250),
+            (1, 0.5, Busy, 1_000),
+            (u64::MAX, 0.0, Busy, 600_000),
+            (20_000, 0.0, Unauthorized, 20_000),
+            (0, 0.5, Busy, 0),
+            (30_000, 0.0, Cancelled, 0),
+        ];
+        for (quiet, jitter, failure, until) in rows {
+            let mut breaker = Breaker::default();
+            let admission = breaker.admit(ZERO).unwrap();
+            breaker.record(admission, Err(failure), millis(quiet), ZERO, jitter);
+            assert_eq!(open_until(&breaker), until, "{quiet} {failure:?}");
         }
     }
 
@@ -304,7 +352,7 @@ mod tests {
         assert_eq!(told(&breaker, 1000), (HalfOpen, 3, 0));
         let probe = breaker.admit(millis(1000)).unwrap();
         assert_eq!(told(&breaker, 1001), (HalfOpen, 3, 0));
-        breaker.record(probe, Err(Timeout), millis(1500), 0.5);
+        breaker.record(probe, Err(Timeout), ZERO, millis(1500), 0.5);
         assert_eq!(told(&breaker, 1500), (Open, 4, 2000));
         breaker.reset();
         assert_eq!(told(&breaker, 1500), (Closed, 0, 0));
@@ -318,7 +366,7 @@ mod tests {
             assert!(breaker.admit(millis(999)).is_none());
             let probe = breaker.admit(millis(1000)).unwrap();
             assert!(breaker.is_open(millis(1000)) && breaker.admit(millis(1000)).is_none());
-            breaker.record(probe, outcome, millis(1100), 0.5);
+            breaker.record(probe, outcome, ZERO, millis(1100), 0.5);
             assert_eq!(breaker.is_open(millis(1100)), open, "{outcome:?}");
             assert_eq!(breaker.admit(millis(1100)).is_none(), open, "{outcome:?}");
         }
@@ -331,13 +379,13 @@ mod tests {
             let mut breaker = Breaker::default();
             let [late, later] = [(); 2].map(|()| breaker.admit(ZERO).unwrap());
             (0..3).for_each(|_| consult(&mut breaker, Err(Timeout), ZERO));
-            breaker.record(late, outcome, millis(10), 0.5);
+            breaker.record(late, outcome, ZERO, millis(10), 0.5);
             assert_eq!(open_until(&breaker), 1000, "{outcome:?}");
             let probe = breaker.admit(millis(1000)).unwrap();
-            breaker.record(later, outcome, millis(1000), 0.5);
+            breaker.record(later, outcome, ZERO, millis(1000), 0.5);
             assert!(breaker.is_open(millis(1000)), "the probe is still on its way");
             breaker.reset();
-            breaker.record(probe, outcome, millis(1001), 0.5);
+            breaker.record(probe, outcome, ZERO, millis(1001), 0.5);
             assert_eq!(breaker.report(millis(1001)), BreakerReport::default(), "{outcome:?}");
         }
     }

@@ -68,22 +68,23 @@ pub struct Permit<'a> {
 }
 
 impl Permit<'_> {
-    /// How the consult ended, see [`Breaker::record`].
-    pub fn record(mut self, outcome: Result<(), Failure>) {
-        self.hand_back(outcome);
+    /// How the consult ended, and for how long the server asked for quiet, see
+    /// [`Breaker::record`].
+    pub fn record(mut self, outcome: Result<(), Failure>, quiet: Duration) {
+        self.hand_back(outcome, quiet);
     }
 
-    fn hand_back(&mut self, outcome: Result<(), Failure>) {
+    fn hand_back(&mut self, outcome: Result<(), Failure>, quiet: Duration) {
         if let Some(admission) = self.admission.take() {
             let SharedBreaker { now, jitter, .. } = self.breaker;
-            self.breaker.lock().record(admission, outcome, now(), jitter());
+            self.breaker.lock().record(admission, outcome, quiet, now(), jitter());
         }
     }
 }
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        self.hand_back(Err(Failure::Cancelled));
+        self.hand_back(Err(Failure::Cancelled), Duration::ZERO);
     }
 }
 
@@ -111,7 +112,7 @@ mod tests {
     fn a_shared_breaker_has_its_own_clock() {
         let breaker = SharedBreaker::new();
         for _ in 0..3 {
-            breaker.admit().unwrap().record(Err(Failure::Timeout));
+            breaker.admit().unwrap().record(Err(Failure::Timeout), Duration::ZERO);
         }
         assert!(breaker.is_open() && breaker.admit().is_none());
         let BreakerReport { state, retry_in, .. } = breaker.report();
@@ -131,13 +132,13 @@ mod tests {
         let now = move || Duration::from_secs(seconds.load(Ordering::Relaxed));
         let breaker = SharedBreaker::with(Box::new(now), Box::new(|| 0.5));
         for _ in 0..3 {
-            breaker.admit().unwrap().record(Err(Failure::Timeout));
+            breaker.admit().unwrap().record(Err(Failure::Timeout), Duration::ZERO);
         }
         clock.store(1, Ordering::Relaxed);
         let probe = breaker.admit().unwrap();
         assert!(breaker.admit().is_none(), "one probe at a time");
         drop(probe);
-        breaker.admit().unwrap().record(Ok(()));
+        breaker.admit().unwrap().record(Ok(()), Duration::ZERO);
         assert_eq!(breaker.report(), BreakerReport::default());
     }
 }

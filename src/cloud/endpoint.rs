@@ -6,8 +6,11 @@ use ureq::http::Uri;
 use crate::error::{Error, Result};
 
 const HTTPS_PORT: u16 = 443;
+const HTTP_PORT: u16 = 80;
+/// The base path of an API whose URL has none.
+const API: &str = "/v1";
 
-/// Where to connect and whose certificate to expect.
+/// Where to connect, whose certificate to expect, and what comes before each path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Endpoint {
     /// `https://host:port`, without a slash at the end.
@@ -16,16 +19,28 @@ pub(super) struct Endpoint {
     pub host: String,
     pub port: u16,
     pub name: ServerName<'static>,
+    /// Of the URL, without a slash at the end.
+    path: String,
+    /// With its question mark; empty for none.
+    query: String,
+}
+
+/// What a path of the server follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Base {
+    /// The URL's path, [`API`] without one.
+    Api,
+    /// Where the server begins: the URL's path without an [`API`] at its end.
+    Server,
 }
 
 impl Endpoint {
     /// Texts of errors never repeat the URL: it may hold a password by mistake.
     pub fn parse(url: &str) -> Result<Endpoint> {
         if url.is_empty() {
-            return Err(refused("the URL is missing; give https://host[:port]"));
+            return Err(refused("the URL is missing; give https://host[:port][/path]"));
         }
-        let uri: Uri =
-            url.parse().map_err(|e| Error::Cloud(format!("the URL is malformed: {e}")))?;
+        let uri = parse(url, "the URL")?;
         match uri.scheme_str() {
             Some("https") => {}
             Some("http") => {
@@ -42,12 +57,7 @@ impl Endpoint {
                 "the URL must not hold a user or password; pass the token as an option",
             ));
         }
-        if uri.query().is_some() || !matches!(uri.path(), "" | "/") {
-            return Err(refused(
-                "the URL must end after host and port; the path is added by the client",
-            ));
-        }
-        let port = port(authority.as_str(), authority.port_u16())?;
+        let port = port(authority.as_str(), authority.port_u16(), HTTPS_PORT)?;
         let host = bare(authority.host());
         let name = ServerName::try_from(host)
             .map_err(|_| refused("the URL's host is neither a DNS name nor an IP address"))?
@@ -57,20 +67,53 @@ impl Endpoint {
             host: host.to_owned(),
             port,
             name,
+            path: uri.path().trim_end_matches('/').to_owned(),
+            query: uri.query().map(|query| format!("?{query}")).unwrap_or_default(),
         })
+    }
+
+    /// The whole URL of `path`.
+    pub fn url(&self, base: Base, path: &str) -> String {
+        let before = match base {
+            Base::Api if self.path.is_empty() => API,
+            Base::Api => &self.path,
+            Base::Server => self.path.strip_suffix(API).unwrap_or(&self.path),
+        };
+        format!("{}{before}{path}{}", self.origin, self.query)
     }
 }
 
+/// The host and port of a proxy, and `user:password` where the URL has them.
+pub(super) fn proxy(url: &str) -> Result<(String, u16, Option<String>)> {
+    let uri = parse(url, "the proxy's URL")?;
+    if uri.scheme_str() != Some("http") || !matches!(uri.path(), "" | "/") {
+        return Err(refused("the proxy's URL must be http://[user:password@]host[:port]"));
+    }
+    let authority = uri.authority().ok_or_else(|| refused("the proxy's URL has no host"))?;
+    let port = port(authority.as_str(), authority.port_u16(), HTTP_PORT)?;
+    let user = authority.as_str().rsplit_once('@').map(|(user, _)| user.to_owned());
+    Ok((bare(authority.host()).to_owned(), port, user))
+}
+
+fn parse(url: &str, what: &str) -> Result<Uri> {
+    // `http` would drop it without a word.
+    if url.contains('#') {
+        return Err(Error::Cloud(format!("{what} must not have a #fragment; take it away")));
+    }
+    url.parse().map_err(|e| Error::Cloud(format!("{what} is malformed: {e}")))
+}
+
 /// `http` accepts ports that do not fit into 16 bits and then reports none.
-fn port(authority: &str, parsed: Option<u16>) -> Result<u16> {
-    let after_host = authority.rsplit(']').next().unwrap_or(authority);
+fn port(authority: &str, parsed: Option<u16>, default: u16) -> Result<u16> {
+    let host = authority.rsplit('@').next().unwrap_or(authority);
+    let after_host = host.rsplit(']').next().unwrap_or(host);
     match parsed {
         Some(0) => Err(refused("port 0 cannot be connected to")),
         Some(port) => Ok(port),
         None if after_host.contains(':') => {
             Err(refused("the URL's port is not a number up to 65535"))
         }
-        None => Ok(HTTPS_PORT),
+        None => Ok(default),
     }
 }
 
@@ -103,6 +146,25 @@ mod tests {
         }
     }
 
+    /// URL, then where an API's path and a server's own path are.
+    #[test]
+    fn paths() {
+        let rows = [
+            ("https://h", "https://h:443/v1/p", "https://h:443/p"),
+            ("https://h/", "https://h:443/v1/p", "https://h:443/p"),
+            ("https://h/v1", "https://h:443/v1/p", "https://h:443/p"),
+            ("https://h/api/v1/", "https://h:443/api/v1/p", "https://h:443/api/p"),
+            ("https://h/beta", "https://h:443/beta/p", "https://h:443/beta/p"),
+            ("https://h/v1?a=b&c=%20", "https://h:443/v1/p?a=b&c=%20", "https://h:443/p?a=b&c=%20"),
+            ("https://h:1?v=2", "https://h:1/v1/p?v=2", "https://h:1/p?v=2"),
+        ];
+        for (url, api, server) in rows {
+            let endpoint = Endpoint::parse(url).expect(url);
+            assert_eq!(endpoint.url(Base::Api, "/p"), api);
+            assert_eq!(endpoint.url(Base::Server, "/p"), server);
+        }
+    }
+
     #[test]
     fn refused_with_a_reason() {
         let rows = [
@@ -113,8 +175,8 @@ mod tests {
             ("https://", "malformed"),
             ("https://exa mple.org", "malformed"),
             ("https://user:secret@example.org", "must not hold"),
-            ("https://example.org/v1", "path is added"),
-            ("https://example.org/?q=1", "path is added"),
+            ("https://example.org/#top", "#fragment"),
+            ("https://example.org#", "#fragment"),
             ("https://example.org:0", "port 0"),
             ("https://example.org:99999", "65535"),
             ("https://exa_mple..org", "DNS name"),
@@ -123,6 +185,29 @@ mod tests {
             let error = Endpoint::parse(url).expect_err(url).to_string();
             assert!(error.contains(reason), "{url}: {error}");
             assert!(!error.contains("secret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn proxies() {
+        let user = |user: &str| Some(user.to_owned());
+        let rows = [
+            ("http://proxy", Some(("proxy", 80, None))),
+            ("http://10.0.0.1:3128/", Some(("10.0.0.1", 3128, None))),
+            ("http://[::1]:8080", Some(("::1", 8080, None))),
+            ("http://u:p@proxy:1", Some(("proxy", 1, user("u:p")))),
+            ("http://u:p@proxy", Some(("proxy", 80, user("u:p")))),
+            ("https://proxy", None),
+            ("socks5://proxy", None),
+            ("proxy:3128", None),
+            ("http://proxy/path", None),
+            ("http://proxy:0", None),
+            ("http://proxy#x", None),
+        ];
+        for (url, want) in rows {
+            let got = proxy(url).ok();
+            let got = got.as_ref().map(|(host, port, user)| (host.as_str(), *port, user.clone()));
+            assert_eq!(got, want, "{url}");
         }
     }
 }

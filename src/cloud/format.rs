@@ -1,8 +1,103 @@
 //! What the wire formats have in common: the question, the answer, and what may be taken from it.
+//!
+//! A format is a [`Wire`]: where it is asked, how a question is written, and where in the answer's
+//! JSON things are. Answers are read leniently: what is not needed may be missing or of any kind.
 
 use serde::Serialize;
+use serde_json::Value;
 
-use crate::consult::{Answer, Continuation, Cost};
+use super::endpoint::Base;
+use super::headers::Auth;
+use super::options::ServerKind;
+use super::{Continues, anthropic, chat, llama_cpp, openai, sglang};
+use crate::consult::{Answer, Chat, Continuation, Cost};
+
+/// A wire format.
+pub(super) struct Wire {
+    pub name: &'static str,
+    pub base: Base,
+    pub path: &'static str,
+    pub auth: Auth,
+    /// It renders messages itself, and takes nothing else.
+    pub takes_messages: bool,
+    pub write: fn(&Question) -> Vec<u8>,
+    pub read: fn(&Value) -> Result<Written, Unusable>,
+    /// Pointers to the numbers of prompt tokens, of these cached, and of the answer's tokens.
+    pub counts: [&'static [&'static str]; 3],
+}
+
+impl Wire {
+    pub fn of(kind: ServerKind) -> &'static Wire {
+        match kind {
+            ServerKind::Auto | ServerKind::OpenAi => &openai::WIRE,
+            ServerKind::LlamaCpp => &llama_cpp::WIRE,
+            ServerKind::SgLang => &sglang::WIRE,
+            ServerKind::ChatContinue => &chat::CONTINUE,
+            ServerKind::ChatPrefix => &chat::PREFIX,
+            ServerKind::ChatTrailing => &chat::TRAILING,
+            ServerKind::Anthropic => &anthropic::WIRE,
+        }
+    }
+
+    pub fn count(&self, answer: &Value, cost: &mut Cost) {
+        let sum = |places: &[&str]| {
+            places.iter().fold(0, |sum: u64, at| sum.saturating_add(count(answer.pointer(at))))
+        };
+        let [prompt, cached, completion] = self.counts;
+        cost.prompt_tokens = sum(prompt);
+        cost.cached_tokens = sum(cached);
+        cost.completion_tokens = sum(completion);
+    }
+}
+
+/// More tokens than any request has. A larger number is none that a server counted.
+const MOST_TOKENS: f64 = (1u64 << 32) as f64;
+
+/// 0 for what is no number, and for one that cannot be.
+fn count(value: Option<&Value>) -> u64 {
+    let number = value.and_then(Value::as_f64).unwrap_or(0.0);
+    if (0.0..MOST_TOKENS).contains(&number) { number as u64 } else { 0 }
+}
+
+/// The ids in a list; `None` for what is none.
+pub(super) fn ids(value: Option<&Value>) -> Option<Vec<u32>> {
+    value?.as_array()?.iter().map(id).collect()
+}
+
+pub(super) fn id(value: &Value) -> Option<u32> {
+    value.as_u64().and_then(|id| u32::try_from(id).ok())
+}
+
+pub(super) fn text(value: Option<&Value>) -> Option<String> {
+    value.and_then(Value::as_str).map(str::to_owned)
+}
+
+/// A JSON object that is written field by field.
+pub(super) struct Body(Vec<u8>);
+
+impl Body {
+    pub fn new() -> Body {
+        Body(Vec::new())
+    }
+
+    pub fn field<T: Serialize + ?Sized>(mut self, name: &str, value: &T) -> Body {
+        self.0.push(if self.0.is_empty() { b'{' } else { b',' });
+        self.0.extend_from_slice(format!("\"{name}\":").as_bytes());
+        // Text, numbers and lists of them cannot fail to be written into memory.
+        let written = serde_json::to_writer(&mut self.0, value);
+        debug_assert!(written.is_ok(), "{written:?}");
+        self
+    }
+
+    pub fn field_if<T: Serialize + ?Sized>(self, condition: bool, name: &str, value: &T) -> Body {
+        if condition { self.field(name, value) } else { self }
+    }
+
+    pub fn finish(mut self) -> Vec<u8> {
+        self.0.extend_from_slice(if self.0.is_empty() { b"{}" } else { b"}" });
+        self.0
+    }
+}
 
 /// A question, ready to be written in one of the formats.
 #[derive(Debug, Clone, Copy)]
@@ -13,11 +108,22 @@ pub(super) struct Question<'a> {
 }
 
 /// The context, as the server will take it.
-#[derive(Debug, Clone, Copy, Serialize)]
-#[serde(untagged)]
+#[derive(Debug, Clone, Copy)]
 pub(super) enum Prompt<'a> {
     Ids(&'a [u32]),
     Text(&'a str),
+    Chat(Chat<'a>),
+}
+
+impl Serialize for Prompt<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Prompt::Ids(ids) => ids.serialize(serializer),
+            Prompt::Text(text) => text.serialize(serializer),
+            // Formats with messages write them one by one.
+            Prompt::Chat(chat) => chat.answer.serialize(serializer),
+        }
+    }
 }
 
 /// What the client knows of a vocabulary that it shares with the server.
@@ -36,7 +142,7 @@ pub(super) struct Shared {
 /// What a server wrote, before it is judged.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Written {
-    pub text: String,
+    pub text: Option<String>,
     /// Where the server gave exact ids.
     pub ids: Option<Vec<u32>>,
     /// The server says that the text ended by itself.
@@ -46,24 +152,28 @@ pub(super) struct Written {
 /// Why an answer cannot be used; for the log.
 pub(super) type Unusable = &'static str;
 
-/// An answer in a wire format.
-pub(super) trait Parsed {
-    fn count(&self, cost: &mut Cost);
-    fn written(self) -> Result<Written, Unusable>;
-}
-
 impl Written {
-    /// The part of it that the session can rely on: exact ids, or whole characters.
-    pub fn accept(self, question: &Question, shared: Option<&Shared>) -> Result<Answer, Unusable> {
-        let answer = match shared {
-            Some(shared) => {
+    /// The part of it that the session can rely on: exact ids, or whole characters. `continues`:
+    /// what a server of messages does with the answer begun.
+    pub fn accept(
+        self,
+        question: &Question,
+        shared: Option<&Shared>,
+        continues: Continues,
+    ) -> Result<Answer, Unusable> {
+        let answer = match (shared, question.prompt) {
+            (Some(shared), Prompt::Ids(_)) => {
                 let ids = self.ids.ok_or("the server gave no exact token ids")?;
                 if ids.len() > question.max_tokens as usize {
                     return Err("more tokens than were asked for");
                 }
                 accept_ids(ids, self.end, shared)?
             }
-            None => accept_text(&self.text, self.end),
+            (_, Prompt::Chat(chat)) => {
+                let text = self.text.ok_or("no text in the answer")?;
+                accept_text(chat::continuation(&text, chat.answer, continues)?, self.end)
+            }
+            _ => accept_text(&self.text.ok_or("no text in the answer")?, self.end),
         };
         let empty = match &answer.continuation {
             Continuation::Ids(ids) => ids.is_empty(),
@@ -107,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn ids() {
+    fn accepted_ids() {
         type Row<'a> = (&'a [u32], bool, Result<(&'a [u32], bool), &'a str>);
         let rows: &[Row] = &[
             (&[10, 11], false, Ok((&[10, 11], false))),
@@ -125,8 +235,8 @@ mod tests {
             (&[10, 10, 10, 10], false, Err("more tokens")),
         ];
         for &(ids, end, expected) in rows {
-            let written = Written { text: "?".into(), ids: Some(ids.to_vec()), end };
-            match (written.accept(&QUESTION, Some(&shared())), expected) {
+            let written = Written { text: None, ids: Some(ids.to_vec()), end };
+            match (written.accept(&QUESTION, Some(&shared()), Continues::Unknown), expected) {
                 (Ok(answer), Ok((ids, end))) => {
                     assert_eq!(
                         (answer.continuation, answer.end),
@@ -137,12 +247,12 @@ mod tests {
                 (got, expected) => panic!("{ids:?}: {got:?} instead of {expected:?}"),
             }
         }
-        let none = Written { text: "x".into(), ids: None, end: false };
-        assert!(none.accept(&QUESTION, Some(&shared())).is_err());
+        let none = Written { text: Some("x".into()), ids: None, end: false };
+        assert!(none.accept(&QUESTION, Some(&shared()), Continues::Unknown).is_err());
     }
 
     #[test]
-    fn text() {
+    fn accepted_text() {
         let rows = [
             (" Paris", false, Some((" Paris", false))),
             (" Paris", true, Some((" Paris", true))),
@@ -152,11 +262,45 @@ mod tests {
             ("\u{fffd}", false, None),
             ("\u{fffd}", true, None),
         ];
+        let question = Question { prompt: Prompt::Text("a"), ..QUESTION };
         for (text, end, expected) in rows {
-            let written = Written { text: text.into(), ids: None, end };
-            let got = written.accept(&QUESTION, None).ok().map(|a| (a.continuation, a.end));
+            let written = Written { text: Some(text.into()), ids: None, end };
+            let got = written.accept(&question, None, Continues::Unknown).ok();
+            let got = got.map(|a| (a.continuation, a.end));
             let expected = expected.map(|(t, end)| (Continuation::Bytes(t.into()), end));
             assert_eq!(got, expected, "{text:?}");
         }
+        assert!(
+            Written { end: true, ..Written::default() }
+                .accept(&question, None, Continues::Unknown)
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn counts_that_cannot_be_are_none() {
+        let rows = [
+            ("7", 7),
+            ("5.0", 5),
+            ("4294967295", 4_294_967_295),
+            ("4294967296", 0),
+            ("9223372036854775808", 0),
+            ("-1", 0),
+            ("1e300", 0),
+            ("null", 0),
+            ("\"7\"", 0),
+            ("[7]", 0),
+        ];
+        for (json, want) in rows {
+            assert_eq!(count(serde_json::from_str(json).ok().as_ref()), want, "{json}");
+        }
+        assert_eq!(count(None), 0);
+    }
+
+    #[test]
+    fn bodies_are_json() {
+        let body = Body::new().field("a", "\"\n").field_if(false, "b", &1).field("c", &[1, 2]);
+        assert_eq!(body.finish(), br#"{"a":"\"\n","c":[1,2]}"#);
+        assert_eq!(Body::new().finish(), b"{}");
     }
 }

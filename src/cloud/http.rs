@@ -2,23 +2,21 @@
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustls::ClientConfig;
 use ureq::Agent;
 use ureq::config::Config;
-use ureq::http::HeaderValue;
-use ureq::http::header::{AUTHORIZATION, CONTENT_TYPE};
 
-use super::endpoint::Endpoint;
+use super::endpoint::{Base, Endpoint};
+use super::headers::Headers;
+use super::proxy::Proxy;
+use super::retry_after;
 use super::socket::{Dialler, Exchange, Stage, Watch};
-use super::tls::{NoLookup, TlsConnector};
+use super::tls::{NoLookup, TlsConnector, advice};
 use crate::cancel::Cancel;
 use crate::consult::Failure;
-use crate::error::{Error, Result};
 
-/// The largest answer read. A burst of tokens with log-probabilities is a few kilobytes.
-const MAX_BODY_BYTES: u64 = 1 << 20;
 /// The longest answer header read; ureq takes 128 fields at most.
 const MAX_HEADER_BYTES: usize = 16 << 10;
 /// More than the longest header, so that an overlong one is seen as such.
@@ -30,8 +28,9 @@ const MAX_IDLE_LINES: usize = 4;
 /// The HTTP client of one server.
 pub(super) struct Http {
     endpoint: Endpoint,
-    authorization: Mutex<Option<HeaderValue>>,
+    headers: Headers,
     tls: Arc<ClientConfig>,
+    proxy: Option<Arc<Proxy>>,
     dialler: Arc<Dialler>,
     config: Config,
     idle: Mutex<Vec<Line>>,
@@ -43,10 +42,22 @@ struct Line {
     watch: Watch,
 }
 
+/// A request: JSON to a path.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Post<'a> {
+    pub base: Base,
+    pub path: &'a str,
+    pub body: &'a [u8],
+    /// The largest answer read.
+    pub limit: u64,
+}
+
 /// A complete answer, whatever its status.
 #[derive(Debug)]
 pub(super) struct Reply {
     pub status: u16,
+    /// For how long the server asks not to be asked.
+    pub quiet: Duration,
     pub body: Vec<u8>,
 }
 
@@ -54,84 +65,83 @@ pub(super) struct Reply {
 #[derive(Debug)]
 pub(super) struct Trouble {
     pub failure: Failure,
-    /// For people; holds nothing that was sent.
+    /// For people, in brackets, perhaps empty; holds nothing that was sent.
     pub detail: String,
 }
 
-/// Bytes on the network, TLS included.
+/// Bytes on the network, TLS included, and requests.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Traffic {
     pub sent: u64,
     pub received: u64,
+    pub requests: u32,
 }
 
 impl Http {
-    pub fn new(endpoint: Endpoint, token: Option<&str>, tls: Arc<ClientConfig>) -> Result<Http> {
-        let dialler = Arc::new(Dialler::new(endpoint.host.clone(), endpoint.port));
-        Ok(Http {
-            authorization: Mutex::new(token.map(authorization).transpose()?),
+    pub fn new(
+        endpoint: Endpoint,
+        headers: Headers,
+        tls: Arc<ClientConfig>,
+        proxy: Option<Proxy>,
+    ) -> Http {
+        let (host, port) = match &proxy {
+            Some(proxy) => (&proxy.host, proxy.port),
+            None => (&endpoint.host, endpoint.port),
+        };
+        Http {
+            dialler: Arc::new(Dialler::new(host.clone(), port)),
             config: config(),
             idle: Mutex::new(Vec::new()),
             endpoint,
+            headers,
             tls,
-            dialler,
-        })
+            proxy: proxy.map(Arc::new),
+        }
     }
 
-    /// For requests from now on. On an error the old one stays.
-    pub fn set_token(&self, token: Option<&str>) -> Result<()> {
-        let value = token.map(authorization).transpose()?;
-        *self.authorization.lock().unwrap_or_else(PoisonError::into_inner) = value;
-        Ok(())
+    pub fn headers(&self) -> &Headers {
+        &self.headers
     }
 
     pub fn origin(&self) -> &str {
         &self.endpoint.origin
     }
 
-    /// Sends `body` (JSON) to `path`. Never retries, with one exception: a connection kept alive
-    /// that turns out to be closed before a byte of the answer came is replaced once.
+    /// Never sends it again, with one exception: a connection kept alive that turns out to be
+    /// closed before a byte of the answer came is replaced once.
     pub fn post(
         &self,
-        path: &str,
-        body: &[u8],
+        post: &Post,
         deadline: Instant,
         cancel: &Cancel,
-    ) -> (std::result::Result<Reply, Trouble>, Traffic) {
+    ) -> (Result<Reply, Trouble>, Traffic) {
         let line = self.take_line();
         line.watch.begin(deadline, cancel);
-        let mut result = self.exchange(&line, path, body);
+        let mut result = self.exchange(&line, post);
         if result.as_ref().is_err_and(|e| is_stale(e, &line.watch.snapshot())) {
             log::debug!("the server had closed an idle connection; opening a new one");
             line.watch.again();
-            result = self.exchange(&line, path, body);
+            result = self.exchange(&line, post);
         }
         let exchange = line.watch.snapshot();
         self.give_back(line);
-        let traffic = Traffic { sent: exchange.sent, received: exchange.received };
+        let Exchange { sent, received, requests, .. } = exchange;
+        let traffic = Traffic { sent, received, requests };
         (result.map_err(|e| Trouble::of(e, &exchange)), traffic)
     }
 
-    fn exchange(
-        &self,
-        line: &Line,
-        path: &str,
-        body: &[u8],
-    ) -> std::result::Result<Reply, ureq::Error> {
-        let mut request = line
-            .agent
-            .post(format!("{}{path}", self.endpoint.origin))
-            .header(CONTENT_TYPE, "application/json");
-        let token = self.authorization.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(value) = token {
-            request = request.header(AUTHORIZATION, value);
+    fn exchange(&self, line: &Line, post: &Post) -> Result<Reply, ureq::Error> {
+        let mut request = line.agent.post(self.endpoint.url(post.base, post.path));
+        if let Some(headers) = request.headers_mut() {
+            self.headers.add_to(headers);
         }
-        let mut response = request.send(body)?;
+        let mut response = request.send(post.body)?;
         let status = response.status().as_u16();
-        match response.body_mut().with_config().limit(MAX_BODY_BYTES).read_to_vec() {
-            Ok(body) => Ok(Reply { status, body }),
+        let quiet = retry_after::quiet(response.headers());
+        match response.body_mut().with_config().limit(post.limit).read_to_vec() {
+            Ok(body) => Ok(Reply { status, quiet, body }),
             // The status says all that matters.
-            Err(_) if status != 200 => Ok(Reply { status, body: Vec::new() }),
+            Err(_) if status != 200 => Ok(Reply { status, quiet, body: Vec::new() }),
             Err(e) => Err(e),
         }
     }
@@ -144,6 +154,7 @@ impl Http {
                 dialler: self.dialler.clone(),
                 config: self.tls.clone(),
                 name: self.endpoint.name.clone(),
+                proxy: self.proxy.clone(),
                 watch: watch.clone(),
             };
             Line { agent: Agent::with_parts(self.config.clone(), connector, NoLookup), watch }
@@ -159,6 +170,10 @@ impl Http {
 }
 
 impl Trouble {
+    pub fn new(failure: Failure, detail: &str) -> Trouble {
+        Trouble { failure, detail: format!(" ({detail})") }
+    }
+
     /// What the caller asked for comes first: a cancelled or late exchange is that, however it
     /// ended.
     fn of(error: ureq::Error, exchange: &Exchange) -> Trouble {
@@ -167,9 +182,15 @@ impl Trouble {
         } else if Instant::now() >= exchange.deadline || matches!(error, ureq::Error::Timeout(_)) {
             Failure::Timeout
         } else {
-            match &error {
-                ureq::Error::Io(e) if is_tls(e) => Failure::Tls,
-                ureq::Error::Io(_) | ureq::Error::ConnectionFailed => Failure::Connect,
+            match (&error, tls_error(&error)) {
+                // The first words of something that is no TLS, such as a captive portal's page.
+                (_, Some(rustls::Error::InvalidMessage(_)))
+                    if exchange.stage == Stage::Handshaking =>
+                {
+                    Failure::NotTls
+                }
+                (_, Some(_)) => Failure::Tls,
+                (ureq::Error::Io(_) | ureq::Error::ConnectionFailed, _) => Failure::Connect,
                 _ => Failure::Protocol,
             }
         };
@@ -178,12 +199,14 @@ impl Trouble {
             Stage::Handshaking => "the TLS handshake",
             Stage::Reused | Stage::Opened => "sending or receiving",
         };
-        Trouble { failure, detail: format!("{doing}: {error}") }
+        let advice = tls_error(&error).map(advice).unwrap_or_default();
+        Trouble::new(failure, &format!("{doing}: {error}{advice}"))
     }
 }
 
-fn is_tls(error: &io::Error) -> bool {
-    error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>())
+fn tls_error(error: &ureq::Error) -> Option<&rustls::Error> {
+    let ureq::Error::Io(error) = error else { return None };
+    error.get_ref()?.downcast_ref()
 }
 
 /// The connection was one kept alive, and the server had closed it. The server may have seen the
@@ -201,9 +224,9 @@ fn is_stale(error: &ureq::Error, exchange: &Exchange) -> bool {
         )
 }
 
-/// No redirects, no proxy, no decompression, no status that becomes an error. ureq looks at the
-/// proxy variables of the environment when it makes a `Config`; that happens once per client, here,
-/// and what it found is dropped.
+/// No redirects, no proxy of ureq's, no decompression, no status that becomes an error. ureq looks
+/// at the proxy variables of the environment when it makes a `Config`; that happens once per
+/// client, here, and what it found is dropped.
 fn config() -> Config {
     Config::builder()
         .proxy(None)
@@ -218,41 +241,9 @@ fn config() -> Config {
         .build()
 }
 
-fn authorization(token: &str) -> Result<HeaderValue> {
-    if token.is_empty() {
-        return Err(Error::Cloud("the token is empty; leave it out instead".into()));
-    }
-    if let Some(at) = token.bytes().position(|b| !(0x21..=0x7e).contains(&b)) {
-        return Err(Error::Cloud(format!(
-            "the token has a character at byte {at} that a header cannot carry (a space or line \
-             end?)"
-        )));
-    }
-    let mut value = HeaderValue::try_from(format!("Bearer {token}"))
-        .map_err(|_| Error::Cloud("the token cannot be sent as a header".into()))?;
-    // Debug output shows "Sensitive" instead of the value.
-    value.set_sensitive(true);
-    Ok(value)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn tokens_that_a_header_cannot_carry() {
-        assert!(authorization("sk-abc.DEF_123").is_ok());
-        for token in ["", "abc\n", "abc def", "\u{e4}bc", "a\0b"] {
-            let error = authorization(token).unwrap_err().to_string();
-            assert!(error.contains("token"), "{error}");
-            assert!(token.is_empty() || !error.contains(token), "{error}");
-        }
-    }
-
-    #[test]
-    fn a_token_is_not_shown() {
-        assert!(!format!("{:?}", authorization("abcdef").unwrap()).contains("abcdef"));
-    }
 
     #[test]
     fn only_a_closed_connection_of_before_is_stale() {

@@ -1,156 +1,133 @@
 //! The cloud client: ureq + rustls. One request a consult, within one deadline; TLS is always
 //! verified.
 //!
-//! Read in this order: `endpoint` and `roots` check the options; `http` sends a body and sorts
-//! failures; `tls` and `socket` are what it sends through; `format` says what an answer must have,
-//! `openai` and `llama_cpp` are the two wire formats; `probe` compares vocabularies.
+//! Read in this order: `options` is what a program says, `endpoint`, `headers` and `roots` check
+//! it; `http` sends a body and sorts failures; `tls`, `pins`, `proxy` and `socket` are what it
+//! sends through; `format` says what a wire format is and what an answer must have, `openai`,
+//! `llama_cpp`, `sglang`, `chat` and `anthropic` are the formats; `probe` compares vocabularies,
+//! `trial` finds out what a server really does.
 
 use std::fmt;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use serde_json::Value;
 
 use crate::breaker::{BreakerReport, SharedBreaker};
-use crate::cancel::Cancel;
 use crate::clock;
 use crate::consult::{Answer, Consult, Cost, Failure, Request};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 use endpoint::Endpoint;
-use format::{Parsed, Prompt, Question, Shared};
-use http::{Http, Reply};
+use format::{Prompt, Question, Shared, Wire};
+use headers::Headers;
+use http::{Http, Post, Reply, Trouble};
+use proxy::Proxy;
 
+mod anthropic;
+mod chat;
 mod endpoint;
 mod format;
+mod headers;
 mod http;
 mod llama_cpp;
 mod openai;
+mod options;
+mod pins;
 mod probe;
+mod proxy;
+mod retry_after;
 mod roots;
+mod sglang;
 mod socket;
 mod tls;
+mod trial;
 
+pub use options::{ClientIdentity, CloudOptions, Roots, ServerKind};
 pub use probe::Vocabulary;
+pub use trial::Exchange;
 
-/// The whole probe of a vocabulary, connection and TLS included.
-const PROBE_TIME: Duration = Duration::from_secs(10);
-
-/// The wire format of a server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[repr(i32)]
-pub enum ServerKind {
-    /// OpenAI-style `/v1/completions` (vLLM, llama.cpp, OpenAI and others).
-    #[default]
-    OpenAi = 0,
-    /// llama.cpp's own `/completion`. Better for that server: ids are exact also within characters
-    /// of several tokens.
-    LlamaCpp = 1,
-}
-
-/// Roots of trust. There is no "none": verification cannot be switched off.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Roots {
-    /// The system's store.
-    #[default]
-    System,
-    /// A PEM file with one or more CA certificates; the system's store is not used.
-    PemFile(PathBuf),
-    /// The same, in memory.
-    Pem(Vec<u8>),
-}
-
-/// How to reach the cloud LLM.
-#[derive(Clone, Default)]
-pub struct CloudOptions {
-    /// `https://host[:port]`, without a path. Plain `http` is refused.
-    pub url: String,
-    pub kind: ServerKind,
-    /// Sent as `model` where the wire format has one; empty: left out.
-    pub model: String,
-    /// Bearer token; never logged, absent from `Debug`.
-    pub token: Option<String>,
-    pub roots: Roots,
-}
-
-impl fmt::Debug for CloudOptions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CloudOptions")
-            .field("kind", &self.kind)
-            .field("model", &self.model)
-            .field("token", &self.token.as_ref().map(|_| "set"))
-            .field("roots", &self.roots)
-            // The URL is left out: a user may have put a password into it.
-            .finish_non_exhaustive()
-    }
-}
+/// The largest answer read, beyond what is said for each token and for what was sent: some servers
+/// repeat the prompt, as ids or with log-probabilities.
+const ANSWER_BYTES: u64 = 64 << 10;
+const ANSWER_BYTES_PER_TOKEN: u64 = 1 << 10;
 
 /// A client of one cloud LLM, shared by sessions and threads. Implements [`Consult`].
 ///
 /// It starts no thread of its own, with one exception: a new connection is looked up and opened by
 /// a helper thread that ends by itself, since neither can be interrupted. Redirects are not
 /// followed and proxy variables are ignored. An idle connection that the server has closed is
-/// replaced once; nothing else is tried again.
+/// replaced once, and [`Cost::requests`] then counts two; nothing else is tried again.
 pub struct Cloud {
     http: Http,
     kind: ServerKind,
     model: String,
     breaker: SharedBreaker,
-    /// The vocabularies that the server was found to have: several bundles may use one client.
-    shared: Mutex<Vec<Arc<Shared>>>,
+    found: Mutex<Found>,
+}
+
+/// What is known of the server.
+#[derive(Clone)]
+struct Found {
+    kind: ServerKind,
+    continues: Continues,
+    /// The vocabularies that it was found to have: several bundles may use one client.
+    shared: Vec<Arc<Shared>>,
+}
+
+/// What a server of a chat format does with the assistant's last message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Continues {
+    Unknown,
+    Plainly,
+    /// The answer begins with what is continued.
+    Repeating,
+    /// It begins another answer.
+    Never,
 }
 
 impl Cloud {
     /// Checks the options and loads the roots; sends nothing.
     ///
     /// # Errors
-    /// [`Error::Cloud`] for a URL, token or PEM that cannot be used, [`Error::Io`] for a PEM file
-    /// that cannot be read. The texts never hold the token.
+    /// [`crate::Error::Cloud`] for a URL, token, header, proxy, pin or PEM that cannot be used,
+    /// [`crate::Error::Io`] for a PEM file that cannot be read. The texts never hold a secret.
     pub fn new(options: CloudOptions) -> Result<Cloud> {
         let endpoint = Endpoint::parse(&options.url)?;
-        let tls = tls::client_config(roots::load(&options.roots)?)?;
-        Ok(Cloud {
-            http: Http::new(endpoint, options.token.as_deref(), tls)?,
+        let headers =
+            Headers::new(Wire::of(options.kind).auth, options.token.as_deref(), &options.headers)?;
+        let server = endpoint.origin.trim_start_matches("https://");
+        let proxy = options.proxy.as_deref().map(|url| Proxy::parse(url, server)).transpose()?;
+        let tls = tls::client_config(&options)?;
+        let cloud = Cloud {
+            http: Http::new(endpoint, headers, tls, proxy),
             kind: options.kind,
-            model: options.model,
+            model: options.model.clone(),
             breaker: SharedBreaker::new(),
-            shared: Mutex::default(),
-        })
+            found: Mutex::new(Found {
+                kind: options.kind,
+                continues: Continues::Unknown,
+                shared: Vec::new(),
+            }),
+        };
+        options.wipe();
+        Ok(cloud)
     }
 
-    /// Asks the server whether its token ids mean what the bundle's ([`crate::tokens::Tokens`])
-    /// mean; sessions with this vocabulary exchange ids only after a yes. Without this call, or
-    /// after a no, bytes are exchanged. Sends fixed texts and ids, nothing of a user; takes 10 s at
-    /// most, less where `cancel` is raised.
-    ///
-    /// # Errors
-    /// [`Error::Cloud`] when the server cannot be reached, its certificate is not accepted, or it
-    /// refuses the token; [`Error::Cancelled`]. A server that cannot tokenise is a no.
-    pub fn probe_vocabulary(&self, vocabulary: &dyn Vocabulary, cancel: &Cancel) -> Result<bool> {
-        let deadline = Instant::now() + PROBE_TIME;
-        let post = |path: &str, body: &[u8]| self.probe_post(path, body, deadline, cancel);
-        let shared = probe::compare(vocabulary, &self.model, &post)?;
-        let equal = shared.is_some();
-        log::info!("the server's vocabulary {} the bundle's", if equal { "is" } else { "is not" });
-        let mut all = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|one| one.fingerprint != vocabulary.fingerprint());
-        all.extend(shared.map(Arc::new));
-        Ok(equal)
-    }
-
-    /// Another bearer token, or none, for requests from now on; closes the breaker, which a wrong
+    /// Another access token, or none, for requests from now on; closes the breaker, which a wrong
     /// token opens.
     ///
     /// # Errors
-    /// [`Error::Cloud`] for a token that a header cannot carry; the old one stays.
+    /// [`crate::Error::Cloud`] for a token that a header cannot carry; the old one stays.
     pub fn set_token(&self, token: Option<&str>) -> Result<()> {
-        self.http.set_token(token)?;
+        self.http.headers().set_token(token)?;
         self.breaker.reset();
         Ok(())
     }
 
-    /// The wire format in use.
+    /// The wire format in use; [`ServerKind::Auto`] until a probe has found one.
     pub fn kind(&self) -> ServerKind {
-        self.kind
+        self.found().kind
     }
 
     /// Whether failed consults keep sessions from asking.
@@ -164,71 +141,54 @@ impl Cloud {
         self.breaker.reset();
     }
 
-    fn probe_post(
-        &self,
-        path: &str,
-        body: &[u8],
-        deadline: Instant,
-        cancel: &Cancel,
-    ) -> Result<Option<Vec<u8>>> {
-        let origin = self.http.origin();
-        cancel.check()?;
-        if !clock::is_set() {
-            return Err(Error::Cloud(format!("{}: set it, then try again", Failure::ClockNotSet)));
-        }
-        let (reply, _) = self.http.post(path, body, deadline, cancel);
-        let reply = reply.map_err(|trouble| match trouble.failure {
-            Failure::Cancelled => Error::Cancelled,
-            failure => Error::Cloud(format!("{origin}: {failure} ({})", trouble.detail)),
-        })?;
-        match status(&reply) {
-            Ok(()) => Ok(Some(reply.body)),
-            Err(Failure::Status) if matches!(reply.status, 400 | 404 | 405 | 422 | 501) => Ok(None),
-            Err(failure) => {
-                Err(Error::Cloud(format!("{origin}{path}: {failure}, {}", reply.status)))
-            }
-        }
+    fn found(&self) -> MutexGuard<'_, Found> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn shared(&self, fingerprint: &str) -> Option<Arc<Shared>> {
-        let all = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
-        all.iter().find(|one| one.fingerprint == fingerprint).cloned()
-    }
-
-    fn ask(&self, request: &Request, cost: &mut Cost) -> std::result::Result<Answer, Failure> {
+    fn ask(&self, request: &Request, cost: &mut Cost) -> std::result::Result<Answer, Trouble> {
         if request.cancel.is_cancelled() {
-            return Err(Failure::Cancelled);
+            return Err(Failure::Cancelled.into());
         }
         if !clock::is_set() {
-            return Err(Failure::ClockNotSet);
+            return Err(Failure::ClockNotSet.into());
         }
-        let shared = self.shared(request.vocabulary);
+        let Found { kind, continues, shared } = self.found().clone();
+        let wire = Wire::of(kind);
+        let shared = shared.into_iter().find(|one| one.fingerprint == request.vocabulary);
+        let text = || std::str::from_utf8(request.bytes).map_err(|_| Failure::UnsafeBoundary);
         let prompt = match shared {
+            _ if continues == Continues::Never => {
+                return Err(Trouble::new(Failure::Protocol, trial::NEVER_CONTINUES));
+            }
+            _ if wire.takes_messages => {
+                text()?;
+                Prompt::Chat(request.chat.ok_or(Failure::NeedsMessages)?)
+            }
             Some(_) => Prompt::Ids(request.ids),
-            None => Prompt::Text(
-                std::str::from_utf8(request.bytes).map_err(|_| Failure::UnsafeBoundary)?,
-            ),
+            None => Prompt::Text(text()?),
         };
         let question =
             Question { model: &self.model, prompt, max_tokens: request.max_tokens.max(1) };
-        let (path, body) = match self.kind {
-            ServerKind::OpenAi => (openai::PATH, openai::write(&question)),
-            ServerKind::LlamaCpp => (llama_cpp::PATH, llama_cpp::write(&question)),
-        };
-        let body = body.map_err(|_| Failure::Protocol)?;
+        let body = (wire.write)(&question);
+        let limit = ANSWER_BYTES
+            + ANSWER_BYTES_PER_TOKEN * u64::from(question.max_tokens)
+            + 2 * body.len() as u64;
+        let post = Post { base: wire.base, path: wire.path, body: &body, limit };
 
-        let (reply, traffic) = self.http.post(path, &body, request.deadline, request.cancel);
+        let (reply, traffic) = self.http.post(&post, request.deadline, request.cancel);
         cost.bytes_sent = traffic.sent;
         cost.bytes_received = traffic.received;
-        let reply = reply.map_err(|trouble| {
-            log::debug!("consult: {}", trouble.detail);
-            trouble.failure
-        })?;
+        cost.requests = traffic.requests;
+        let reply = reply?;
+        cost.http_status = reply.status;
+        cost.quiet = reply.quiet;
         status(&reply)?;
-        match self.kind {
-            ServerKind::OpenAi => read::<openai::Completion>(&reply, &question, shared, cost),
-            ServerKind::LlamaCpp => read::<llama_cpp::Completion>(&reply, &question, shared, cost),
-        }
+        let unusable = |why: &str| Trouble::new(Failure::Protocol, why);
+        let answer: Value = serde_json::from_slice(&reply.body)
+            .map_err(|_| unusable("the answer is not the JSON expected"))?;
+        wire.count(&answer, cost);
+        let written = (wire.read)(&answer).map_err(unusable)?;
+        written.accept(&question, shared.as_deref(), continues).map_err(unusable)
     }
 }
 
@@ -238,15 +198,25 @@ impl Consult for Cloud {
         let mut cost = Cost::default();
         let result = self.ask(request, &mut cost);
         cost.elapsed = begun.elapsed();
-        match &result {
-            Ok(_) => log::debug!("consult: answered in {:?}", cost.elapsed),
-            Err(failure) => log::debug!("consult: {failure} after {:?}", cost.elapsed),
+        let result = result.map_err(|Trouble { failure, detail }| {
+            // Nobody need act on these.
+            let expected = matches!(failure, Failure::Cancelled | Failure::UnsafeBoundary);
+            let level = if expected { log::Level::Debug } else { log::Level::Warn };
+            log::log!(level, "consult: {failure} after {:?}{detail}", cost.elapsed);
+            failure
+        });
+        if result.is_ok() {
+            log::debug!("consult: answered in {:?}", cost.elapsed);
         }
         (result, cost)
     }
 
     fn shares_vocabulary(&self, fingerprint: &str) -> bool {
-        self.shared(fingerprint).is_some()
+        self.found().shared.iter().any(|one| one.fingerprint == fingerprint)
+    }
+
+    fn needs_messages(&self) -> bool {
+        Wire::of(self.found().kind).takes_messages
     }
 
     fn breaker(&self) -> Option<&SharedBreaker> {
@@ -256,39 +226,34 @@ impl Consult for Cloud {
 
 /// The body of an error is neither read nor logged: servers like to repeat the prompt in it, and
 /// some a part of the token.
-fn status(reply: &Reply) -> std::result::Result<(), Failure> {
-    let failure = match reply.status {
+fn status(reply: &Reply) -> std::result::Result<(), Trouble> {
+    let (failure, meaning) = match reply.status {
         200 => return Ok(()),
-        401 | 403 => Failure::Unauthorized,
-        429 | 503 => Failure::Busy,
-        _ => Failure::Status,
+        401 => (Failure::Unauthorized, ""),
+        403 => (Failure::Unauthorized, ": the token may not do this, or something in between"),
+        429 | 503 => (Failure::Busy, ""),
+        301 | 302 | 303 | 307 | 308 => (Failure::Status, ": a redirect, which is not followed"),
+        400 | 422 => (Failure::Status, ": the server does not like the request"),
+        402 => (Failure::Status, ": the account needs money"),
+        404 | 405 => (Failure::Status, ": wrong path or model"),
+        413 => (Failure::Status, ": the context is too long for the server"),
+        500..=599 => (Failure::Status, ": the server is in trouble"),
+        _ => (Failure::Status, ""),
     };
-    log::debug!("the server answered with status {}", reply.status);
-    Err(failure)
+    Err(Trouble::new(failure, &format!("status {}{meaning}", reply.status)))
 }
 
-fn read<P: Parsed + serde::de::DeserializeOwned>(
-    reply: &Reply,
-    question: &Question,
-    shared: Option<Arc<Shared>>,
-    cost: &mut Cost,
-) -> std::result::Result<Answer, Failure> {
-    let unusable = |why: &str| {
-        log::debug!("the server's answer cannot be used: {why}");
-        Failure::Protocol
-    };
-    let parsed: P =
-        serde_json::from_slice(&reply.body).map_err(|_| unusable("not the JSON expected"))?;
-    parsed.count(cost);
-    let written = parsed.written().map_err(unusable)?;
-    written.accept(question, shared.as_deref()).map_err(unusable)
+impl From<Failure> for Trouble {
+    fn from(failure: Failure) -> Trouble {
+        Trouble { failure, detail: String::new() }
+    }
 }
 
 impl fmt::Debug for Cloud {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Cloud")
             .field("origin", &self.http.origin())
-            .field("kind", &self.kind)
+            .field("kind", &self.kind())
             .field("model", &self.model)
             .finish_non_exhaustive()
     }

@@ -89,22 +89,23 @@ struct Detokenize<'a> {
     tokens: &'a [u32],
 }
 
-/// `content` of llama.cpp, `prompt` of vLLM.
+/// `content` of llama.cpp, `prompt` of vLLM, `text` of SGLang.
 #[derive(Deserialize)]
 struct Text {
-    #[serde(alias = "prompt")]
+    #[serde(alias = "prompt", alias = "text")]
     content: String,
 }
 
 /// Sends a body to a path; `None` where the server has no such thing or answered something else.
 pub(super) type Post<'a, E> = dyn Fn(&str, &[u8]) -> Result<Option<Vec<u8>>, E> + 'a;
 
-/// `None`: the vocabularies differ, or the server cannot tell.
+/// `None`: the vocabularies differ, or the server cannot tell. Otherwise what is shared, and the
+/// ids of a text.
 pub(super) fn compare<E>(
     vocabulary: &dyn Vocabulary,
     model: &str,
     post: &Post<E>,
-) -> Result<Option<Shared>, E> {
+) -> Result<Option<(Shared, Vec<u32>)>, E> {
     let shared = Shared {
         fingerprint: vocabulary.fingerprint().to_owned(),
         usable: vocabulary.usable(),
@@ -112,8 +113,9 @@ pub(super) fn compare<E>(
         control: control(vocabulary),
     };
     let probe = Probe { vocabulary, model, post };
-    let equal = probe.text()? && probe.control(&shared)? && probe.spread()?;
-    Ok(equal.then_some(shared))
+    let Some(ids) = probe.text()? else { return Ok(None) };
+    let equal = probe.control(&shared)? && probe.spread()?;
+    Ok(equal.then_some((shared, ids)))
 }
 
 struct Probe<'a, E> {
@@ -123,11 +125,12 @@ struct Probe<'a, E> {
 }
 
 impl<E> Probe<'_, E> {
-    fn text(&self) -> Result<bool, E> {
-        let Some(ids) = self.tokenize(TEXT, false)? else { return Ok(false) };
+    fn text(&self) -> Result<Option<Vec<u32>>, E> {
+        let Some(ids) = self.tokenize(TEXT, false)? else { return Ok(None) };
         let bytes = self.read(&ids);
         // Vocabularies of the SentencePiece kind begin every text with a space.
-        Ok(bytes == TEXT.as_bytes() || bytes.strip_prefix(b" ") == Some(TEXT.as_bytes()))
+        let same = bytes == TEXT.as_bytes() || bytes.strip_prefix(b" ") == Some(TEXT.as_bytes());
+        Ok(same.then_some(ids))
     }
 
     fn control(&self, shared: &Shared) -> Result<bool, E> {
@@ -296,7 +299,7 @@ mod tests {
 
     fn compare_toys(ours: &Toy, theirs: &Toy, vllm: bool) -> Option<Shared> {
         let post = |path: &str, body: &[u8]| Ok::<_, ()>(serve(theirs, vllm, path, body));
-        compare(ours, "", &post).unwrap()
+        compare(ours, "", &post).unwrap().map(|(shared, _)| shared)
     }
 
     #[test]

@@ -5,10 +5,11 @@ use std::io::Read;
 use std::path::Path;
 
 use rustls::RootCertStore;
-use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use zeroize::Zeroizing;
 
-use super::Roots;
+use super::options::{ClientIdentity, Roots};
 use crate::error::{Error, Result};
 
 /// Where Linux distributions keep the bundle of the system's CA certificates. The first that exists
@@ -29,12 +30,38 @@ const SYSTEM_BUNDLES: &[&str] = &[
 /// The largest bundle read; a distribution's is about 0.2 MiB.
 const MAX_PEM_BYTES: u64 = 4 << 20;
 
-pub(super) fn load(roots: &Roots) -> Result<RootCertStore> {
-    match roots {
-        Roots::System => system(SYSTEM_BUNDLES),
-        Roots::PemFile(path) => own(&read(path)?, &path.display().to_string()),
-        Roots::Pem(pem) => own(pem, "the CA PEM"),
+/// `system_too`: and the system's store.
+pub(super) fn load(roots: &Roots, system_too: bool) -> Result<RootCertStore> {
+    let mut store = match roots {
+        Roots::System => return system(SYSTEM_BUNDLES),
+        Roots::PemFile(path) => own(&read(path)?, &path.display().to_string())?,
+        Roots::Pem(pem) => own(pem, "the CA PEM")?,
+    };
+    if system_too {
+        store.roots.extend(system(SYSTEM_BUNDLES)?.roots);
     }
+    Ok(store)
+}
+
+/// A client's certificates, its own first, and its key.
+pub(super) fn identity(
+    identity: &ClientIdentity,
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)> {
+    let (pem, what) = match identity {
+        ClientIdentity::PemFile(path) => (Zeroizing::new(read(path)?), path.display().to_string()),
+        ClientIdentity::Pem(pem) => (pem.clone(), "the client's PEM".to_owned()),
+    };
+    let chain = certificates(&pem, &what)?;
+    if chain.is_empty() {
+        return Err(Error::Cloud(format!(
+            "{what} holds no certificate, but must hold the client's"
+        )));
+    }
+    // The text of the error may hold a part of the key.
+    let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|_| {
+        Error::Cloud(format!("{what} holds no private key that can be read (encrypted?)"))
+    })?;
+    Ok((chain, key))
 }
 
 /// A system's bundle may hold certificates that are too old to be parsed: those are left out.
@@ -115,8 +142,8 @@ mod tests {
     #[test]
     fn own_certificates() {
         let two = ca_pem() + &ca_pem();
-        assert_eq!(load(&Roots::Pem(ca_pem().into())).unwrap().len(), 1);
-        assert_eq!(load(&Roots::Pem(two.into())).unwrap().len(), 2);
+        assert_eq!(load(&Roots::Pem(ca_pem().into()), false).unwrap().len(), 1);
+        assert_eq!(load(&Roots::Pem(two.into()), false).unwrap().len(), 2);
     }
 
     #[test]
@@ -132,7 +159,7 @@ mod tests {
             (Roots::PemFile("/does/not/exist.pem".into()), "/does/not/exist.pem"),
         ];
         for (roots, reason) in rows {
-            let error = load(&roots).expect_err(reason).to_string();
+            let error = load(&roots, false).expect_err(reason).to_string();
             assert!(error.contains(reason), "{error}");
         }
     }

@@ -42,14 +42,26 @@ pub(super) struct Exchange {
     pub stage: Stage,
     pub sent: u64,
     pub received: u64,
+    /// Times that a request was sent, or begun to be.
+    pub requests: u32,
+    /// A byte of it was sent, on the connection of now.
+    pub asked: bool,
     /// A byte of an answer arrived (inside TLS).
     pub answered: bool,
 }
 
 impl Exchange {
     fn new(deadline: Instant, cancel: Cancel) -> Self {
-        let stage = Stage::Reused;
-        Exchange { deadline, cancel, stage, sent: 0, received: 0, answered: false }
+        Exchange {
+            deadline,
+            cancel,
+            stage: Stage::Reused,
+            sent: 0,
+            received: 0,
+            requests: 0,
+            asked: false,
+            answered: false,
+        }
     }
 }
 
@@ -68,7 +80,15 @@ impl Watch {
 
     /// Of a retry: the counters go on.
     pub fn again(&self) {
-        self.update(|e| e.stage = Stage::Reused);
+        self.update(|e| (e.stage, e.asked) = (Stage::Reused, false));
+    }
+
+    /// Bytes of a request are about to be sent.
+    pub fn ask(&self) {
+        self.update(|e| {
+            e.requests += u32::from(!e.asked);
+            e.asked = true;
+        });
     }
 
     pub fn snapshot(&self) -> Exchange {
@@ -103,11 +123,22 @@ impl Watch {
 pub(super) struct Socket {
     stream: TcpStream,
     watch: Watch,
+    records: Records,
 }
 
 impl Socket {
-    /// Nothing has arrived since the last answer, neither bytes nor an end.
+    /// From here on TLS is spoken.
+    pub fn begin_records(&mut self) {
+        self.records = Records::default();
+    }
+
+    /// Nothing has arrived since the last answer, neither bytes nor an end, nor a part of what TLS
+    /// has not made bytes of yet.
     pub fn is_idle(&self) -> bool {
+        self.records.is_between() && self.is_quiet()
+    }
+
+    fn is_quiet(&self) -> bool {
         let quiet = || -> io::Result<bool> {
             self.stream.set_nonblocking(true)?;
             let peeked = self.stream.peek(&mut [0]);
@@ -127,6 +158,7 @@ impl Read for Socket {
                 Err(e) => return Err(e),
                 Ok(n) => {
                     self.watch.update(|exchange| exchange.received += n as u64);
+                    self.records.read(buffer.get(..n).unwrap_or_default());
                     return Ok(n);
                 }
             }
@@ -151,6 +183,43 @@ impl Write for Socket {
 
     fn flush(&mut self) -> io::Result<()> {
         self.stream.flush()
+    }
+}
+
+/// Where TLS records begin and end in what was received.
+#[derive(Debug, Default)]
+struct Records {
+    header: [u8; 5],
+    /// Bytes there are of it.
+    begun: usize,
+    /// Bytes missing of the record's body.
+    missing: usize,
+}
+
+impl Records {
+    fn read(&mut self, mut bytes: &[u8]) {
+        while let Some((&first, rest)) = bytes.split_first() {
+            if self.missing > 0 {
+                let skipped = self.missing.min(bytes.len());
+                self.missing -= skipped;
+                bytes = bytes.get(skipped..).unwrap_or_default();
+                continue;
+            }
+            bytes = rest;
+            if let Some(slot) = self.header.get_mut(self.begun) {
+                *slot = first;
+                self.begun += 1;
+            }
+            if self.begun == self.header.len() {
+                let [_, _, _, high, low] = self.header;
+                self.missing = u16::from_be_bytes([high, low]).into();
+                self.begun = 0;
+            }
+        }
+    }
+
+    fn is_between(&self) -> bool {
+        (self.begun, self.missing) == (0, 0)
     }
 }
 
@@ -186,7 +255,10 @@ impl Dialler {
         threads::spawn("hybrid-dial".into(), DIAL_STACK, work)?;
         loop {
             match wait.recv_timeout(watch.slice()?) {
-                Ok(stream) => return Ok(Socket { stream: stream?, watch: watch.clone() }),
+                Ok(stream) => {
+                    let records = Records::default();
+                    return Ok(Socket { stream: stream?, watch: watch.clone(), records });
+                }
                 Err(mpsc::RecvTimeoutError::Timeout) => {}
                 Err(mpsc::RecvTimeoutError::Disconnected) => {
                     return Err(io::Error::other("the dial thread ended without an answer"));
@@ -274,6 +346,22 @@ mod tests {
             !socket.is_idle()
         });
         assert!(gone, "a closed connection is not idle");
+    }
+
+    /// However they are cut.
+    #[test]
+    fn records_have_ends() {
+        let bytes = [&[22, 3, 1, 1, 0][..], &[7; 256], &[23, 3, 3, 0, 0], &[23, 3, 3, 0, 1, 9]];
+        let bytes = bytes.concat();
+        let ends = [0, 261, 266, bytes.len()];
+        for size in 1..=bytes.len() {
+            let (mut records, mut read) = (Records::default(), 0);
+            for part in bytes.chunks(size) {
+                records.read(part);
+                read += part.len();
+                assert_eq!(records.is_between(), ends.contains(&read), "{read} in parts of {size}");
+            }
+        }
     }
 
     #[test]

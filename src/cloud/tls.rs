@@ -4,7 +4,8 @@ use std::fmt;
 use std::io::{Read, Write};
 use std::sync::Arc;
 
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::client::WebPkiServerVerifier;
+use rustls::{CertificateError, ClientConfig, ClientConnection, StreamOwned};
 use rustls_pki_types::ServerName;
 use ureq::Error;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
@@ -12,19 +13,62 @@ use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport,
 };
 
+use zeroize::Zeroize;
+
+use super::options::CloudOptions;
+use super::pins::{self, Pinned};
+use super::proxy::Proxy;
+use super::roots;
 use super::socket::{Dialler, Socket, Stage, Watch};
-use crate::error;
+use crate::error::{self, Error as Refused};
 
 /// The provider is named here and nowhere else; the process-wide default is neither read nor set,
 /// so that the program around us may use rustls in its own way.
-pub(super) fn client_config(roots: RootCertStore) -> error::Result<Arc<ClientConfig>> {
+pub(super) fn client_config(options: &CloudOptions) -> error::Result<Arc<ClientConfig>> {
+    let roots = Arc::new(roots::load(&options.roots, options.system_roots_too)?);
+    let pins = pins::parse(&options.pins)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
+    let inner = WebPkiServerVerifier::builder_with_provider(roots, provider.clone())
+        .build()
+        .map_err(|e| Refused::Cloud(format!("TLS: {e}")))?;
+    let builder = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-        .map_err(|e| error::Error::Cloud(format!("TLS: {e}")))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+        .map_err(|e| Refused::Cloud(format!("TLS: {e}")))?;
+    let builder = match pins.is_empty() {
+        true => builder.with_webpki_verifier(inner),
+        // "Dangerous" are verifiers that leave something out; this one asks for more.
+        false => {
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(Pinned { inner, pins }))
+        }
+    };
+    let config = match &options.identity {
+        None => builder.with_no_client_auth(),
+        Some(identity) => {
+            let (chain, key) = roots::identity(identity)?;
+            builder.with_client_auth_cert(chain, key).map_err(|e| {
+                Refused::Cloud(format!("the client's certificate and key do not fit: {e}"))
+            })?
+        }
+    };
     Ok(Arc::new(config))
+}
+
+/// What to do about a certificate that was not accepted.
+pub(super) fn advice(error: &rustls::Error) -> &'static str {
+    use CertificateError::*;
+    let rustls::Error::InvalidCertificate(reason) = error else { return "" };
+    match reason {
+        UnknownIssuer => "; no CA that is trusted here has signed it: pass its CA as `ca_file`",
+        Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. } => {
+            "; look at the device's clock, and at the server's certificate"
+        }
+        // rustls has no word of its own for it.
+        Other(other) if other.to_string().contains("CaUsedAsEndEntity") => {
+            "; the server shows a CA's (self-signed) certificate as its own: let that CA sign one \
+             for the server, and pass the CA's as `ca_file`"
+        }
+        _ => "",
+    }
 }
 
 /// Opens TLS connections to the one server a client talks to, whatever the request says.
@@ -32,6 +76,7 @@ pub(super) struct TlsConnector {
     pub dialler: Arc<Dialler>,
     pub config: Arc<ClientConfig>,
     pub name: ServerName<'static>,
+    pub proxy: Option<Arc<Proxy>>,
     pub watch: Watch,
 }
 
@@ -45,6 +90,10 @@ impl Connector<()> for TlsConnector {
     ) -> Result<Option<TlsTransport>, Error> {
         self.watch.update(|exchange| exchange.stage = Stage::Dialling);
         let mut socket = self.dialler.dial(&self.watch)?;
+        if let Some(proxy) = &self.proxy {
+            proxy.open(&mut socket)?;
+            socket.begin_records();
+        }
 
         self.watch.update(|exchange| exchange.stage = Stage::Handshaking);
         let client = ClientConnection::new(self.config.clone(), self.name.clone());
@@ -74,9 +123,13 @@ impl Transport for TlsTransport {
     }
 
     fn transmit_output(&mut self, amount: usize, _: NextTimeout) -> Result<(), Error> {
+        self.watch.ask();
         let output = self.buffers.output();
-        let bytes = output.get(..amount).ok_or(Error::ConnectionFailed)?;
-        self.stream.write_all(bytes)?;
+        let bytes = output.get_mut(..amount).ok_or(Error::ConnectionFailed)?;
+        let written = self.stream.write_all(bytes);
+        // The token is in it.
+        bytes.zeroize();
+        written?;
         Ok(self.stream.flush()?)
     }
 
@@ -87,8 +140,13 @@ impl Transport for TlsTransport {
         Ok(amount > 0)
     }
 
+    /// Bytes that nobody has asked for would be taken for the next answer, wherever on their way
+    /// they are.
     fn is_open(&mut self) -> bool {
-        self.stream.sock.is_idle()
+        let decrypted = self.stream.conn.process_new_packets();
+        self.buffers.input().is_empty()
+            && decrypted.is_ok_and(|s| s.plaintext_bytes_to_read() == 0 && !s.peer_has_closed())
+            && self.stream.sock.is_idle()
     }
 
     fn is_tls(&self) -> bool {

@@ -2,10 +2,10 @@
 //! names, and a client that nothing can make.
 
 #[cfg(feature = "cloud")]
-pub(super) use crate::cloud::{Cloud, CloudOptions, Roots, ServerKind};
+pub(super) use crate::cloud::{ClientIdentity, Cloud, CloudOptions, Exchange, Roots, ServerKind};
 
 #[cfg(not(feature = "cloud"))]
-pub(super) use absent::{Cloud, CloudOptions, Roots, ServerKind};
+pub(super) use absent::{ClientIdentity, Cloud, CloudOptions, Exchange, Roots, ServerKind};
 
 #[cfg(not(feature = "cloud"))]
 #[expect(dead_code, reason = "options that no client reads")]
@@ -20,15 +20,28 @@ mod absent {
 
     pub enum Cloud {}
 
+    #[derive(Default)]
     pub struct CloudOptions {
         pub url: String,
         pub kind: ServerKind,
         pub model: String,
         pub token: Option<String>,
+        pub headers: Vec<(String, String)>,
+        pub proxy: Option<String>,
         pub roots: Roots,
+        pub system_roots_too: bool,
+        pub pins: Vec<String>,
+        pub identity: Option<ClientIdentity>,
     }
 
+    pub enum ClientIdentity {
+        PemFile(PathBuf),
+        Pem(Vec<u8>),
+    }
+
+    #[derive(Default)]
     pub enum Roots {
+        #[default]
         System,
         PemFile(PathBuf),
         Pem(Vec<u8>),
@@ -37,8 +50,21 @@ mod absent {
     #[derive(Default)]
     pub enum ServerKind {
         #[default]
+        Auto,
         OpenAi,
         LlamaCpp,
+        SgLang,
+        ChatContinue,
+        ChatPrefix,
+        ChatTrailing,
+        Anthropic,
+    }
+
+    #[derive(PartialEq, Eq)]
+    pub enum Exchange {
+        Ids,
+        Bytes,
+        Messages,
     }
 
     impl Cloud {
@@ -47,7 +73,7 @@ mod absent {
             Err(Error::Unsupported(text.into()))
         }
 
-        pub fn probe_vocabulary(&self, _tokens: &Tokens, _cancel: &Cancel) -> Result<bool> {
+        pub fn probe(&self, _tokens: &Tokens, _cancel: &Cancel) -> Result<Exchange> {
             match *self {}
         }
 

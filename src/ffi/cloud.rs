@@ -8,8 +8,9 @@ use std::ffi::c_char;
 use std::sync::Arc;
 
 use super::boundary::{enter, enter_void};
-use super::client::{Cloud, CloudOptions, Roots, ServerKind};
+use super::client::{Cloud, CloudOptions, Exchange, Roots, ServerKind};
 use super::fault::{Fault, Result, bad};
+use super::network::{hybrid_cloud_network, hybrid_cloud_trust};
 use super::numbers::{Number, mirror, values};
 use super::objects::{self, hybrid_cancel, hybrid_cloud, hybrid_model};
 use super::pointers;
@@ -22,21 +23,46 @@ use crate::tokens::Tokens;
 #[repr(i32)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum hybrid_server {
-    /// The one that most servers have; in this release HYBRID_SERVER_OPENAI.
+    /// The one that hybrid_cloud_probe finds; before that, HYBRID_SERVER_OPENAI.
     Auto = 0,
     /// OpenAI-style `/v1/completions`: vLLM, llama.cpp, OpenAI and others.
     Openai = 1,
     /// llama.cpp's own `/completion`: the better choice for that server.
     LlamaCpp = 2,
+    /// SGLang's own `/generate`.
+    Sglang = 3,
+    /// `/v1/chat/completions` with `continue_final_message`: vLLM, SGLang, llama.cpp. Chat formats
+    /// need sessions that begin with hybrid_session_chat.
+    ChatContinue = 4,
+    /// The same with `"prefix": true`: Mistral, DeepSeek.
+    ChatPrefix = 5,
+    /// The same with a last message of the assistant: OpenRouter, Groq, Ollama, LM Studio.
+    ChatTrailing = 6,
+    /// Anthropic's `/v1/messages`, for models that continue the assistant's message.
+    Anthropic = 7,
 }
-values!(hybrid_server { Auto, Openai, LlamaCpp });
+values!(hybrid_server {
+    Auto,
+    Openai,
+    LlamaCpp,
+    Sglang,
+    ChatContinue,
+    ChatPrefix,
+    ChatTrailing,
+    Anthropic,
+});
 
 impl From<hybrid_server> for ServerKind {
     fn from(server: hybrid_server) -> ServerKind {
         match server {
-            hybrid_server::Auto => ServerKind::default(),
+            hybrid_server::Auto => ServerKind::Auto,
             hybrid_server::Openai => ServerKind::OpenAi,
             hybrid_server::LlamaCpp => ServerKind::LlamaCpp,
+            hybrid_server::Sglang => ServerKind::SgLang,
+            hybrid_server::ChatContinue => ServerKind::ChatContinue,
+            hybrid_server::ChatPrefix => ServerKind::ChatPrefix,
+            hybrid_server::ChatTrailing => ServerKind::ChatTrailing,
+            hybrid_server::Anthropic => ServerKind::Anthropic,
         }
     }
 }
@@ -44,8 +70,14 @@ impl From<hybrid_server> for ServerKind {
 impl From<ServerKind> for hybrid_server {
     fn from(server: ServerKind) -> hybrid_server {
         match server {
+            ServerKind::Auto => hybrid_server::Auto,
             ServerKind::OpenAi => hybrid_server::Openai,
             ServerKind::LlamaCpp => hybrid_server::LlamaCpp,
+            ServerKind::SgLang => hybrid_server::Sglang,
+            ServerKind::ChatContinue => hybrid_server::ChatContinue,
+            ServerKind::ChatPrefix => hybrid_server::ChatPrefix,
+            ServerKind::ChatTrailing => hybrid_server::ChatTrailing,
+            ServerKind::Anthropic => hybrid_server::Anthropic,
         }
     }
 }
@@ -60,8 +92,20 @@ pub enum hybrid_exchange {
     Ids = 1,
     /// Bytes of text: the server's vocabulary is another one, or it cannot tell.
     Bytes = 2,
+    /// The messages of the chat, and the answer so far: a chat format.
+    Messages = 3,
 }
-values!(hybrid_exchange { Unknown, Ids, Bytes });
+values!(hybrid_exchange { Unknown, Ids, Bytes, Messages });
+
+impl From<Exchange> for hybrid_exchange {
+    fn from(exchange: Exchange) -> hybrid_exchange {
+        match exchange {
+            Exchange::Ids => hybrid_exchange::Ids,
+            Exchange::Bytes => hybrid_exchange::Bytes,
+            Exchange::Messages => hybrid_exchange::Messages,
+        }
+    }
+}
 
 /// How to reach a cloud LLM. hybrid_cloud_new copies everything.
 #[repr(C)]
@@ -69,11 +113,13 @@ values!(hybrid_exchange { Unknown, Ids, Bytes });
 pub struct hybrid_cloud_options {
     /// sizeof(hybrid_cloud_options).
     pub struct_size: usize,
-    /// Required: `https://host` or `https://host:port`, without a path.
+    /// Required: `https://host[:port][/path][?query]`. The path is the base path of the API, as the
+    /// server's own SDK takes it; without one it is `/v1`. The query is sent with every request.
     pub url: *const c_char,
     /// The model's name, for wire formats that send one. NULL: none. Default: NULL.
     pub model: *const c_char,
-    /// Access token, sent as `Authorization: Bearer` and never logged. NULL: none. Default: NULL.
+    /// Access token, sent as `Authorization: Bearer` (to Anthropic as `x-api-key`), never logged.
+    /// NULL: none. Default: NULL.
     pub token: *const c_char,
     /// PEM file with the CA certificates to trust instead of the system's. NULL: `ca_pem`, or the
     /// system's. Default: NULL.
@@ -86,12 +132,16 @@ pub struct hybrid_cloud_options {
     pub server: Number<hybrid_server>,
     /// 0.
     pub reserved: i32,
+    /// Headers and a proxy. NULL: none. Default: NULL.
+    pub network: *const hybrid_cloud_network,
+    /// Pins, and the device's certificate. NULL: none. Default: NULL.
+    pub trust: *const hybrid_cloud_trust,
 }
 
 // SAFETY: C layout, plain numbers and pointers.
 unsafe impl SizedStruct for hybrid_cloud_options {
     const NAME: &'static str = "hybrid_cloud_options";
-    const FIRST: usize = end_of!(Self, reserved);
+    const FIRST: usize = end_of!(Self, trust);
     fn neutral() -> Self {
         hybrid_cloud_options {
             struct_size: size_of::<Self>(),
@@ -103,6 +153,8 @@ unsafe impl SizedStruct for hybrid_cloud_options {
             ca_pem_size: 0,
             server: Number::of(hybrid_server::Auto),
             reserved: 0,
+            network: std::ptr::null(),
+            trust: std::ptr::null(),
         }
     }
 }
@@ -147,8 +199,9 @@ pub enum hybrid_breaker_state {
 mirror!(hybrid_breaker_state = BreakerState { Closed, Open, HalfOpen });
 
 /// The breaker of a cloud: after failed consults it stops all its sessions from asking for a while.
-/// The pause is 1 second, doubles with each failed probe up to 60 seconds, and is 10 minutes for a
-/// failure that asking again does not mend.
+/// The pause is 1 second and doubles with each failed probe up to 60 seconds. A failure that asking
+/// again seldom mends, such as a wrong token or certificate, opens it at once, for 10 seconds
+/// doubled up to 10 minutes. A server's `Retry-After` is kept, up to 10 minutes.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct hybrid_breaker {
@@ -212,13 +265,16 @@ pub unsafe extern "C" fn hybrid_cloud_free(cloud: *mut hybrid_cloud) {
     enter_void(|| unsafe { objects::free(cloud) });
 }
 
-/// Asks the server whether it tokenises as `model` does. If so, sessions of models with this
-/// vocabulary send token ids from then on. Before this call, or after a no, they send bytes. It
-/// sends fixed texts, nothing of yours, and takes 10 seconds at most.
+/// Asks the server what it can do: which wire format it has, with HYBRID_SERVER_AUTO; whether it
+/// tokenises as `model` does and answers with token ids; of a chat format, whether it continues a
+/// message. Where `out->exchange` is HYBRID_EXCHANGE_IDS, sessions of models with this vocabulary
+/// send token ids from then on; before this call they send bytes. It sends fixed texts, nothing of
+/// yours, and takes 10 seconds at most.
 ///
 /// `cancel` may be NULL; raising it ends the call with HYBRID_ERR_CANCELLED. `out` may be NULL, or
-/// set `out->struct_size` before. HYBRID_ERR_CLOUD: the server cannot be reached or refuses the
-/// access token; try again later, sessions work meanwhile.
+/// set `out->struct_size` before. HYBRID_ERR_CLOUD: the server cannot be reached, refuses the
+/// access token, has no format that is known, or begins a new answer where it should continue; the
+/// text says which. Sessions work meanwhile.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hybrid_cloud_probe(
     cloud: *mut hybrid_cloud,
@@ -237,9 +293,8 @@ pub unsafe extern "C" fn hybrid_cloud_probe(
         let cancel = unsafe { pointers::optional_reference(cancel, "cancel") }?;
         let cancel = cancel.map(|cancel| cancel.flag.clone()).unwrap_or_default();
         let tokens: &Tokens = &model.model.tokens;
-        let shares = cloud.cloud.probe_vocabulary(tokens, &cancel)?;
+        let exchange: hybrid_exchange = cloud.cloud.probe(tokens, &cancel)?.into();
         if let Some(out) = out {
-            let exchange = if shares { hybrid_exchange::Ids } else { hybrid_exchange::Bytes };
             out.set(hybrid_probe {
                 exchange: Number::of(exchange),
                 server: Number::of(cloud.cloud.kind()),
@@ -320,14 +375,28 @@ impl hybrid_cloud_options {
             let text = "options.reserved must be 0; call hybrid_cloud_options_init first";
             return Err(bad(text.into()));
         }
-        Ok(CloudOptions {
+        let mut options = CloudOptions {
             url: url.to_owned(),
             kind: self.server.get("options.server")?,
             model: model.unwrap_or_default().to_owned(),
             token: token.map(str::to_owned),
             // SAFETY: the caller's rules *Strings* and *Pointers*.
             roots: unsafe { self.roots() }?,
-        })
+            ..CloudOptions::default()
+        };
+        if !self.network.is_null() {
+            // SAFETY: the caller's rules *Structs that grow* and *Pointers*.
+            let network = unsafe { sized::read_required(self.network, "options.network") }?;
+            // SAFETY: the caller's rules *Strings* and *Pointers*.
+            unsafe { network.apply(&mut options) }?;
+        }
+        if !self.trust.is_null() {
+            // SAFETY: the caller's rules *Structs that grow* and *Pointers*.
+            let trust = unsafe { sized::read_required(self.trust, "options.trust") }?;
+            // SAFETY: the caller's rules *Strings* and *Pointers*.
+            unsafe { trust.apply(&mut options) }?;
+        }
+        Ok(options)
     }
 
     /// # Safety

@@ -72,12 +72,15 @@ pub struct hybrid_usage {
     pub answer_tokens: u64,
     /// Time waiting for the cloud, in nanoseconds.
     pub cloud_ns: u64,
+    /// Requests sent: more than `consults` where a server had closed a kept connection and the
+    /// request went out again, fewer where there was no connection.
+    pub requests: u64,
 }
 
 // SAFETY: C layout, plain numbers.
 unsafe impl SizedStruct for hybrid_usage {
     const NAME: &'static str = "hybrid_usage";
-    const FIRST: usize = end_of!(Self, cloud_ns);
+    const FIRST: usize = end_of!(Self, requests);
     fn neutral() -> Self {
         Usage::default().into()
     }
@@ -223,6 +226,7 @@ impl From<Usage> for hybrid_usage {
             billed_prompt_tokens: usage.billed_prompt_tokens,
             answer_tokens: usage.answer_tokens,
             cloud_ns: nanoseconds(usage.cloud_time),
+            requests: usage.requests,
         }
     }
 }

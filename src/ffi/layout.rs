@@ -3,8 +3,8 @@
 
 use super::sized::end_of;
 use super::{
-    budget::*, cloud::*, consult::*, context::*, corrections::*, gate::*, model::*, result::*,
-    sampling::*, session::*,
+    budget::*, cloud::*, consult::*, context::*, corrections::*, gate::*, model::*, network::*,
+    result::*, sampling::*, session::*,
 };
 
 const STATED: &str = include_str!("../../tests/c/abi.txt");
@@ -35,8 +35,14 @@ fn ours() -> Vec<String> {
             price_answer_token, hold, reserved,
         }
         hybrid_bundle_file { name, data, size }
+        hybrid_cloud_network { struct_size, headers, header_count, proxy }
         hybrid_cloud_options {
-            struct_size, url, model, token, ca_file, ca_pem, ca_pem_size, server, reserved,
+            struct_size, url, model, token, ca_file, ca_pem, ca_pem_size, server, reserved, network,
+            trust,
+        }
+        hybrid_cloud_trust {
+            struct_size, pins, pin_count, client_file, client_pem, client_pem_size, system_too,
+            reserved,
         }
         hybrid_consult { struct_size, burst, deadline_ms, hand_back, rescue }
         hybrid_consult_result {
@@ -47,6 +53,7 @@ fn ours() -> Vec<String> {
         hybrid_gate {
             struct_size, mode, score, threshold_by, threshold, share, risk, confidence, reserved,
         }
+        hybrid_header { name, value }
         hybrid_logit_bias { token, bias }
         hybrid_logprob { token, logprob }
         hybrid_message { struct_size, role, content }
@@ -76,7 +83,7 @@ fn ours() -> Vec<String> {
         }
         hybrid_usage {
             struct_size, consults, failures, bytes_sent, bytes_received, billed_prompt_tokens,
-            answer_tokens, cloud_ns,
+            answer_tokens, cloud_ns, requests,
         }
     }
 }

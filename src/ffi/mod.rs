@@ -34,6 +34,7 @@ pub mod gate;
 pub mod last_error;
 pub mod log;
 pub mod model;
+pub mod network;
 pub mod objects;
 pub mod outcome;
 pub mod result;

@@ -108,6 +108,11 @@ pub enum hybrid_failure {
     UnsafeBoundary = 8,
     /// The device's clock is not set.
     ClockNotSet = 9,
+    /// What answered does not speak TLS: a captive portal, or a port for something else.
+    NotTls = 10,
+    /// The server's wire format takes messages, but the session did not begin with
+    /// hybrid_session_chat.
+    NeedsMessages = 11,
 }
 values!(hybrid_failure {
     None,
@@ -120,6 +125,8 @@ values!(hybrid_failure {
     Protocol,
     UnsafeBoundary,
     ClockNotSet,
+    NotTls,
+    NeedsMessages,
 });
 
 impl From<Option<Failure>> for hybrid_failure {
@@ -136,6 +143,8 @@ impl From<Option<Failure>> for hybrid_failure {
             Some(Failure::Protocol) => hybrid_failure::Protocol,
             Some(Failure::UnsafeBoundary) => hybrid_failure::UnsafeBoundary,
             Some(Failure::ClockNotSet) => hybrid_failure::ClockNotSet,
+            Some(Failure::NotTls) => hybrid_failure::NotTls,
+            Some(Failure::NeedsMessages) => hybrid_failure::NeedsMessages,
         }
     }
 }
@@ -204,6 +213,8 @@ pub extern "C" fn hybrid_failure_name(failure: Number<hybrid_failure>) -> *const
         hybrid_failure::Protocol => c"answer not understood",
         hybrid_failure::UnsafeBoundary => c"unsafe boundary",
         hybrid_failure::ClockNotSet => c"clock not set",
+        hybrid_failure::NotTls => c"no TLS",
+        hybrid_failure::NeedsMessages => c"messages needed",
     });
     name.as_ptr()
 }

@@ -50,7 +50,7 @@ pub struct hybrid_consult_result {
     pub consulted: i32,
     /// Why the consult gave no token.
     pub failure: Number<hybrid_failure>,
-    /// The HTTP status of the server's answer. 0: there was no answer, or this build does not say.
+    /// The HTTP status of the server's answer, also of a good one. 0: there was no answer.
     pub http_status: u32,
     /// 0.
     pub reserved: u32,
@@ -221,6 +221,7 @@ impl Lent {
         self.consult = hybrid_consult_result {
             consulted: step.consulted.into(),
             failure: Number::of(step.failure),
+            http_status: step.http_status.into(),
             bytes_sent: step.bytes_sent,
             bytes_received: step.bytes_received,
             billed_prompt_tokens: step.billed_prompt_tokens,

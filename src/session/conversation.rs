@@ -42,8 +42,14 @@ impl Session {
     /// that were not handed out are dropped.
     ///
     /// Errors, each leaving the session as it was: [`Error::InvalidArgument`] for an empty text or
-    /// one over [`crate::tokens::MAX_TEXT_BYTES`], [`Error::ContextFull`], [`Error::Cancelled`].
+    /// one over [`crate::tokens::MAX_TEXT_BYTES`], [`Error::ContextFull`], [`Error::Cancelled`],
+    /// [`Error::State`] for the first text of a session whose cloud takes messages only.
     pub fn prompt(&mut self, text: &str) -> Result<()> {
+        self.check_plain_text()?;
+        self.append_text(text)
+    }
+
+    fn append_text(&mut self, text: &str) -> Result<()> {
         if text.is_empty() {
             return Err(Error::InvalidArgument("the prompt is empty".into()));
         }
@@ -56,8 +62,10 @@ impl Session {
     /// `bos` either. Otherwise as [`Session::prompt`].
     ///
     /// Errors, each leaving the session as it was: [`Error::InvalidArgument`] for no ids and for
-    /// one that is no token, [`Error::ContextFull`], [`Error::Cancelled`].
+    /// one that is no token, [`Error::ContextFull`], [`Error::Cancelled`], [`Error::State`] as
+    /// there.
     pub fn prompt_ids(&mut self, ids: &[u32]) -> Result<()> {
+        self.check_plain_text()?;
         if ids.is_empty() {
             return Err(Error::InvalidArgument("the prompt is empty".into()));
         }
@@ -78,14 +86,33 @@ impl Session {
             Error::Unsupported("chat: this bundle has no chat template; use a raw prompt".into())
         })?;
         let reply = self.reply();
-        let turns = &self.conversation.turns;
-        let text = turns.render(template, &reply, messages, self.thinking, &self.cancel)?;
-        self.prompt(&text)?;
-        self.conversation.turns.push(&reply, messages, self.conversation.context.len());
+        let text = self.conversation.turns.render(
+            template,
+            &reply,
+            messages,
+            self.thinking,
+            &self.cancel,
+        )?;
+        let before = self.conversation.context.len();
+        self.append_text(&text)?;
+        self.conversation.turns.push(&reply, messages, before, self.conversation.context.len());
         Ok(())
     }
 
-    fn reply(&self) -> Reply {
+    /// A cloud that takes messages only could never be asked about plain text.
+    fn check_plain_text(&self) -> Result<()> {
+        let asks = self.cloud.as_ref().is_some_and(|cloud| cloud.needs_messages());
+        if asks && self.conversation.turns.whole_chat().is_none() {
+            return Err(Error::State(
+                "the cloud's wire format takes messages: begin the session with a chat, or choose \
+                 a completion format"
+                    .into(),
+            ));
+        }
+        Ok(())
+    }
+
+    pub(super) fn reply(&self) -> Reply {
         let start =
             self.conversation.turns.answer_start().unwrap_or(self.conversation.context.len());
         let ids = self.conversation.context.since(start);

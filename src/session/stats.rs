@@ -44,6 +44,9 @@ pub struct Usage {
     /// Tokens of the cloud LLM's answers, handed out or not.
     pub answer_tokens: u64,
     pub cloud_time: Duration,
+    /// Sent: two for a consult whose kept connection turned out to be closed, none for one without
+    /// a connection.
+    pub requests: u64,
 }
 
 impl Stats {
@@ -70,6 +73,7 @@ impl Usage {
         self.billed_prompt_tokens += cost.prompt_tokens;
         self.answer_tokens += answer_tokens.unwrap_or_default() as u64;
         self.cloud_time += cost.elapsed;
+        self.requests += u64::from(cost.requests);
     }
 
     pub(super) fn spent(&self) -> Spent {

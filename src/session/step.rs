@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use super::Session;
-use super::answer::tokens_of;
+use super::answer::{BEYOND_BURST, tokens_of};
 use super::plan::{Plan, Remedy};
 use super::proposer::Proposal;
 use crate::breaker::SharedBreaker;
-use crate::consult::{Consult, Cost, Failure, Request};
+use crate::consult::{Chat, Consult, Cost, Failure, Request};
 use crate::controller::{Controller, Writer};
 use crate::error::{Error, Result};
 use crate::policy::Reason;
@@ -55,6 +55,8 @@ pub struct Step {
     pub failure: Option<Failure>,
     /// A consult was made in this step.
     pub consulted: bool,
+    /// The status of the server's answer, 0 where there was none.
+    pub http_status: u16,
     pub bytes_sent: u64,
     pub bytes_received: u64,
     /// Prompt tokens that the server says it billed.
@@ -149,7 +151,7 @@ impl Session {
         };
         let (tokens, cost) = self.consult_for(&*cloud, burst);
         if let Some(permit) = permit {
-            permit.record(tokens.as_ref().map(|_| ()).map_err(|failure| *failure));
+            permit.record(tokens.as_ref().map(|_| ()).map_err(|failure| *failure), cost.quiet);
         }
         let answer_tokens = tokens.as_ref().ok().map(Vec::len);
         self.usage.count(&cost, answer_tokens);
@@ -173,16 +175,24 @@ impl Session {
         burst: u32,
     ) -> (std::result::Result<Vec<u32>, Failure>, Cost) {
         let vocabulary = self.tokens.info().fingerprint.as_str();
+        let answer = self.reply().text;
+        let messages = self.conversation.turns.whole_chat();
         let (answer, cost) = cloud.consult(&Request {
             ids: self.conversation.context.ids(),
             vocabulary,
             bytes: self.conversation.context.bytes(),
+            chat: messages.map(|messages| Chat { messages, answer: &answer }),
             max_tokens: burst,
             deadline: Instant::now() + self.consult().deadline,
             cancel: &self.cancel,
         });
         let shares_vocabulary = cloud.shares_vocabulary(vocabulary);
-        let tokens = answer.and_then(|a| tokens_of(a, burst, shares_vocabulary, &self.tokens));
+        let left = self.budget().tokens.map_or(u64::MAX, |all| {
+            all.saturating_sub(self.usage.spent().tokens).max(burst.into())
+        });
+        let most = u64::from(burst + BEYOND_BURST).min(left) as u32;
+        let tokens =
+            answer.and_then(|a| tokens_of(a, burst..=most, shares_vocabulary, &self.tokens));
         (tokens, cost)
     }
 
@@ -212,6 +222,7 @@ impl Session {
             candidate: proposal.candidate,
             failure: outcome.failure,
             consulted,
+            http_status: cost.http_status,
             bytes_sent: cost.bytes_sent,
             bytes_received: cost.bytes_received,
             billed_prompt_tokens: cost.prompt_tokens,

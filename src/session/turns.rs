@@ -12,6 +12,8 @@ pub(super) struct Turns {
     messages: Vec<Message>,
     /// For every chat call: the context's length and the number of messages after it.
     marks: Vec<(usize, usize)>,
+    /// Text was prompted before the first of them.
+    preceded: bool,
 }
 
 /// The end of the context: the assistant's answer to the last turn.
@@ -25,6 +27,11 @@ impl Turns {
     /// Where the assistant's answer begins, if there was a turn.
     pub fn answer_start(&self) -> Option<usize> {
         self.marks.last().map(|&(context, _)| context)
+    }
+
+    /// The messages, if they and the answer are the whole context.
+    pub fn whole_chat(&self) -> Option<&[Message]> {
+        (!self.messages.is_empty() && !self.preceded).then_some(&self.messages)
     }
 
     /// The text that continues the context by `new` messages. `reply`: what has followed the last
@@ -79,8 +86,11 @@ impl Turns {
         chat
     }
 
-    /// `new` messages were appended; the context is `len` tokens long now.
-    pub fn push(&mut self, reply: &Reply, new: &[Message], len: usize) {
+    /// `new` messages were appended; the context was `before` tokens long and is `len` now.
+    pub fn push(&mut self, reply: &Reply, new: &[Message], before: usize, len: usize) {
+        if self.messages.is_empty() {
+            self.preceded = before > 0;
+        }
         self.messages = self.with_reply(reply);
         self.messages.extend_from_slice(new);
         self.marks.push((len, self.messages.len()));
@@ -103,6 +113,7 @@ impl Turns {
             writer.count(context);
             writer.count(messages);
         }
+        writer.count(self.preceded.into());
     }
 
     /// What `write` wrote, of a context of `len` tokens.
@@ -119,6 +130,7 @@ impl Turns {
             }
             turns.marks.push((context, messages));
         }
+        turns.preceded = reader.count()? > 0;
         Ok(turns)
     }
 }

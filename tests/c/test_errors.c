@@ -68,8 +68,8 @@ static void clouds(const char *bundle, const char *folder) {
   o.url = "https://\xc3\x28";
   CHECK_ERROR(HYBRID_ERR_INVALID_UTF8, "options.url at byte 8", hybrid_cloud_new(&o, &cloud));
   o.url = "https://example.org";
-  o.server = (hybrid_server)7;
-  CHECK_ERROR(HYBRID_ERR_INVALID_ARGUMENT, "options.server is 7", hybrid_cloud_new(&o, &cloud));
+  o.server = (hybrid_server)99;
+  CHECK_ERROR(HYBRID_ERR_INVALID_ARGUMENT, "options.server is 99", hybrid_cloud_new(&o, &cloud));
   o.server = HYBRID_SERVER_OPENAI;
   o.ca_file = inside(folder, "nowhere.pem");
   CHECK_ERROR(HYBRID_ERR_IO, "nowhere.pem", hybrid_cloud_new(&o, &cloud));
@@ -80,6 +80,31 @@ static void clouds(const char *bundle, const char *folder) {
   CHECK_ERROR(HYBRID_ERR_INVALID_ARGUMENT, "one of", hybrid_cloud_new(&o, &cloud));
   o.ca_file = NULL;
   CHECK_ERROR(HYBRID_ERR_CLOUD, "certificate", hybrid_cloud_new(&o, &cloud));
+  o.ca_pem = NULL;
+  o.ca_pem_size = 0;
+
+  hybrid_header line = {"a b", "x"};
+  hybrid_cloud_network network;
+  REQUIRE_OK(hybrid_cloud_network_init(&network, sizeof network));
+  network.headers = &line;
+  network.header_count = 1;
+  o.network = &network;
+  CHECK_ERROR(HYBRID_ERR_CLOUD, "header's name", hybrid_cloud_new(&o, &cloud));
+  network.header_count = 0;
+  network.proxy = "https://proxy";
+  CHECK_ERROR(HYBRID_ERR_CLOUD, "proxy's URL", hybrid_cloud_new(&o, &cloud));
+  o.network = NULL;
+
+  const char *pin = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+  hybrid_cloud_trust trust;
+  REQUIRE_OK(hybrid_cloud_trust_init(&trust, sizeof trust));
+  trust.pins = &pin;
+  trust.pin_count = 1;
+  o.trust = &trust;
+  CHECK_STATUS(HYBRID_ERR_CLOUD, hybrid_cloud_new(&o, &cloud));
+  trust.pin_count = 0;
+  trust.client_file = "";
+  CHECK_ERROR(HYBRID_ERR_INVALID_ARGUMENT, "trust.client_file", hybrid_cloud_new(&o, &cloud));
   CHECK(cloud == NULL);
 }
 

@@ -16,6 +16,8 @@ static void without_objects(void) {
 
   CHECK_NULL("options", hybrid_model_options_init(NULL, sizeof(hybrid_model_options)));
   CHECK_NULL("options", hybrid_cloud_options_init(NULL, sizeof(hybrid_cloud_options)));
+  CHECK_NULL("network", hybrid_cloud_network_init(NULL, sizeof(hybrid_cloud_network)));
+  CHECK_NULL("trust", hybrid_cloud_trust_init(NULL, sizeof(hybrid_cloud_trust)));
   CHECK_NULL("options", hybrid_session_options_init(NULL, sizeof(hybrid_session_options)));
   CHECK_NULL("sampling", hybrid_sampling_init(NULL, sizeof(hybrid_sampling)));
   CHECK_NULL("gate", hybrid_gate_init(NULL, sizeof(hybrid_gate)));

@@ -90,16 +90,99 @@ fn every_status_has_its_failure() {
     }
 }
 
+fn with_headers(status: u16, headers: &[(&'static str, &str)]) -> Reaction {
+    let mut response = Response::json(status, r#"{"error":"slow down"}"#);
+    response.header.extend(headers.iter().map(|&(name, value)| (name, value.to_owned())));
+    Reaction::Answer(response)
+}
+
+/// Nobody waits within a consult; what the server asked for is handed on.
 #[test]
 fn busy_is_not_waited_for() {
-    let server = always(|| {
-        let mut response = Response::json(429, r#"{"error":"slow down"}"#);
-        response.header.push(("retry-after", "30".into()));
-        Reaction::Answer(response)
-    });
-    let begun = Instant::now();
-    assert_eq!(ask(&client(&server)).unwrap_err(), Failure::Busy);
-    assert!(begun.elapsed() < Duration::from_secs(10));
+    let date = ("date", "Sun, 06 Nov 1994 08:49:37 GMT");
+    let rows = [
+        (429, vec![("retry-after", "30")], 30),
+        (503, vec![("Retry-After", "7")], 7),
+        (500, vec![("retry-after", "7")], 7),
+        (429, vec![], 0),
+        (429, vec![("retry-after", "soon")], 0),
+        (429, vec![date, ("retry-after", "Sun, 06 Nov 1994 08:50:37 GMT")], 60),
+    ];
+    for (status, headers, seconds) in rows {
+        let given = headers.clone();
+        let server = always(move || with_headers(status, &given));
+        let begun = Instant::now();
+        let (answer, cost) = consult(&client(&server), b"x", PLENTY);
+        assert!(answer.is_err() && begun.elapsed() < Duration::from_secs(5));
+        assert_eq!((cost.quiet, cost.http_status), (Duration::from_secs(seconds), status));
+    }
+}
+
+/// One answer is enough to keep every session from asking.
+#[test]
+fn the_breaker_keeps_the_quiet_that_a_server_asks_for() {
+    let server = always(|| with_headers(429, &[("retry-after", "30")]));
+    let cloud = client(&server);
+    let breaker = Consult::breaker(&cloud).unwrap();
+    let mut asked = 0;
+    for _session in 0..3 {
+        for _step in 0..3 {
+            let Some(permit) = breaker.admit() else { continue };
+            let (answer, cost) = consult(&cloud, b"x", PLENTY);
+            permit.record(answer.map(drop), cost.quiet);
+            asked += 1;
+        }
+    }
+    assert_eq!((asked, server.requests().len()), (1, 1));
+    let wait = cloud.breaker_report().retry_in;
+    assert!((25..=38).contains(&wait.as_secs()), "{wait:?}");
+}
+
+/// A captive portal answers the handshake with a page, a wrong port with something else.
+#[test]
+fn what_is_no_tls_is_told_apart_from_a_wrong_certificate() {
+    let plain = Server::start(&Identity::plain(), |_| Reaction::json(200, PARIS));
+    assert_eq!(ask(&client(&plain)).unwrap_err(), Failure::NotTls);
+    assert_eq!(plain.requests().len(), 0, "nothing may be sent");
+}
+
+#[test]
+fn users_see_why_a_consult_failed() {
+    let logs = support::Logs::capture();
+    let rows = [
+        (401, "status 401"),
+        (402, "status 402: the account needs money"),
+        (404, "status 404: wrong path or model"),
+        (413, "status 413: the context is too long"),
+        (500, "status 500: the server is in trouble"),
+    ];
+    for (status, text) in rows {
+        let server = always(move || Reaction::json(status, "{}"));
+        let (answer, cost) = consult(&client(&server), b"x", PLENTY);
+        assert!(answer.is_err());
+        assert_eq!(cost.http_status, status);
+        let warned = |line: &String| line.starts_with("WARN") && line.contains(text);
+        assert!(logs.records().iter().any(warned), "{text}: {:?}", logs.records());
+    }
+}
+
+/// What is not needed may be missing, or of any kind.
+#[test]
+fn fields_that_are_not_needed_do_not_matter() {
+    let choice = r#""choices":[{"text":" Paris","finish_reason":"length","#;
+    let rows = [
+        format!(r#"{{{choice}"logprobs":{{"content":[{{"token":"x"}}]}}}}],"usage":7}}"#),
+        format!(r#"{{{choice}"token_ids":[-1]}}],"usage":{{"prompt_tokens":null}}}}"#),
+        format!(r#"{{{choice}"index":null}}],"usage":{{"prompt_tokens":5.0}}}}"#),
+        format!(r#"{{{choice}"logprobs":"no"}}],"usage":{{"prompt_tokens":"5"}}}}"#),
+        format!(r#"{{{choice}"x":1}}],"usage":{{"prompt_tokens":9223372036854775808}}}}"#),
+    ];
+    for (row, body) in rows.into_iter().enumerate() {
+        let server = always(move || Reaction::json(200, &body));
+        let (answer, cost) = consult(&client(&server), b"is", PLENTY);
+        assert_eq!(answer.unwrap().continuation, bytes(" Paris"), "row {row}");
+        assert_eq!(cost.prompt_tokens, if row == 2 { 5 } else { 0 }, "row {row}");
+    }
 }
 
 #[test]

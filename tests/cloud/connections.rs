@@ -48,6 +48,42 @@ fn a_connection_closed_under_a_request_is_replaced_once() {
     assert_eq!(seen, [(0, 0), (0, 1), (1, 0)]);
 }
 
+/// A request that goes out twice is billed twice: it is counted.
+#[test]
+fn requests_are_counted() {
+    let server =
+        Server::start(&Identity::good(), |request| match (request.connection, request.turn) {
+            (0, 1) => Reaction::Close,
+            _ => Reaction::json(200, PARIS),
+        });
+    let cloud = client(&server);
+    let requests = [(); 3].map(|()| consult(&cloud, b"x", PLENTY).1.requests);
+    assert_eq!(requests, [1, 2, 1]);
+    assert_eq!(requests.iter().sum::<u32>() as usize, server.requests().len());
+}
+
+/// An answer that nobody has asked for is not the answer to the next question, wherever it waits:
+/// in the same read, in a part of a TLS record, or in the socket.
+#[test]
+fn an_unsolicited_answer_is_dropped() {
+    let another = PARIS.replace("Paris", "London");
+    let good = || Response::json(200, PARIS).bytes();
+    let bad = Response::json(200, &another).bytes();
+    let rows = [[good(), bad.clone()].concat(), [good(), bad[..20].to_vec()].concat()];
+    for (row, both) in rows.into_iter().enumerate() {
+        let server = Server::start(&Identity::good(), move |request| match request.connection {
+            0 => Reaction::Raw(both.clone()),
+            _ => Reaction::json(200, PARIS),
+        });
+        let cloud = client(&server);
+        for turn in 0..3 {
+            let continuation = ask(&cloud).map(|answer| answer.continuation);
+            assert_eq!(continuation, Ok(bytes(" Paris")), "row {row}, turn {turn}");
+        }
+        assert_eq!(server.connections(), 2, "row {row}");
+    }
+}
+
 #[test]
 fn a_new_connection_that_fails_is_not_tried_again() {
     let server =
@@ -83,7 +119,7 @@ fn nobody_listens() {
     drop(server);
     let (answer, cost) = consult(&Cloud::new(options).unwrap(), b"x", PLENTY);
     assert_eq!(answer.unwrap_err(), Failure::Connect);
-    assert_eq!(cost.bytes_sent, 0);
+    assert_eq!((cost.bytes_sent, cost.requests, cost.http_status), (0, 0, 0));
 }
 
 #[test]

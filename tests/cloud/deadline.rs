@@ -130,12 +130,12 @@ fn a_cancel_ends_a_probe() {
             });
             cancel.cancel();
         });
-        let error = cloud.probe_vocabulary(&support::Toy::new(), &cancel).unwrap_err();
+        let error = cloud.probe(&support::Toy::new(), &cancel).unwrap_err();
         assert!(matches!(error, hybrid::Error::Cancelled), "{error}");
     });
     assert_eq!(server.requests().len(), 1);
 }
 
 fn request<'a>(bytes: &'a [u8], deadline: Instant, cancel: &'a Cancel) -> Request<'a> {
-    Request { ids: &[1], vocabulary: "", bytes, max_tokens: 1, deadline, cancel }
+    Request { ids: &[1], vocabulary: "", bytes, chat: None, max_tokens: 1, deadline, cancel }
 }

@@ -1,6 +1,7 @@
 //! Token ids are exchanged only after the server has shown that they mean the same.
 
 use super::*;
+use hybrid::cloud::Exchange;
 use support::Toy;
 
 const LLAMA: &str = r#"{"content":"x","tokens":[120,121],"stop_type":"limit"}"#;
@@ -16,6 +17,10 @@ fn llama(server: &Server) -> Cloud {
     Cloud::new(CloudOptions { kind: ServerKind::LlamaCpp, ..options(server) }).unwrap()
 }
 
+fn probe(cloud: &Cloud) -> hybrid::Result<Exchange> {
+    cloud.probe(&Toy::new(), &Cancel::new())
+}
+
 fn prompt_of(request: &Recorded) -> serde_json::Value {
     request.json()["prompt"].clone()
 }
@@ -25,7 +30,7 @@ fn equal_vocabularies_exchange_ids() {
     let server = server(Toy::new(), LLAMA);
     let cloud = llama(&server);
     assert!(!cloud.shares_vocabulary(Toy::FINGERPRINT));
-    assert!(cloud.probe_vocabulary(&Toy::new(), &Cancel::new()).unwrap());
+    assert_eq!(probe(&cloud).unwrap(), Exchange::Ids);
     assert!(cloud.shares_vocabulary(Toy::FINGERPRINT));
     let answer = consult(&cloud, b"is", PLENTY).0.unwrap();
     assert_eq!((answer.continuation, answer.end), (Continuation::Ids(vec![120, 121]), false));
@@ -45,7 +50,7 @@ fn different_vocabularies_exchange_bytes() {
     for words in [["語", " fox"], [" fox", " fo"]] {
         let server = server(Toy::with_words(words), LLAMA);
         let cloud = llama(&server);
-        assert!(!cloud.probe_vocabulary(&Toy::new(), &Cancel::new()).unwrap(), "{words:?}");
+        assert_eq!(probe(&cloud).unwrap(), Exchange::Bytes, "{words:?}");
         assert_eq!(consult(&cloud, b"is", PLENTY).0.unwrap().continuation, bytes("x"));
     }
 }
@@ -54,13 +59,54 @@ fn different_vocabularies_exchange_bytes() {
 fn a_server_that_cannot_tokenise_gets_bytes() {
     for status in [400, 404, 405, 501] {
         let server = always(move || Reaction::json(status, "{}"));
-        assert!(
-            !client(&server).probe_vocabulary(&Toy::new(), &Cancel::new()).unwrap(),
-            "{status}"
-        );
+        assert_eq!(probe(&client(&server)).unwrap(), Exchange::Bytes, "{status}");
     }
     let server = always(|| Reaction::json(200, "not JSON"));
-    assert!(!client(&server).probe_vocabulary(&Toy::new(), &Cancel::new()).unwrap());
+    assert_eq!(probe(&client(&server)).unwrap(), Exchange::Bytes);
+}
+
+/// vLLM before `return_token_ids` tokenises alike, and then answers without ids.
+#[test]
+fn a_server_that_answers_without_ids_gets_bytes() {
+    let text = r#"{"choices":[{"text":"x","finish_reason":"length"}]}"#;
+    for (kind, completion) in [
+        (ServerKind::OpenAi, text),
+        (ServerKind::LlamaCpp, r#"{"content":"x","stop_type":"limit"}"#),
+        (ServerKind::SgLang, r#"{"text":"x"}"#),
+    ] {
+        let server = server(Toy::new(), completion);
+        let cloud = Cloud::new(CloudOptions { kind, ..options(&server) }).unwrap();
+        assert_eq!(probe(&cloud).unwrap(), Exchange::Bytes, "{kind:?}");
+        assert_eq!(ask(&cloud).unwrap().continuation, bytes("x"), "{kind:?}");
+    }
+    // And one that refuses prompts of ids.
+    let server = Server::start(&Identity::good(), move |request| {
+        let refuse = request.path == "/v1/completions" && request.json()["prompt"].is_array();
+        let completion = || match refuse {
+            true => Reaction::json(400, "{}"),
+            false => Reaction::json(200, text),
+        };
+        Toy::new().answer(request).unwrap_or_else(completion)
+    });
+    let cloud = client(&server);
+    assert_eq!(probe(&cloud).unwrap(), Exchange::Bytes);
+    assert_eq!(ask(&cloud).unwrap().continuation, bytes("x"));
+}
+
+#[test]
+fn a_probe_can_be_cancelled() {
+    let server = always(|| Reaction::Silence);
+    let (cloud, cancel) = (client(&server), Cancel::new());
+    let begun = Instant::now();
+    let result = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(100));
+            cancel.cancel();
+        });
+        cloud.probe(&Toy::new(), &cancel)
+    });
+    assert!(matches!(result, Err(hybrid::Error::Cancelled)), "{result:?}");
+    assert!(begun.elapsed() < Duration::from_secs(5));
 }
 
 #[test]
@@ -78,7 +124,7 @@ fn a_probe_that_cannot_be_made_says_why() {
         (client(&loading), "busy or loading"),
     ];
     for (cloud, reason) in rows {
-        let error = cloud.probe_vocabulary(&Toy::new(), &Cancel::new()).unwrap_err().to_string();
+        let error = probe(&cloud).unwrap_err().to_string();
         assert!(error.contains(reason) && error.contains("https://127.0.0.1:"), "{error}");
         assert!(!cloud.shares_vocabulary(Toy::FINGERPRINT));
     }
@@ -88,8 +134,9 @@ fn a_probe_that_cannot_be_made_says_why() {
 fn a_later_no_takes_the_yes_back() {
     let server = server(Toy::new(), LLAMA);
     let cloud = llama(&server);
-    assert!(cloud.probe_vocabulary(&Toy::new(), &Cancel::new()).unwrap());
-    assert!(!cloud.probe_vocabulary(&Toy::with_words(["no", " fox"]), &Cancel::new()).unwrap());
+    assert_eq!(probe(&cloud).unwrap(), Exchange::Ids);
+    let other = cloud.probe(&Toy::with_words(["no", " fox"]), &Cancel::new());
+    assert_eq!(other.unwrap(), Exchange::Bytes);
     assert!(!cloud.shares_vocabulary(Toy::FINGERPRINT));
 }
 
@@ -98,11 +145,12 @@ fn a_later_no_takes_the_yes_back() {
 fn a_yes_is_for_one_vocabulary() {
     let server = server(Toy::new(), LLAMA);
     let cloud = llama(&server);
-    assert!(cloud.probe_vocabulary(&Toy::new(), &Cancel::new()).unwrap());
+    assert_eq!(probe(&cloud).unwrap(), Exchange::Ids);
     assert!(!cloud.shares_vocabulary("another"));
     let (cancel, deadline) = (Cancel::new(), Instant::now() + PLENTY);
     let (ids, bytes, cancel) = (&[1u32, 2][..], &b"is"[..], &cancel);
-    let other = Request { ids, vocabulary: "another", bytes, max_tokens: 3, deadline, cancel };
+    let other =
+        Request { ids, vocabulary: "another", bytes, chat: None, max_tokens: 3, deadline, cancel };
     assert_eq!(cloud.consult(&other).0.unwrap().continuation, super::bytes("x"));
     assert_eq!(prompt_of(server.requests().last().unwrap()), "is");
 }
@@ -111,7 +159,7 @@ fn a_yes_is_for_one_vocabulary() {
 fn a_context_of_ids_may_end_within_a_character() {
     let server = server(Toy::new(), LLAMA);
     let cloud = llama(&server);
-    cloud.probe_vocabulary(&Toy::new(), &Cancel::new()).unwrap();
+    probe(&cloud).unwrap();
     assert!(consult(&cloud, b"Caf\xc3", PLENTY).0.is_ok());
 }
 
@@ -165,9 +213,18 @@ fn what_ids_mean_on_the_wire() {
         (OpenAi, r#"{"choices":[{"text":"a","finish_reason":"length"}]}"#, Err(Failure::Protocol)),
     ];
     for (kind, completion, expected) in rows {
-        let server = server(Toy::new(), completion);
+        // The probe gets ids, whatever comes after it.
+        let server = Server::start(&Identity::good(), move |request| {
+            let probing = request.json()["prompt"].as_array().is_some_and(|ids| ids.len() > 100);
+            let good = match kind {
+                LlamaCpp => LLAMA,
+                _ => r#"{"choices":[{"text":"x","token_ids":[120]}]}"#,
+            };
+            let completion = if probing { good } else { completion };
+            Toy::new().answer(request).unwrap_or_else(|| Reaction::json(200, completion))
+        });
         let cloud = Cloud::new(CloudOptions { kind, ..options(&server) }).unwrap();
-        assert!(cloud.probe_vocabulary(&Toy::new(), &Cancel::new()).unwrap());
+        assert_eq!(probe(&cloud).unwrap(), Exchange::Ids);
         let got = ask(&cloud).map(|answer| (answer.continuation, answer.end));
         assert_eq!(got, expected, "{completion}");
     }

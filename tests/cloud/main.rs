@@ -12,9 +12,12 @@ mod support;
 mod answers;
 mod connections;
 mod deadline;
+mod faults;
 mod ids;
+mod servers;
 mod tls;
 mod token;
+mod trust;
 
 use support::{Identity, Reaction, Recorded, Server};
 
@@ -32,8 +35,8 @@ fn options(server: &Server) -> CloudOptions {
         url: server.url(),
         kind: ServerKind::OpenAi,
         model: "big".into(),
-        token: None,
         roots: server.roots(),
+        ..CloudOptions::default()
     }
 }
 
@@ -56,7 +59,8 @@ fn consult(cloud: &Cloud, bytes: &[u8], time: Duration) -> (Result<Answer, Failu
     let deadline = Instant::now() + time;
     let vocabulary = support::Toy::FINGERPRINT;
     let (ids, cancel) = (&ids, &cancel);
-    cloud.consult(&Request { ids, vocabulary, bytes, max_tokens: 3, deadline, cancel })
+    let request = Request { ids, vocabulary, bytes, chat: None, max_tokens: 3, deadline, cancel };
+    cloud.consult(&request)
 }
 
 fn bytes(text: &str) -> Continuation {

@@ -20,7 +20,6 @@ fn a_certificate_that_is_wrong_is_refused() {
         ("expired", Identity::expired()),
         ("not yet valid", Identity::not_yet_valid()),
         ("another name", Identity::wrong_name()),
-        ("no TLS", Identity::plain()),
     ];
     for (what, identity) in rows {
         let server = with_identity(&identity);

@@ -40,7 +40,7 @@ fn it_can_be_replaced() {
     let asked = || {
         let permit = breaker.admit()?;
         let answer = ask(&cloud);
-        permit.record(answer.as_ref().map(|_| ()).map_err(|failure| *failure));
+        permit.record(answer.as_ref().map(|_| ()).map_err(|failure| *failure), Duration::ZERO);
         Some(answer.map(|_| ()))
     };
     assert_eq!(asked(), Some(Err(Failure::Unauthorized)));
@@ -75,15 +75,11 @@ fn it_is_in_no_log_record_error_or_debug_text() {
         texts.push(format!("{options:?} {options:#?}"));
         let cloud = Cloud::new(options).unwrap();
         texts.push(format!("{cloud:?} {:?}", ask(&cloud)));
-        texts.push(format!("{:?}", cloud.probe_vocabulary(&vocabulary, &Cancel::new())));
+        texts.push(format!("{:?}", cloud.probe(&vocabulary, &Cancel::new())));
     }
     let untrusted = Server::start(&Identity::wrong_ca(), |_| Reaction::Close);
     let cloud = Cloud::new(with_token(&untrusted)).unwrap();
-    texts.push(format!(
-        "{:?} {:?}",
-        ask(&cloud),
-        cloud.probe_vocabulary(&vocabulary, &Cancel::new())
-    ));
+    texts.push(format!("{:?} {:?}", ask(&cloud), cloud.probe(&vocabulary, &Cancel::new())));
     let invalid = CloudOptions { token: Some(format!("{TOKEN}\n")), ..with_token(&untrusted) };
     let error = Cloud::new(invalid).unwrap_err().to_string();
     assert!(error.contains("line end"), "{error}");

@@ -2,10 +2,16 @@
 
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
-use rustls::ServerConfig;
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    PublicKeyData,
+};
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::WebPkiClientVerifier;
 use rustls::version::{TLS12, TLS13};
+use rustls::{RootCertStore, ServerConfig};
+use sha2::{Digest, Sha256};
 
 /// The host that good certificates are for.
 const HOST: &str = "127.0.0.1";
@@ -32,13 +38,14 @@ impl Authority {
         &self,
         host: &str,
         years: (i32, i32),
-    ) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
+    ) -> (CertificateDer<'static>, PrivateKeyDer<'static>, String) {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new(vec![host.to_owned()]).expect("parameters");
         params.not_before = rcgen::date_time_ymd(years.0, 1, 1);
         params.not_after = rcgen::date_time_ymd(years.1, 1, 1);
         let certificate = params.signed_by(&key, &self.issuer).expect("a server certificate");
-        (certificate.der().clone(), PrivatePkcs8KeyDer::from(key.serialize_der()).into())
+        let pin = base64(&Sha256::digest(key.subject_public_key_info()));
+        (certificate.der().clone(), PrivatePkcs8KeyDer::from(key.serialize_der()).into(), pin)
     }
 }
 
@@ -47,6 +54,10 @@ pub struct Identity {
     /// The CA that a client should trust, whether or not it signed the certificate.
     pub ca_pem: String,
     pub tls: Option<Arc<ServerConfig>>,
+    /// The SHA-256 of the server's key.
+    pub pin: String,
+    /// Certificate and key of a client that the server accepts, where it asks for one.
+    pub client_pem: String,
 }
 
 impl Identity {
@@ -79,6 +90,28 @@ impl Identity {
         Identity { ca_pem: Authority::new("another CA").pem, ..Identity::good() }
     }
 
+    /// A CA's certificate in the place of the server's, which is also the one to trust: what
+    /// `openssl req -x509` makes.
+    pub fn self_signed() -> Identity {
+        let key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::new(vec![HOST.to_owned()]).expect("parameters");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let certificate = params.self_signed(&key).expect("a certificate");
+        let der = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+        let tls = config(&[&TLS13], None, certificate.der().clone(), der);
+        Identity { ca_pem: certificate.pem(), tls: Some(tls), ..Identity::good() }
+    }
+
+    /// Speaks with clients only that have a certificate of the same CA.
+    pub fn wants_a_client() -> Identity {
+        let authority = Authority::new("libhybrid test CA");
+        let (certificate, key, pin) = authority.server(HOST, (2020, 2100));
+        let (client, client_key, _) = authority.server("a board", (2020, 2100));
+        let client_pem = pem("CERTIFICATE", &client) + &pem("PRIVATE KEY", client_key.secret_der());
+        let tls = config(&[&TLS13], Some(&authority), certificate, key);
+        Identity { ca_pem: authority.pem, tls: Some(tls), pin, client_pem }
+    }
+
     /// No TLS at all.
     pub fn plain() -> Identity {
         Identity { tls: None, ..Identity::good() }
@@ -90,14 +123,50 @@ impl Identity {
         versions: &[&'static rustls::SupportedProtocolVersion],
     ) -> Identity {
         let authority = Authority::new("libhybrid test CA");
-        let (certificate, key) = authority.server(host, years);
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ServerConfig::builder_with_provider(provider)
-            .with_protocol_versions(versions)
-            .expect("protocol versions")
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate], key)
-            .expect("a server configuration");
-        Identity { ca_pem: authority.pem, tls: Some(Arc::new(config)) }
+        let (certificate, key, pin) = authority.server(host, years);
+        let tls = config(versions, None, certificate, key);
+        Identity { ca_pem: authority.pem, tls: Some(tls), pin, client_pem: String::new() }
     }
+}
+
+/// `clients`: who must have signed a client's certificate.
+fn config(
+    versions: &[&'static rustls::SupportedProtocolVersion],
+    clients: Option<&Authority>,
+    certificate: CertificateDer<'static>,
+    key: PrivateKeyDer<'static>,
+) -> Arc<ServerConfig> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(versions)
+        .expect("protocol versions");
+    let builder = match clients {
+        None => builder.with_no_client_auth(),
+        Some(authority) => {
+            let mut roots = RootCertStore::empty();
+            let ca = CertificateDer::from_pem_slice(authority.pem.as_bytes()).expect("a CA");
+            roots.add(ca).expect("a root");
+            let verifier =
+                WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+            builder.with_client_cert_verifier(verifier.expect("a verifier"))
+        }
+    };
+    Arc::new(builder.with_single_cert(vec![certificate], key).expect("a server configuration"))
+}
+
+fn pem(label: &str, der: &[u8]) -> String {
+    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", base64(der))
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let of = |three: &[u8]| {
+        let bits = (0..3).fold(0, |bits, n| bits << 8 | *three.get(n).unwrap_or(&0) as usize);
+        let digit = |n| match n <= three.len() {
+            true => ALPHABET[bits >> (18 - 6 * n) & 63] as char,
+            false => '=',
+        };
+        (0..4).map(digit).collect::<String>()
+    };
+    bytes.chunks(3).map(of).collect()
 }

@@ -31,7 +31,12 @@ impl Log for Logs {
     }
 
     fn log(&self, record: &Record) {
-        RECORDS.lock().expect("the log").push(format!("{} {}", record.target(), record.args()));
+        RECORDS.lock().expect("the log").push(format!(
+            "{} {} {}",
+            record.level(),
+            record.target(),
+            record.args()
+        ));
     }
 
     fn flush(&self) {}

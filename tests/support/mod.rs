@@ -12,10 +12,12 @@
 
 mod certificates;
 mod logs;
+mod proxy;
 mod server;
 mod vocabulary;
 
 pub use certificates::Identity;
 pub use logs::Logs;
+pub use proxy::Proxy;
 pub use server::{Reaction, Recorded, Response, Server};
 pub use vocabulary::Toy;

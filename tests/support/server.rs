@@ -47,6 +47,8 @@ pub enum Reaction {
     Answer(Response),
     /// Answers, then closes the connection without having announced it.
     AnswerThenClose(Response),
+    /// Sends these bytes and keeps the connection.
+    Raw(Vec<u8>),
     /// Sends these bytes, then closes.
     Bytes(Vec<u8>),
     /// Sends these bytes one at a time, this far apart, and never ends.
@@ -257,6 +259,7 @@ impl Connection {
             self.shared.requests.lock().expect("requests").push(request.clone());
             match (self.shared.script)(&request) {
                 Reaction::Answer(response) => self.send(&response.bytes())?,
+                Reaction::Raw(bytes) => self.send(&bytes)?,
                 Reaction::AnswerThenClose(response) => return self.send(&response.bytes()),
                 Reaction::Bytes(bytes) => return self.send(&bytes),
                 Reaction::Dribble(bytes, apart) => return self.dribble(&bytes, apart),

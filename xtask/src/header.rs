@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 const PARTS: &[(&str, &[&str])] = &[
     ("Basics", &["status", "last_error", "objects", "version"]),
     ("Simple", &["model", "session", "outcome", "result", "step"]),
-    ("Explicit", &["cloud", "gate", "consult", "budget", "sampling"]),
+    ("Explicit", &["network", "cloud", "gate", "consult", "budget", "sampling"]),
     ("Advanced", &["tokens", "context", "state", "corrections", "cancel", "log"]),
 ];
 

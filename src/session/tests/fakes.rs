@@ -151,6 +151,7 @@ pub type Asked = (Vec<u32>, Vec<u8>, u32);
 pub struct FakeCloud {
     pub script: Script,
     pub shares_vocabulary: bool,
+    pub needs_messages: AtomicBool,
     pub requests: Mutex<Vec<Asked>>,
     /// The breaker's time.
     pub millis: Arc<AtomicU64>,
@@ -163,8 +164,8 @@ impl FakeCloud {
         let clock = millis.clone();
         let now = move || Duration::from_millis(clock.load(Relaxed));
         let breaker = SharedBreaker::with(Box::new(now), Box::new(|| 0.5));
-        let requests = Mutex::default();
-        Arc::new(FakeCloud { script, shares_vocabulary, requests, millis, breaker })
+        let (requests, needs_messages) = (Mutex::default(), AtomicBool::new(false));
+        Arc::new(FakeCloud { script, shares_vocabulary, needs_messages, requests, millis, breaker })
     }
 
     pub fn calls(&self) -> usize {
@@ -189,6 +190,10 @@ impl Consult for FakeCloud {
 
     fn shares_vocabulary(&self, _: &str) -> bool {
         self.shares_vocabulary
+    }
+
+    fn needs_messages(&self) -> bool {
+        self.needs_messages.load(Relaxed)
     }
 
     fn breaker(&self) -> Option<&SharedBreaker> {

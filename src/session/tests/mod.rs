@@ -12,6 +12,7 @@ use crate::reward::Features;
 use crate::tokens::Message;
 use crate::tokens::example::*;
 
+mod bytes;
 mod fakes;
 mod life;
 mod property;
@@ -352,7 +353,7 @@ fn a_long_burst_is_read_in_batches() {
 fn bytes_are_re_encoded() {
     let cloud = FakeCloud::new(false, always(bytes("hello é".as_bytes())));
     let mut bench = Bench::weak(endless(), &cloud);
-    bench.consult.burst = 2;
+    bench.consult.burst = 4;
     let mut session = bench.prompted();
     let steps = steps(&mut session, 4);
     assert_eq!(text_of(&steps), "hello é");

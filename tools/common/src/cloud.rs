@@ -13,18 +13,30 @@ use crate::interrupt;
 /// Read where `--token-file` is not given; an argument would show in the list of processes.
 pub const TOKEN_VARIABLE: &str = "HYBRID_CLOUD_TOKEN";
 
+/// Wire formats by their names.
+pub const SERVERS: &[(&str, ServerKind)] = &[
+    ("auto", ServerKind::Auto),
+    ("openai", ServerKind::OpenAi),
+    ("llama-cpp", ServerKind::LlamaCpp),
+    ("sglang", ServerKind::SgLang),
+    ("chat-continue", ServerKind::ChatContinue),
+    ("chat-prefix", ServerKind::ChatPrefix),
+    ("chat-trailing", ServerKind::ChatTrailing),
+    ("anthropic", ServerKind::Anthropic),
+];
+
 /// How the cloud LLM is reached.
 pub fn cloud_arguments() -> [Arg; 5] {
     [
         text(
             "cloud-url",
             "URL",
-            "Cloud LLM, https://host[:port]; not needed if all answers are cached",
+            "Cloud LLM, https://host[:port][/path]; not needed if all answers are cached",
         ),
         text("cloud-model", "NAME", "Name of the cloud LLM").required(true),
         text("server", "KIND", "Wire format of the server")
-            .value_parser(PossibleValuesParser::new(["openai", "llama-cpp"]))
-            .default_value("openai"),
+            .value_parser(PossibleValuesParser::new(SERVERS.iter().map(|(name, _)| *name)))
+            .default_value("auto"),
         path("ca", "PEM", "Trust the CA in this PEM file instead of those of the system"),
         path(
             "token-file",
@@ -39,16 +51,15 @@ pub fn cloud(arguments: &ArgMatches) -> Result<Option<CloudOptions>> {
     let Some(url) = arguments.get_one::<String>("cloud-url").cloned() else { return Ok(None) };
     let path = |name: &str| arguments.get_one::<PathBuf>(name).cloned();
     let token = token(path("token-file").as_deref())?;
-    let kind = match arguments.get_one::<String>("server").map(String::as_str) {
-        Some("llama-cpp") => ServerKind::LlamaCpp,
-        _ => ServerKind::OpenAi,
-    };
+    let server = arguments.get_one::<String>("server");
+    let kind = SERVERS.iter().find(|(name, _)| server.is_some_and(|given| given == name));
     Ok(Some(CloudOptions {
         url,
-        kind,
+        kind: kind.map(|(_, kind)| *kind).unwrap_or_default(),
         model: arguments.get_one::<String>("cloud-model").cloned().unwrap_or_default(),
         token,
         roots: path("ca").map_or(Roots::System, Roots::PemFile),
+        ..CloudOptions::default()
     }))
 }
 
@@ -79,7 +90,7 @@ pub fn cache(arguments: &ArgMatches) -> Result<PathBuf> {
 pub fn connect(cloud: &Option<CloudOptions>, model: &Model) -> Result<Option<Cloud>> {
     let Some(cloud) = cloud else { return Ok(None) };
     let cloud = Cloud::new(cloud.clone())?;
-    cloud.probe_vocabulary(&*model.tokens, &interrupt::cancel())?;
+    cloud.probe(&*model.tokens, &interrupt::cancel())?;
     Ok(Some(cloud))
 }
 

@@ -189,6 +189,7 @@ fn consult(cloud: &dyn Consult, ids: (&[u32], &str), bytes: &[u8]) -> Result<Ans
             ids,
             vocabulary,
             bytes,
+            chat: None,
             max_tokens: BURST,
             deadline: Instant::now() + DEADLINE,
             cancel: &Cancel::new(),

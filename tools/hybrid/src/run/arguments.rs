@@ -6,14 +6,13 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command, value_parser};
-use hybrid::cloud::ServerKind;
 use hybrid::controller::{Hold, Unit};
 use hybrid::policy::{Budget, Mode};
 use hybrid::reward::{Guarantee, Threshold};
 use hybrid::sampler::Sampling;
 use hybrid::session::{ConsultOptions, CorrectionOptions, Gate, Session, SessionOptions};
 use hybrid_common::arguments::{SCORES, text};
-use hybrid_common::cloud::TOKEN_VARIABLE;
+use hybrid_common::cloud::{SERVERS, TOKEN_VARIABLE};
 
 /// Options that mean nothing without a cloud.
 const FOR_THE_CLOUD: &[&str] = &[
@@ -53,9 +52,6 @@ const HOLDS: &[(&str, Held)] = &[
     ("bytes-per-hour", Held::Bytes),
     ("money-per-hour", Held::Money),
 ];
-
-pub const KINDS: &[(&str, ServerKind)] =
-    &[("openai", ServerKind::OpenAi), ("llama-cpp", ServerKind::LlamaCpp)];
 
 pub fn command() -> Command {
     let file = |name, help| text(name, "FILE", help).value_parser(value_parser!(PathBuf));
@@ -128,8 +124,12 @@ pub fn command() -> Command {
         .arg(number("budget-tokens", "Accept at most N tokens in all answers of the cloud"))
         .arg(number("budget-bytes", "Send and receive at most N bytes"))
         .next_help_heading("The cloud")
-        .arg(text("cloud", "URL", "Cloud LLM, https://host[:port]; without it nothing is sent"))
-        .arg(choice("kind", KINDS, "Wire format of the server").default_value("openai"))
+        .arg(text(
+            "cloud",
+            "URL",
+            "Cloud LLM, https://host[:port][/path]; without it nothing is sent",
+        ))
+        .arg(choice("kind", SERVERS, "Wire format of the server").default_value("auto"))
         .arg(text("model", "NAME", "Model name to send").default_value(""))
         .arg(file("ca", "Trust the CA in this PEM file instead of those of the system"))
         .arg(file("token-file", "File with the bearer token"))

@@ -11,18 +11,18 @@ use anyhow::{Context, Result, bail};
 use clap::ArgMatches;
 use hybrid::Error;
 use hybrid::bundle::{Bundle, Verify};
-use hybrid::cloud::{Cloud, CloudOptions, Roots};
+use hybrid::cloud::{Cloud, CloudOptions, Exchange, Roots};
 use hybrid::consult::Consult;
 use hybrid::session::{Model, Session};
 use hybrid::tokens::Message;
 use hybrid_common::arguments::SCORES;
-use hybrid_common::cloud::token;
+use hybrid_common::cloud::{SERVERS, token};
 use hybrid_common::files::replace;
 use hybrid_common::interrupt;
 use hybrid_common::progress::Bytes;
 
 pub use arguments::command;
-use arguments::{KINDS, Settings, chosen, get, path};
+use arguments::{Settings, chosen, get, path};
 use output::Stop;
 
 pub fn run(arguments: &ArgMatches) -> Result<()> {
@@ -113,14 +113,16 @@ fn cloud(arguments: &ArgMatches, model: &Model) -> Result<Option<Arc<dyn Consult
     };
     let cloud = Cloud::new(CloudOptions {
         url: url.clone(),
-        kind: chosen(arguments, "kind", KINDS)?,
+        kind: chosen(arguments, "kind", SERVERS)?,
         model: get(arguments, "model")?,
         token: token(path(arguments, "token-file").map(|file| file.as_path()))?,
         roots: path(arguments, "ca").cloned().map_or(Roots::System, Roots::PemFile),
+        ..CloudOptions::default()
     })?;
-    match cloud.probe_vocabulary(&*model.tokens, &interrupt::cancel()) {
-        Ok(true) => say("cloud    same vocabulary: token ids are exchanged\n"),
-        Ok(false) => say("cloud    another vocabulary: text is exchanged\n"),
+    match cloud.probe(&*model.tokens, &interrupt::cancel()) {
+        Ok(Exchange::Ids) => say("cloud    same vocabulary: token ids are exchanged\n"),
+        Ok(Exchange::Bytes) => say("cloud    another vocabulary: text is exchanged\n"),
+        Ok(Exchange::Messages) => say("cloud    a chat server: messages are exchanged\n"),
         Err(error) => {
             say(&format!("warning: {error}; the SLM writes alone until the cloud answers\n"))
         }

@@ -1,0 +1,114 @@
+//! Whom the client trusts, and who it says it is.
+
+use super::*;
+use hybrid::cloud::{ClientIdentity, CloudOptions};
+
+const OTHER_PIN: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+
+fn with(server: &Server, change: impl FnOnce(&mut CloudOptions)) -> hybrid::Result<Cloud> {
+    let mut options = options(server);
+    change(&mut options);
+    Cloud::new(options)
+}
+
+fn start(identity: &Identity) -> Server {
+    Server::start(identity, |_| Reaction::json(200, PARIS))
+}
+
+#[test]
+fn a_pinned_key_is_wanted_besides_a_trusted_certificate() {
+    let (good, other) = (Identity::good(), Identity::good());
+    let pinned = |identity: &Identity, pins: [&str; 2]| {
+        let server = start(identity);
+        let pins = pins.map(str::to_owned).to_vec();
+        let result = ask(&with(&server, |options| options.pins = pins).unwrap()).map(drop);
+        assert_eq!(result.is_ok(), !server.requests().is_empty());
+        result
+    };
+    let tls = Err(Failure::Tls);
+    assert_eq!(pinned(&good, [&good.pin, OTHER_PIN]), Ok(()));
+    // After the key was replaced.
+    assert_eq!(pinned(&good, [OTHER_PIN, &format!("sha256/{}", good.pin)]), Ok(()));
+    assert_eq!(pinned(&good, [OTHER_PIN, &other.pin]), tls, "another key");
+    let expired = Identity::expired();
+    assert_eq!(pinned(&expired, [&expired.pin, OTHER_PIN]), tls, "a pin replaces no trust");
+    let wrong_name = Identity::wrong_name();
+    assert_eq!(pinned(&wrong_name, [&wrong_name.pin, OTHER_PIN]), tls);
+}
+
+#[test]
+fn a_single_pin_is_refused() {
+    let server = start(&Identity::good());
+    let error = with(&server, |options| options.pins = vec![OTHER_PIN.into()]).unwrap_err();
+    assert!(error.to_string().contains("the one to replace it"), "{error}");
+}
+
+#[test]
+fn a_client_shows_its_certificate() {
+    let identity = Identity::wants_a_client();
+    let server = start(&identity);
+    let dir = temp_dir::TempDir::new().unwrap();
+    let file = dir.child("client.pem");
+    std::fs::write(&file, &identity.client_pem).unwrap();
+    let pem = ClientIdentity::Pem(identity.client_pem.clone().into_bytes().into());
+    for shown in [pem, ClientIdentity::PemFile(file)] {
+        let cloud = with(&server, |options| options.identity = Some(shown)).unwrap();
+        ask(&cloud).unwrap();
+    }
+    let before = server.requests().len();
+    let failure = ask(&client(&server)).unwrap_err();
+    assert!(matches!(failure, Failure::Tls | Failure::Connect), "{failure}");
+    assert_eq!(server.requests().len(), before, "nothing may be sent without one");
+}
+
+#[test]
+fn a_client_certificate_that_cannot_be_used_is_refused() {
+    let identity = Identity::wants_a_client();
+    let server = start(&identity);
+    let at = identity.client_pem.find("-----BEGIN PRIVATE").unwrap();
+    let (certificate, key) = identity.client_pem.split_at(at);
+    let other = Identity::wants_a_client().client_pem;
+    let another_key = format!("{certificate}{}", &other[other.find("-----BEGIN PRIV").unwrap()..]);
+    let rows = [
+        ("", "not PEM"),
+        (certificate, "no private key"),
+        (key, "no certificate"),
+        (&another_key, "do not fit"),
+    ];
+    for (pem, reason) in rows {
+        let identity = ClientIdentity::Pem(pem.as_bytes().to_vec().into());
+        let error = with(&server, |options| options.identity = Some(identity)).unwrap_err();
+        assert!(error.to_string().contains(reason), "{error}");
+        assert!(!error.to_string().contains("BEGIN"), "{error}");
+    }
+}
+
+#[test]
+fn the_systems_store_may_be_trusted_too() {
+    let server = start(&Identity::good());
+    match with(&server, |options| options.system_roots_too = true) {
+        Ok(cloud) => assert!(ask(&cloud).is_ok()),
+        // A machine without CA certificates.
+        Err(error) => assert!(error.to_string().contains("pass a CA PEM"), "{error}"),
+    }
+}
+
+/// What is wrong with a certificate, and what to do, is in the probe's error and in the log.
+#[test]
+fn a_wrong_certificate_is_explained() {
+    let logs = support::Logs::capture();
+    let rows = [
+        (Identity::self_signed(), "let that CA sign one for the server"),
+        (Identity::wrong_ca(), "pass its CA as `ca_file`"),
+        (Identity::expired(), "look at the device's clock"),
+        (Identity::not_yet_valid(), "look at the device's clock"),
+    ];
+    for (identity, advice) in rows {
+        let server = start(&identity);
+        let cloud = client(&server);
+        assert_eq!(ask(&cloud).unwrap_err(), Failure::Tls);
+        let error = cloud.probe(&support::Toy::new(), &Cancel::new()).unwrap_err().to_string();
+        assert!(error.contains(advice), "{error}");
+        assert!(logs.records().iter().any(|line| line.contains(advice)));
+    }
+}
