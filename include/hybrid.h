@@ -556,6 +556,11 @@ HYBRID_ENUM(hybrid_failure) {
   HYBRID_FAILURE_UNSAFE_BOUNDARY = 8,
   /// The device's clock is not set.
   HYBRID_FAILURE_CLOCK_NOT_SET = 9,
+  /// What answered does not speak TLS: a captive portal, or a port for something else.
+  HYBRID_FAILURE_NOT_TLS = 10,
+  /// The server's wire format takes messages, but the session did not begin with
+  /// hybrid_session_chat.
+  HYBRID_FAILURE_NEEDS_MESSAGES = 11,
 };
 
 /// Why generation ended.
@@ -622,7 +627,7 @@ typedef struct hybrid_consult_result {
   int32_t consulted;
   /// Why the consult gave no token.
   hybrid_failure failure;
-  /// The HTTP status of the server's answer. 0: there was no answer, or this build does not say.
+  /// The HTTP status of the server's answer, also of a good one. 0: there was no answer.
   uint32_t http_status;
   /// 0.
   uint32_t reserved;
@@ -728,6 +733,67 @@ HYBRID_API hybrid_status hybrid_session_flush(
 /// @}
 
 // ------------------------------------------------------------------------------------------------
+/// @defgroup network Explicit: The way to the cloud
+///
+/// What hybrid_cloud_options may point to besides the address: what servers and networks ask for,
+/// and whom the library trusts. hybrid_cloud_new copies everything.
+/// @{
+
+/// A header of HTTP. Its fields are final.
+typedef struct hybrid_header {
+  /// Its name, for example `api-key`.
+  const char *name;
+  /// Its value, never logged.
+  const char *value;
+} hybrid_header;
+
+/// What servers and networks ask for.
+typedef struct hybrid_cloud_network {
+  /// sizeof(hybrid_cloud_network).
+  size_t struct_size;
+  /// Sent with every request; at most 32. Default: NULL.
+  const hybrid_header *headers;
+  /// Elements of `headers`. Default: 0.
+  size_t header_count;
+  /// `http://[user:password@]host[:port]`: a proxy that opens a tunnel to the server (`CONNECT`).
+  /// The proxy sees the server's name and no text. Proxy variables of the environment are not
+  /// read. NULL: none. Default: NULL.
+  const char *proxy;
+} hybrid_cloud_network;
+
+/// Whom the library trusts besides the CAs, and who the device says it is.
+typedef struct hybrid_cloud_trust {
+  /// sizeof(hybrid_cloud_trust).
+  size_t struct_size;
+  /// The server's public key must be one of these, besides having a trusted certificate: the
+  /// SHA-256 of the SubjectPublicKeyInfo in base64, 44 characters. None, or 2 to 16, so that a
+  /// key can be replaced. Default: NULL.
+  const char *const *pins;
+  /// Elements of `pins`. Default: 0.
+  size_t pin_count;
+  /// PEM file with the device's certificate, those between it and its CA, and its private key,
+  /// for servers that ask for one. NULL: `client_pem`, or none. Default: NULL.
+  const char *client_file;
+  /// The same in memory. NULL: `client_file`, or none. Default: NULL.
+  const char *client_pem;
+  /// Bytes of `client_pem`. Default: 0.
+  size_t client_pem_size;
+  /// 1: trust the system's CAs too where the options name CAs of their own. Default: 0.
+  int32_t system_too;
+  /// 0.
+  int32_t reserved;
+} hybrid_cloud_trust;
+
+/// Sets the defaults. `struct_size` is sizeof(hybrid_cloud_network).
+HYBRID_API hybrid_status hybrid_cloud_network_init(
+    hybrid_cloud_network *network, size_t struct_size);
+
+/// Sets the defaults. `struct_size` is sizeof(hybrid_cloud_trust).
+HYBRID_API hybrid_status hybrid_cloud_trust_init(hybrid_cloud_trust *trust, size_t struct_size);
+
+/// @}
+
+// ------------------------------------------------------------------------------------------------
 /// @defgroup cloud Explicit: Cloud
 ///
 /// A hybrid_cloud is a client of one cloud LLM. It always uses TLS and always verifies the server's
@@ -737,12 +803,23 @@ HYBRID_API hybrid_status hybrid_session_flush(
 
 /// The wire format of a server.
 HYBRID_ENUM(hybrid_server) {
-  /// The one that most servers have; in this release HYBRID_SERVER_OPENAI.
+  /// The one that hybrid_cloud_probe finds; before that, HYBRID_SERVER_OPENAI.
   HYBRID_SERVER_AUTO = 0,
   /// OpenAI-style `/v1/completions`: vLLM, llama.cpp, OpenAI and others.
   HYBRID_SERVER_OPENAI = 1,
   /// llama.cpp's own `/completion`: the better choice for that server.
   HYBRID_SERVER_LLAMA_CPP = 2,
+  /// SGLang's own `/generate`.
+  HYBRID_SERVER_SGLANG = 3,
+  /// `/v1/chat/completions` with `continue_final_message`: vLLM, SGLang, llama.cpp. Chat formats
+  /// need sessions that begin with hybrid_session_chat.
+  HYBRID_SERVER_CHAT_CONTINUE = 4,
+  /// The same with `"prefix": true`: Mistral, DeepSeek.
+  HYBRID_SERVER_CHAT_PREFIX = 5,
+  /// The same with a last message of the assistant: OpenRouter, Groq, Ollama, LM Studio.
+  HYBRID_SERVER_CHAT_TRAILING = 6,
+  /// Anthropic's `/v1/messages`, for models that continue the assistant's message.
+  HYBRID_SERVER_ANTHROPIC = 7,
 };
 
 /// In what form sessions of a model send the context to a server, and get its answer.
@@ -753,17 +830,21 @@ HYBRID_ENUM(hybrid_exchange) {
   HYBRID_EXCHANGE_IDS = 1,
   /// Bytes of text: the server's vocabulary is another one, or it cannot tell.
   HYBRID_EXCHANGE_BYTES = 2,
+  /// The messages of the chat, and the answer so far: a chat format.
+  HYBRID_EXCHANGE_MESSAGES = 3,
 };
 
 /// How to reach a cloud LLM. hybrid_cloud_new copies everything.
 typedef struct hybrid_cloud_options {
   /// sizeof(hybrid_cloud_options).
   size_t struct_size;
-  /// Required: `https://host` or `https://host:port`, without a path.
+  /// Required: `https://host[:port][/path][?query]`. The path is the base path of the API, as the
+  /// server's own SDK takes it; without one it is `/v1`. The query is sent with every request.
   const char *url;
   /// The model's name, for wire formats that send one. NULL: none. Default: NULL.
   const char *model;
-  /// Access token, sent as `Authorization: Bearer` and never logged. NULL: none. Default: NULL.
+  /// Access token, sent as `Authorization: Bearer` (to Anthropic as `x-api-key`), never logged.
+  /// NULL: none. Default: NULL.
   const char *token;
   /// PEM file with the CA certificates to trust instead of the system's. NULL: `ca_pem`, or the
   /// system's. Default: NULL.
@@ -776,6 +857,10 @@ typedef struct hybrid_cloud_options {
   hybrid_server server;
   /// 0.
   int32_t reserved;
+  /// Headers and a proxy. NULL: none. Default: NULL.
+  const hybrid_cloud_network *network;
+  /// Pins, and the device's certificate. NULL: none. Default: NULL.
+  const hybrid_cloud_trust *trust;
 } hybrid_cloud_options;
 
 /// What a probe found out.
@@ -800,8 +885,9 @@ HYBRID_ENUM(hybrid_breaker_state) {
 };
 
 /// The breaker of a cloud: after failed consults it stops all its sessions from asking for a while.
-/// The pause is 1 second, doubles with each failed probe up to 60 seconds, and is 10 minutes for a
-/// failure that asking again does not mend.
+/// The pause is 1 second and doubles with each failed probe up to 60 seconds. A failure that asking
+/// again seldom mends, such as a wrong token or certificate, opens it at once, for 10 seconds
+/// doubled up to 10 minutes. A server's `Retry-After` is kept, up to 10 minutes.
 typedef struct hybrid_breaker {
   /// sizeof(hybrid_breaker).
   size_t struct_size;
@@ -824,13 +910,16 @@ HYBRID_API hybrid_status hybrid_cloud_new(const hybrid_cloud_options *options, h
 /// Frees the client. Sessions that use it keep it alive. NULL is ignored.
 HYBRID_API void hybrid_cloud_free(hybrid_cloud *cloud);
 
-/// Asks the server whether it tokenises as `model` does. If so, sessions of models with this
-/// vocabulary send token ids from then on. Before this call, or after a no, they send bytes. It
-/// sends fixed texts, nothing of yours, and takes 10 seconds at most.
+/// Asks the server what it can do: which wire format it has, with HYBRID_SERVER_AUTO; whether it
+/// tokenises as `model` does and answers with token ids; of a chat format, whether it continues a
+/// message. Where `out->exchange` is HYBRID_EXCHANGE_IDS, sessions of models with this vocabulary
+/// send token ids from then on; before this call they send bytes. It sends fixed texts, nothing of
+/// yours, and takes 10 seconds at most.
 ///
 /// `cancel` may be NULL; raising it ends the call with HYBRID_ERR_CANCELLED. `out` may be NULL, or
-/// set `out->struct_size` before. HYBRID_ERR_CLOUD: the server cannot be reached or refuses the
-/// access token; try again later, sessions work meanwhile.
+/// set `out->struct_size` before. HYBRID_ERR_CLOUD: the server cannot be reached, refuses the
+/// access token, has no format that is known, or begins a new answer where it should continue; the
+/// text says which. Sessions work meanwhile.
 HYBRID_API hybrid_status hybrid_cloud_probe(
     hybrid_cloud *cloud, const hybrid_model *model, const hybrid_cancel *cancel, hybrid_probe *out);
 
@@ -1198,6 +1287,9 @@ typedef struct hybrid_usage {
   uint64_t answer_tokens;
   /// Time waiting for the cloud, in nanoseconds.
   uint64_t cloud_ns;
+  /// Requests sent: more than `consults` where a server had closed a kept connection and the
+  /// request went out again, fewer where there was no connection.
+  uint64_t requests;
 } hybrid_usage;
 
 /// Counts the tokens of the context, prompts included.

@@ -191,6 +191,7 @@ mod tests {
             candidate: 1,
             failure: None::<Failure>,
             consulted: false,
+            http_status: 0,
             bytes_sent: 0,
             bytes_received: 0,
             billed_prompt_tokens: 0,
