@@ -98,7 +98,7 @@ class Model:
         self.layers = family.layers
         name = f"{family.label or family.name} {shape.name} {tied}"
         self.random = np.random.default_rng(zlib.crc32(name.encode()))
-        self.tensors = {}
+        self.tensors, self.done = {}, {}
         self.add("token_embd.weight", "vocabulary hidden")
         self.add("output_norm.weight", "hidden")
         if not tied:
@@ -139,7 +139,7 @@ class Model:
             if own is Type.F32:
                 writer.add_tensor(name, values)
                 continue
-            data = llama_native.quantize(values, own)
+            data = self.quantized(name, own)
             if decoded:
                 writer.add_tensor(name, llama_native.dequantize(data, own))
             else:
@@ -148,6 +148,12 @@ class Model:
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
         writer.close()
+
+    def quantized(self, name: str, kind: Type) -> np.ndarray:
+        """A matrix as `kind`, computed once: some types take a second."""
+        if (name, kind) not in self.done:
+            self.done[name, kind] = llama_native.quantize(self.tensors[name], kind)
+        return self.done[name, kind]
 
     def add_metadata(self, writer: gguf.GGUFWriter) -> None:
         family, shape = self.family, self.shape
