@@ -5,9 +5,10 @@
 
 OUT gets a directory for each kind of export: `genai` as onnxruntime-genai's model builder writes
 them (int4 with zero points, one matrix for q, k and v, RoPE inside the attention, genai_config.json
-only), `separate` (8 bits, biases, separate RoPE and norms, a quantised embedding), and `opset23`
-(ONNX's own operators, float weights). Each has answer.json: the prompt's ids and the logits of every
-position. Everything is seeded. Runs in an environment with the packages of fused_export.txt.
+only), `separate` (8 bits, biases, separate RoPE and norms, a quantised embedding), `tied` (norms of
+heads, an embedding that is the output's matrix, capped logits), and `opset23` (ONNX's own operators,
+float weights). Each has answer.json: the prompt's ids and the logits of the last two positions.
+Everything is seeded. Runs in an environment with the packages of fused_export.txt.
 """
 
 import argparse
@@ -84,13 +85,7 @@ def genai() -> Graph:
     graph = Graph(1)
     embedding = graph.constant("model.embed_tokens.weight", graph.normal(VOCABULARY, HIDDEN))
     x = graph.add("Gather", [embedding, "input_ids"])
-    one = graph.constant("one", np.array([1], np.int64))
-    lengths = graph.add("ReduceSum", ["attention_mask", one])
-    before = graph.add("Sub", [lengths, one])
-    lengths = graph.add("Cast", [before], to=TensorProto.INT32)
-    shape = graph.add("Shape", ["attention_mask"])
-    total = graph.add("Gather", [shape, graph.constant("at_one", np.array(1, np.int64))])
-    total = graph.add("Cast", [total], to=TensorProto.INT32)
+    counts = lengths(graph)
     caches = graph.caches(HEAD_DIM)
     norm = graph.add("SimplifiedLayerNormalization", [x, graph.gamma("norm.0")], epsilon=EPSILON)
     for i in range(LAYERS):
@@ -101,7 +96,7 @@ def genai() -> Graph:
         present = [f"present.{i}.{part}" for part in ("key", "value")]
         attention, *_ = graph.add(
             "GroupQueryAttention",
-            [qkv, "", "", *past, lengths, total, *caches],
+            [qkv, "", "", *past, *counts, *caches],
             MICROSOFT,
             [f"{name}.attention", *present],
             num_heads=HEADS,
@@ -141,12 +136,7 @@ def separate() -> Graph:
     ]
     where = {"gather_axis": 0, "quantize_axis": 1, "block_size": 32, "bits": 4}
     x = graph.add("GatherBlockQuantized", inputs, MICROSOFT, **where)
-    one = graph.constant("one", np.array([1], np.int64))
-    lengths = graph.add("Sub", [graph.add("ReduceSum", ["attention_mask", one]), one])
-    lengths = graph.add("Cast", [lengths], to=TensorProto.INT32)
-    shape = graph.add("Shape", ["attention_mask"])
-    total = graph.add("Gather", [shape, graph.constant("at_one", np.array(1, np.int64))])
-    total = graph.add("Cast", [total], to=TensorProto.INT32)
+    counts = lengths(graph)
     rotated = HEAD_DIM // 2
     caches = graph.caches(rotated)
     for i in range(LAYERS):
@@ -172,7 +162,7 @@ def separate() -> Graph:
         present = [f"present.{i}.{part}" for part in ("key", "value")]
         attention, *_ = graph.add(
             "GroupQueryAttention",
-            [*parts, *past, lengths, total],
+            [*parts, *past, *counts],
             MICROSOFT,
             [f"{name}.attention", *present],
             num_heads=HEADS,
@@ -194,6 +184,64 @@ def separate() -> Graph:
     norm = graph.add("SimplifiedLayerNormalization", [x, graph.gamma("norm")], epsilon=EPSILON)
     head = graph.constant("lm_head.weight", graph.normal(HIDDEN, VOCABULARY))
     graph.add("MatMul", [norm, head], outputs=["logits"])
+    return graph
+
+
+def lengths(graph: Graph) -> list:
+    one = graph.constant("one", np.array([1], np.int64))
+    before = graph.add("Sub", [graph.add("ReduceSum", ["attention_mask", one]), one])
+    shape = graph.add("Shape", ["attention_mask"])
+    total = graph.add("Gather", [shape, graph.constant("at_one", np.array(1, np.int64))])
+    return [graph.add("Cast", [value], to=TensorProto.INT32) for value in (before, total)]
+
+
+def tied() -> Graph:
+    graph = Graph(4)
+    shape = graph.constant("flat", np.array([VOCABULARY, HIDDEN // 2], np.int64))
+    head = [f"lm_head.weight_{part}" for part in ("Q4", "scales", "zp")]
+    flat = graph.add("Reshape", [head[0], shape])
+    where = {"gather_axis": 0, "quantize_axis": 1, "block_size": 32, "bits": 4}
+    x = graph.add("GatherBlockQuantized", [flat, "input_ids", *head[1:]], MICROSOFT, **where)
+    counts = lengths(graph)
+    caches = graph.caches(HEAD_DIM)
+    norm = graph.add("SimplifiedLayerNormalization", [x, graph.gamma("norm.0")], epsilon=EPSILON)
+    for i in range(LAYERS):
+        name = f"model.layers.{i}"
+        parts = []
+        for part, heads in (("q", HEADS), ("k", KV_HEADS), ("v", KV_HEADS)):
+            y = graph.quantised(f"{name}.{part}_proj", norm, heads * HEAD_DIM, HIDDEN, 4, True)
+            if part != "v":
+                each = graph.constant(f"{name}.{part}.in", np.array([0, -1, HEAD_DIM], np.int64))
+                y = graph.add("Reshape", [y, each])
+                gamma = graph.constant(f"{name}.{part}.norm", 1 + graph.normal(HEAD_DIM))
+                y = graph.add("SimplifiedLayerNormalization", [y, gamma], epsilon=EPSILON)
+                rows = np.array([0, -1, heads * HEAD_DIM], np.int64)
+                y = graph.add("Reshape", [y, graph.constant(f"{name}.{part}.out", rows)])
+            parts.append(y)
+        past = [f"past_key_values.{i}.{part}" for part in ("key", "value")]
+        present = [f"present.{i}.{part}" for part in ("key", "value")]
+        attention, *_ = graph.add(
+            "GroupQueryAttention",
+            [*parts, *past, *counts, *caches],
+            MICROSOFT,
+            [f"{name}.attention", *present],
+            num_heads=HEADS,
+            kv_num_heads=KV_HEADS,
+            do_rotary=1,
+        )
+        out = graph.quantised(f"{name}.o_proj", attention, HIDDEN, HEADS * HEAD_DIM, 4, True)
+        norm, x = skip_norm(graph, x, out, f"{name}.ffn_norm")
+        both = graph.quantised(f"{name}.gate_up", norm, 2 * FFN, HIDDEN, 4, True)
+        sizes = graph.constant(f"{name}.sizes", np.array([FFN, FFN], np.int64))
+        gate, up = graph.add("Split", [both, sizes], outputs=2, axis=-1)
+        act = graph.add("Mul", [gate, graph.add("Sigmoid", [gate])])
+        down = graph.add("Mul", [act, up])
+        down = graph.quantised(f"{name}.down_proj", down, HIDDEN, FFN, 4, True)
+        norm, x = skip_norm(graph, x, down, f"norm.{i + 1}")
+    logits = graph.quantised("lm_head", norm, VOCABULARY, HIDDEN, 4, True)
+    cap = graph.constant("cap", np.array(8.0, np.float32))
+    tanh = graph.add("Tanh", [graph.add("Div", [logits, cap])])
+    graph.add("Mul", [tanh, cap], outputs=["logits"])
     return graph
 
 
@@ -303,7 +351,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path)
     out = parser.parse_args().out
-    for kind in (genai, separate, opset23):
+    for kind in (genai, separate, tied, opset23):
         folder = out / kind.__name__
         folder.mkdir(parents=True, exist_ok=True)
         # "separate" is only there in a quantised form, as on model hubs.

@@ -47,7 +47,9 @@ fn change(dir: &Path, file: &str, change: impl Fn(&mut GraphProto)) {
 
 #[test]
 fn logits_are_those_of_onnx_runtime() {
-    for (kind, architecture) in [("genai", "llama"), ("separate", "qwen2"), ("opset23", "qwen2")] {
+    for (kind, architecture) in
+        [("genai", "llama"), ("separate", "qwen2"), ("tied", "qwen2"), ("opset23", "qwen2")]
+    {
         let temp = export(kind);
         let out = temp.child("bundle");
         pack(temp.path(), &out, Options::new()).unwrap();

@@ -22,7 +22,7 @@ const TRANSPARENT: &[&str] =
     &["Cast", "Expand", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"];
 
 /// Longest way from one part of a layer to the next.
-const MAX_STEPS: usize = 24;
+pub const MAX_STEPS: usize = 24;
 
 impl<'a> Index<'a> {
     pub fn new(graph: &'a GraphProto, values: &'a Values) -> Index<'a> {
@@ -70,7 +70,7 @@ impl<'a> Index<'a> {
             let (node, _) = self.producers.get(name)?;
             match node.op_type.as_str() {
                 "Transpose" => transposed = !transposed,
-                "Cast" | "Identity" => {}
+                "Cast" | "Identity" | "Reshape" => {}
                 _ => return None,
             }
             name = node.input.first()?;

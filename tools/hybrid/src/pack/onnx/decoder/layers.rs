@@ -2,20 +2,18 @@
 //! from them the way leads back to queries, keys and values and forward to the feed-forward
 //! network. Whatever else is on that way is an error, so nothing is left out unseen.
 
-use std::ops::Range;
 use std::rc::Rc;
 
 use anyhow::{Context, Result, bail, ensure};
 use tract_onnx::pb::{GraphProto, NodeProto};
 
-use super::index::{Index, first, float, input, integer};
+use super::index::{Index, MAX_STEPS, first, float, input, integer};
+use super::linear::{Linear, MATMULS, bias_of};
 use super::weights::Weight;
 
 pub const ATTENTION: &[&str] = &["GroupQueryAttention", "MultiHeadAttention", "Attention"];
 const NORMS: &[&str] = &["SimplifiedLayerNormalization", "RMSNormalization"];
 const SKIP_NORMS: &[&str] = &["SkipSimplifiedLayerNormalization"];
-const MATMULS: &[&str] = &["MatMul", "MatMulNBits", "Gemm"];
-const MAX_STEPS: usize = 24;
 
 pub struct Decoder<'a> {
     pub embedding: Rc<Weight>,
@@ -24,6 +22,16 @@ pub struct Decoder<'a> {
     pub final_norm: Norm<'a>,
     /// `None`: the embedding's.
     pub output: Option<Linear<'a>>,
+    pub logits: Logits,
+}
+
+/// What becomes of the output's numbers.
+#[derive(Default)]
+pub struct Logits {
+    /// They are multiplied with it.
+    pub scale: Option<f32>,
+    /// They are kept under it.
+    pub cap: Option<f32>,
 }
 
 pub struct Layer<'a> {
@@ -46,15 +54,6 @@ pub struct Layer<'a> {
 pub enum Activation {
     Silu,
     Gelu,
-}
-
-/// Some rows of a matrix, their biases, and the value that they are multiplied with.
-#[derive(Clone)]
-pub struct Linear<'a> {
-    pub weight: Rc<Weight>,
-    pub rows: Range<usize>,
-    pub bias: Option<Vec<f32>>,
-    input: &'a str,
 }
 
 /// What becomes queries or keys.
@@ -98,7 +97,8 @@ impl<'a> Decoder<'a> {
         let final_norm = expected.context("there is no attention node")?;
         let logits = graph.output.iter().find(|output| output.name == "logits");
         let logits = logits.context("there is no output logits")?;
-        let output = Linear::find(index, &logits.name).context("logits")?;
+        let (logits, value) = Logits::find(index, &logits.name);
+        let output = Linear::find(index, value).context("logits")?;
         let read = index.after(final_norm.output);
         let mut reads = output.input;
         // The builder may pick the last token first.
@@ -113,8 +113,41 @@ impl<'a> Decoder<'a> {
         ensure!(read.contains(&reads), "the logits are not made of the last layer's norm");
         let tied = output.weight == embedding && output.bias.is_none();
         let output = (!tied).then_some(output);
-        Ok(Decoder { embedding, embedding_scale, layers, final_norm, output })
+        Ok(Decoder { embedding, embedding_scale, layers, final_norm, output, logits })
     }
+}
+
+impl Logits {
+    /// Back over what scales and caps: the value that they were made of.
+    fn find<'a>(index: &Index<'a>, value: &'a str) -> (Logits, &'a str) {
+        let (mut found, mut value) = (Logits::default(), index.before(value));
+        for _ in 0..2 {
+            // cap · tanh(x / cap), or x · scale
+            let Some((factor, of)) = scaled(index, value, "Mul") else { break };
+            let tanh = index.producer(of).ok().filter(|(node, _)| node.op_type == "Tanh");
+            let inside = tanh.and_then(|(node, _)| first(node).ok());
+            let inside = inside.and_then(|inside| scaled(index, index.before(inside), "Div"));
+            match inside {
+                Some((divisor, of)) if divisor == factor && found.cap.is_none() => {
+                    (found.cap, value) = (Some(factor), of);
+                }
+                None if tanh.is_none() && found.scale.is_none() => {
+                    (found.scale, value) = (Some(factor), of);
+                }
+                _ => break,
+            }
+        }
+        (found, value)
+    }
+}
+
+/// The number that a node of this kind joins to another value, and that value.
+fn scaled<'a>(index: &Index<'a>, value: &'a str, op: &str) -> Option<(f32, &'a str)> {
+    let (node, _) = index.producer(value).ok()?;
+    let [a, b] = node.input.as_slice() else { return None };
+    let number = |of: &str| scalar(index, node, of);
+    let (factor, other) = number(a).map(|n| (n, a)).or(number(b).map(|n| (n, b)))?;
+    (node.op_type == op).then(|| (factor, index.before(other)))
 }
 
 /// The embedding, and what it is multiplied with.
@@ -130,8 +163,7 @@ fn embedding<'a>(graph: &'a GraphProto, index: &Index<'a>) -> Result<(Rc<Weight>
         "Gather" => {
             let (tensor, transposed) =
                 index.constant(first(node)?).context("the embedding is computed")?;
-            ensure!(!transposed, "the embedding is transposed");
-            Weight::floats(index.values, tensor, 0)?
+            Weight::floats(index.values, tensor, transposed.into())?
         }
         _ => Weight::gather_block_quantized(index, node)?,
     };
@@ -184,6 +216,11 @@ impl<'a> Layer<'a> {
             let interleaved = integer(attention, "rotary_interleaved").unwrap_or(0) != 0;
             let rotary = Some(Rotary { tables, dim: None, interleaved });
             (queries.rotary, keys.rotary) = (rotary, rotary);
+        }
+        for (at, part) in [(14, &mut queries), (15, &mut keys)] {
+            let Some(gamma) = input(attention, at) else { continue };
+            let epsilon = float(attention, "qk_norm_epsilon").context("no qk_norm_epsilon")?;
+            part.norm = Some(Norm { gamma: index.vector(gamma)?, epsilon, output: gamma });
         }
         let norm = Norm::made(index, queries.linear.input)?;
         let same = [&keys.linear, &values].iter().all(|l| l.input == queries.linear.input);
@@ -255,160 +292,6 @@ impl<'a> Projection<'a> {
             [(0, heads), (heads, heads + kv), (heads + kv, parts)].map(|(a, b)| part(a, b));
         Ok((plain(q), plain(k), v))
     }
-}
-
-impl<'a> Linear<'a> {
-    /// The linear map that makes a value.
-    fn find(index: &Index<'a>, value: &'a str) -> Result<Linear<'a>> {
-        let (mut value, mut bias, mut cut) = (value, None::<Vec<f32>>, None::<Cut>);
-        for _ in 0..MAX_STEPS {
-            value = index.before(value);
-            let (node, output) = index.producer(value)?;
-            match node.op_type.as_str() {
-                "Add" => {
-                    let (values, other) = bias_of(index, node)?;
-                    ensure!(bias.is_none(), "it has two biases");
-                    // One in front of a split is cut with the rows.
-                    bias = Some(values);
-                    value = other;
-                }
-                // Keys and values behind those that came before.
-                "Concat" => {
-                    let made = node.input.iter().find(|input| index.producer(input).is_ok());
-                    value = made.context("Concat joins inputs only")?;
-                }
-                "Split" => {
-                    ensure!(cut.is_none(), "it is split twice");
-                    cut = Some(Cut::of(index, node, output)?);
-                    value = first(node)?;
-                }
-                op if MATMULS.contains(&op) => {
-                    let whole = Linear::of(index, node)?;
-                    return whole.finish(bias, cut);
-                }
-                other => bail!("node {} ({other}) is not supported here", node.name),
-            }
-        }
-        bail!("no matrix makes {value}")
-    }
-
-    fn of(index: &Index<'a>, node: &'a NodeProto) -> Result<Linear<'a>> {
-        let named = || format!("node {}", node.name);
-        let mut bias = None;
-        let weight = match node.op_type.as_str() {
-            "MatMulNBits" => {
-                bias = input(node, 5);
-                Weight::matmul_n_bits(index, node)
-            }
-            op => {
-                let name = input(node, 1).context("it has one input")?;
-                let (tensor, turned) = index.constant(name).with_context(|| {
-                    format!("{name} of node {} is no constant of floats", node.name)
-                })?;
-                let mut output_axis = if turned { 0 } else { 1 };
-                if op == "Gemm" {
-                    bias = input(node, 2);
-                    let plain = [("alpha", 1.0), ("beta", 1.0)];
-                    let plain = plain.iter().all(|(n, one)| float(node, n).unwrap_or(1.0) == *one);
-                    ensure!(plain && integer(node, "transA").unwrap_or(0) == 0, "{}", named());
-                    if integer(node, "transB").unwrap_or(0) != 0 {
-                        output_axis = 1 - output_axis;
-                    }
-                }
-                Weight::floats(index.values, tensor, output_axis)
-            }
-        };
-        let weight = Rc::new(weight.with_context(named)?);
-        let bias = bias.map(|name| index.vector(name)).transpose()?;
-        Ok(Linear { rows: 0..weight.rows, weight, bias, input: first(node)? })
-    }
-
-    /// With a bias that is added to the result, and a part of the rows only.
-    fn finish(mut self, bias: Option<Vec<f32>>, cut: Option<Cut>) -> Result<Linear<'a>> {
-        let rows = self.rows.len();
-        if let Some(cut) = cut {
-            let range = match cut {
-                Cut::Rows(range) => range,
-                Cut::Share(at, of) => at * rows / of..(at + 1) * rows / of,
-            };
-            ensure!(range.end <= rows, "it is split into more than {rows} rows");
-            self = self.part(range);
-        }
-        if let Some(bias) = bias {
-            let range = self.rows.clone();
-            let own = match bias.len() {
-                n if n == range.len() => Some(bias.as_slice()),
-                n if n == rows => bias.get(range.clone()),
-                _ => None,
-            };
-            let own =
-                own.with_context(|| format!("{} biases are not {} rows", bias.len(), range.len()))?;
-            self.bias = Some(own.to_vec());
-        }
-        Ok(self)
-    }
-
-    fn part(&self, rows: Range<usize>) -> Linear<'a> {
-        let bias = self.bias.as_ref().and_then(|bias| bias.get(rows.clone())).map(<[f32]>::to_vec);
-        Linear { weight: self.weight.clone(), rows, bias, input: self.input }
-    }
-
-    /// The linear map that reads a value, and what it makes.
-    fn behind(index: &Index<'a>, value: &'a str) -> Result<(Linear<'a>, &'a str)> {
-        let readers = index.readers(value);
-        let found = readers.iter().find(|(node, value)| {
-            MATMULS.contains(&&*node.op_type) && node.input.first().is_some_and(|i| i == value)
-        });
-        let (node, _) = found.with_context(|| format!("no matrix reads {value}"))?;
-        let linear = Linear::of(index, node)?;
-        let result = node.output.first().context("no output")?;
-        for (node, value) in index.readers(result) {
-            if node.op_type == "Add"
-                && let Ok((values, other)) = bias_of(index, node)
-                && other == value
-            {
-                let sum = node.output.first().context("no output")?;
-                return Ok((linear.finish(Some(values), None)?, sum));
-            }
-        }
-        Ok((linear, result))
-    }
-}
-
-/// What a Split takes of the rows: a range, or an equal share.
-enum Cut {
-    Rows(Range<usize>),
-    Share(usize, usize),
-}
-
-impl Cut {
-    fn of(index: &Index, node: &NodeProto, output: usize) -> Result<Cut> {
-        let attribute = node.attribute.iter().find(|attribute| attribute.name == "split");
-        let sizes = match (input(node, 1), attribute) {
-            (Some(name), _) => {
-                let (tensor, _) = index.constant(name).context("its sizes are computed")?;
-                index.values.integers(tensor)?
-            }
-            (None, Some(attribute)) => attribute.ints.clone(),
-            (None, None) => return Ok(Cut::Share(output, node.output.len())),
-        };
-        let sizes: Option<Vec<_>> = sizes.iter().map(|n| usize::try_from(*n).ok()).collect();
-        let sizes = sizes.context("it is split into negative sizes")?;
-        let start: usize = sizes.iter().take(output).sum();
-        let own = sizes.get(output).context("it has more outputs than sizes")?;
-        Ok(Cut::Rows(start..start + own))
-    }
-}
-
-/// The constant and the other part of an Add.
-fn bias_of<'a>(index: &Index<'a>, node: &'a NodeProto) -> Result<(Vec<f32>, &'a str)> {
-    let [a, b] = node.input.as_slice() else { bail!("node {} has not two inputs", node.name) };
-    for (constant, other) in [(a, b), (b, a)] {
-        if index.constant(constant).is_some() {
-            return Ok((index.vector(constant)?, other));
-        }
-    }
-    bail!("node {} adds no constant", node.name)
 }
 
 impl<'a> Norm<'a> {

@@ -1,9 +1,11 @@
 //! Exports with fused operators, as onnxruntime-genai's model builder and the hubs' converters
 //! write them: read as if they were GGUF files, so that the families' table and all behind it is
-//! the same. `layers` finds the parts in the graph, `weights` turns matrices into tensors.
+//! the same. `layers` finds the parts in the graph, with `linear` and `index`; `weights` turns
+//! matrices into tensors, `rope` the tables of rotary embeddings into numbers.
 
 mod index;
 mod layers;
+mod linear;
 mod rope;
 mod values;
 mod weights;
@@ -17,7 +19,8 @@ use tract_onnx::pb::{GraphProto, NodeProto};
 use super::super::gguf::{Gguf, Metadata, Tensor, TensorType, Value};
 use super::config::Config;
 use index::{Index, float, input, integer};
-use layers::{ATTENTION, Activation, Decoder, Layer, Linear, Norm};
+use layers::{ATTENTION, Activation, Decoder, Layer, Norm};
+use linear::Linear;
 use rope::Rope;
 use values::Values;
 use weights::Weight;
@@ -158,6 +161,12 @@ impl Writer {
                 let fits = (scale - root).abs() <= 0.01 * root;
                 ensure!(fits, "the embedding is multiplied with {scale}, expected {root}");
             }
+        }
+        if let Some(scale) = decoder.logits.scale {
+            self.set("logit_scale", Value::Float(scale.into()));
+        }
+        if let Some(cap) = decoder.logits.cap {
+            self.set("final_logit_softcapping", Value::Float(cap.into()));
         }
         self.matrix("token_embd.weight", &decoder.embedding, 0..decoder.embedding.rows);
         self.norm("output_norm", &decoder.final_norm)?;
@@ -338,6 +347,8 @@ fn check_attention(node: &NodeProto) -> Result<()> {
     ensure!(!is("smooth_softmax"), "smooth_softmax is not supported");
     if node.op_type == "GroupQueryAttention" {
         ensure!(input(node, 11).is_none(), "attention sinks are not supported");
+        let quantised = input(node, 12).is_some() || input(node, 13).is_some();
+        ensure!(!quantised, "a quantised cache is not supported");
     }
     // Whether a mask hides what follows cannot be seen here; one that is given is trusted to.
     let mask = match node.op_type.as_str() {

@@ -50,6 +50,8 @@ impl Weight {
         };
         let (rows, cols, block) = (size("N")?, size("K")?, size("block_size")?);
         ensure!(input(node, 4).is_none(), "columns in another order (g_idx) are not supported");
+        let packed = integer(node, "weight_prepacked").unwrap_or(0);
+        ensure!(packed == 0, "weights in a GPU's order are not supported; take the CPU's variant");
         let bits = integer(node, "bits").unwrap_or(4);
         Weight::blocks(index, node, [1, 2, 3], (rows, cols), bits, block, None)
     }
@@ -71,7 +73,8 @@ impl Weight {
         let columns = if native.is_some() { columns } else { columns * 8 / bits.max(1) };
         let block = integer(node, "block_size").unwrap_or(128);
         let axis = integer(node, "quantize_axis").unwrap_or(1);
-        let is_last = axis == -1 || axis == data.dims.len() as i64 - 1;
+        // A matrix that is the output's, too, lies in blocks and is reshaped.
+        let is_last = [-1, 1, data.dims.len() as i64 - 1].contains(&axis);
         ensure!(is_last && last > 0, "its blocks do not lie along rows");
         ensure!(integer(node, "gather_axis").unwrap_or(0) == 0, "it does not gather rows");
         let sizes = [rows, columns, block].map(|n| usize::try_from(n).unwrap_or(0));
