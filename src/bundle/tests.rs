@@ -79,10 +79,17 @@ fn every_damage_is_named() {
         (
             |d| {
                 let json = fs::read_to_string(d.join("bundle.json")).unwrap();
-                let json = json.replace("\"format_version\": 2", "\"format_version\": 7");
+                let json = json.replace("\"format_version\": 3", "\"format_version\": 7");
                 fs::write(d.join("bundle.json"), json).unwrap();
             },
             "bundle format 7",
+        ),
+        (
+            |d| {
+                let json = fs::read_to_string(d.join("bundle.json")).unwrap();
+                fs::write(d.join("bundle.json"), json.replace("example", "Example")).unwrap();
+            },
+            "bundle.json has BLAKE3 ",
         ),
     ];
     for (damage, expected) in cases {
