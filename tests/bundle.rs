@@ -78,20 +78,9 @@ proptest! {
             _ => bytes.insert(at, b'x'),
         }
         fs::write(dir.join(name), bytes).unwrap();
-        match Bundle::open(&dir, Verify::All) {
-            // A manifest may have become another good one (a letter of the model's name), but never
-            // one that lets in other files.
-            Ok(bundle) => {
-                prop_assert_eq!(name, "bundle.json");
-                for role in ROLES.into_iter().filter(|role| *role != FileRole::Weights) {
-                    prop_assert_eq!(bundle.read(role).unwrap(), content(role));
-                }
-            }
-            Err(error) => {
-                let is_known = matches!(error, Error::Bundle(_) | Error::Unsupported(_));
-                prop_assert!(is_known, "{error:?}");
-            }
-        }
+        let error = Bundle::open(&dir, Verify::All).unwrap_err();
+        let is_known = matches!(error, Error::Bundle(_) | Error::Unsupported(_));
+        prop_assert!(is_known, "{error:?}");
     }
 
     #[test]

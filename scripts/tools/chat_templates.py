@@ -1,7 +1,7 @@
 """Writes what Jinja2 renders for the templates in tests/data/chat-templates.json.
 
-The tests of src/jinja compare with it. The templates are our own; each is one feature that published
-chat templates use. Jinja2 is set up as transformers does it for chat templates.
+The tests of src/jinja compare with it. The templates are our own; each is one feature that
+published chat templates use. Jinja2 is set up as transformers does it for chat templates.
 
     python3 scripts/tools/chat_templates.py          # needs Jinja2 3.1 (PyPI: jinja2)
     python3 scripts/tools/chat_templates.py --check  # only says whether the file is up to date

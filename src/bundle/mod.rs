@@ -13,6 +13,7 @@ use crate::sealed::Fingerprint;
 
 mod hash;
 mod manifest;
+mod seal;
 mod source;
 mod temporary;
 mod validate;
@@ -21,6 +22,7 @@ mod write;
 use hash::{blake3_of, blake3_reader};
 pub use hash::{fingerprint, sha256, sha256_reader};
 pub use manifest::*;
+pub use seal::seal;
 pub use source::{Blob, map};
 use source::{Content, Source};
 pub use write::{Complete, Writer, set_reward};

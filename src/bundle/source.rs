@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use memmap2::Mmap;
 
+use super::seal::unseal;
 use super::{FileEntry, MANIFEST_NAME, Manifest, validate};
 use crate::error::{Error, Result};
 
@@ -77,7 +78,9 @@ impl Source {
                 json.to_vec()
             }
         };
-        Manifest::parse(&json)
+        // The version goes first: it says what the rest may be.
+        Manifest::check_version(&json)?;
+        Manifest::parse(&unseal(&json)?)
     }
 
     /// A file that the manifest names, once its size is compared.

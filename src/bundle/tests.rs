@@ -84,6 +84,13 @@ fn every_damage_is_named() {
             },
             "bundle format 7",
         ),
+        (
+            |d| {
+                let json = fs::read_to_string(d.join("bundle.json")).unwrap();
+                fs::write(d.join("bundle.json"), json.replace("example", "Example")).unwrap();
+            },
+            "bundle.json has BLAKE3 ",
+        ),
     ];
     for (damage, expected) in cases {
         let temp = TempDir::new().unwrap();

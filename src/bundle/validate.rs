@@ -36,12 +36,19 @@ impl FileRole {
 }
 
 impl Manifest {
-    /// Parses and validates `bundle.json`.
+    /// Parses and validates `bundle.json` without its hash.
     ///
     /// Errors: [`Error::Unsupported`] for another format version, [`Error::Bundle`] for everything
     /// else.
     pub fn parse(json: &[u8]) -> Result<Manifest> {
-        // The version goes first: a later format may have fields this build has no names for.
+        Manifest::check_version(json)?;
+        let manifest: Manifest = serde_json::from_slice(json).map_err(syntax)?;
+        manifest.validate()?;
+        Ok(manifest)
+    }
+
+    /// Goes first: another format may have fields this build has no names for.
+    pub(super) fn check_version(json: &[u8]) -> Result<()> {
         #[derive(Deserialize)]
         struct Version {
             format_version: u32,
@@ -55,9 +62,7 @@ impl Manifest {
                 version.format_version
             )));
         }
-        let manifest: Manifest = serde_json::from_slice(json).map_err(syntax)?;
-        manifest.validate()?;
-        Ok(manifest)
+        Ok(())
     }
 
     /// Whether all parts of the manifest fit together.

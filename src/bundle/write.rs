@@ -6,6 +6,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use super::hash::{HashingWriter, blake3_of};
+use super::seal::seal;
 use super::temporary::{TemporaryDir, lock, parent_of, sibling};
 use super::{FileEntry, FileRole, MANIFEST_NAME, Manifest, RewardInfo, source::Source};
 use crate::error::{Error, Result};
@@ -157,13 +158,13 @@ fn check_target(target: &Path, replace: bool) -> Result<()> {
 
 fn write_manifest(dir: &Path, manifest: &Manifest) -> Result<()> {
     manifest.validate()?;
-    let mut json = serde_json::to_vec_pretty(manifest)
+    let json = serde_json::to_string_pretty(manifest)
         .map_err(|e| Error::Bundle(format!("{MANIFEST_NAME}: {e}")))?;
-    json.push(b'\n');
+    let json = seal(&json)?;
     let path = dir.join(MANIFEST_NAME);
     let temporary = sibling(&path, "new")?;
     write_file(&temporary, MANIFEST_NAME, |out| {
-        out.write_all(&json).map_err(|e| Error::io(&temporary, e))
+        out.write_all(json.as_bytes()).map_err(|e| Error::io(&temporary, e))
     })?;
     rename(&temporary, &path)
 }

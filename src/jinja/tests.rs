@@ -289,7 +289,7 @@ fn published_depths_are_accepted() {
         "{{ ((((((((((1)))))))))) }}",
         "{{ [[[[[[[[[[1]]]]]]]]]]|first|first }}",
         "{{ (((x and (x or (x.x == ('a' ~ ('b' if (x.x in ['a', ('b')]) else 'c'))))))) }}",
-        "{% macro f(n) %}{% if n %}{% for i in [1] %}{% if i %}{{ '(' ~ f(n - 1) ~ ')' }}{% endif %}\
+        "{% macro f(n) %}{% if n %}{% for i in [1] %}{% if i %}{{ '(' ~ f(n - 1) }}{% endif %}\
          {% endfor %}{% endif %}{% endmacro %}{{ f(5) }}",
     ];
     for source in rows {

@@ -54,7 +54,8 @@ impl Session {
             return Err(Error::InvalidArgument("the prompt is empty".into()));
         }
         let start = Instant::now();
-        let ids = self.tokens.encode_prompt(text, self.conversation.context.is_empty())?;
+        let first = self.conversation.context.is_empty();
+        let ids = self.tokens.encode_prompt_cancellable(text, first, &self.cancel)?;
         self.append(&ids, start)
     }
 

@@ -2,16 +2,19 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use tokenizers::TokenizerImpl;
 use tokenizers::models::bpe::BPE;
+use tokenizers::{NormalizedString, Normalizer, TokenizerImpl};
 
 use crate::bundle::{self, Bundle, FileRole, TokenInfo};
+use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 
 mod chat;
 #[cfg(test)]
 pub(crate) mod example;
 mod nfc;
+mod outline;
+mod pattern;
 mod steps;
 mod table;
 mod utf8;
@@ -19,6 +22,7 @@ mod utf8;
 pub use chat::{ChatTemplate, Message};
 pub use utf8::{to_text, whole_len};
 
+use pattern::watched;
 use steps::{AnyPostProcessor, DecoderDescription, NormalizerStep, PreTokenizerStep};
 use table::Table;
 
@@ -60,6 +64,8 @@ impl Tokens {
     /// From the content of a `tokenizer.json`; `info.fingerprint` is not compared.
     pub fn new(json: &[u8], info: TokenInfo) -> Result<Tokens> {
         let damaged = |reason: String| Error::Bundle(format!("tokenizer.json: {reason}"));
+        outline::check(json).map_err(damaged)?;
+        steps::begin_file();
         let mut tokenizer: Tokenizer =
             serde_json::from_slice(json).map_err(|e| damaged(e.to_string()))?;
         tokenizer.with_padding(None);
@@ -67,6 +73,7 @@ impl Tokens {
         if info.usable > MAX_TOKENS {
             return Err(Error::Bundle(format!("tokens.usable is over {MAX_TOKENS}")));
         }
+        check_letters(&tokenizer).map_err(damaged)?;
         let table = Table::new(&tokenizer, info.usable)?;
         let known = info.stop.iter().chain(&info.bos).all(|&id| (id as usize) < info.usable);
         if info.stop.is_empty() || !known {
@@ -82,6 +89,11 @@ impl Tokens {
     ///
     /// Errors: [`Error::InvalidArgument`] for more than [`MAX_TEXT_BYTES`].
     pub fn encode(&self, text: &str, special: bool) -> Result<Vec<u32>> {
+        self.encode_cancellable(text, special, &Cancel::new())
+    }
+
+    /// As [`Tokens::encode`], and [`Error::Cancelled`].
+    fn encode_cancellable(&self, text: &str, special: bool, cancel: &Cancel) -> Result<Vec<u32>> {
         if text.len() > MAX_TEXT_BYTES {
             return Err(Error::InvalidArgument(format!(
                 "a text of {} bytes is over the limit of {MAX_TEXT_BYTES}; give it in parts",
@@ -91,8 +103,9 @@ impl Tokens {
         let encoding = {
             let mut tokenizer = self.tokenizer.lock().unwrap_or_else(PoisonError::into_inner);
             tokenizer.set_encode_special_tokens(!special);
-            tokenizer.encode_fast(text, false)
+            watched(text.len(), cancel, || tokenizer.encode_fast(text, false))
         };
+        cancel.check()?;
         let encoding = encoding.map_err(|e| {
             Error::InvalidArgument(format!("the tokeniser cannot encode this text: {e}"))
         })?;
@@ -105,7 +118,17 @@ impl Tokens {
     /// A prompt's tokens: as [`Tokens::encode`] with control tokens and, for the first prompt of a
     /// context, the `bos` that the model wants in front.
     pub fn encode_prompt(&self, text: &str, first: bool) -> Result<Vec<u32>> {
-        let ids = self.encode(text, true)?;
+        self.encode_prompt_cancellable(text, first, &Cancel::new())
+    }
+
+    /// As [`Tokens::encode_prompt`], and [`Error::Cancelled`].
+    pub(crate) fn encode_prompt_cancellable(
+        &self,
+        text: &str,
+        first: bool,
+        cancel: &Cancel,
+    ) -> Result<Vec<u32>> {
+        let ids = self.encode_cancellable(text, true, cancel)?;
         Ok(if first { self.with_bos(ids) } else { ids })
     }
 
@@ -191,6 +214,22 @@ impl Tokens {
     }
 }
 
+/// A normaliser that drops letters would lose what is asked.
+fn check_letters(tokenizer: &Tokenizer) -> std::result::Result<(), String> {
+    let Some(normalizer) = tokenizer.get_normalizer() else { return Ok(()) };
+    for letter in ('a'..='z').chain('A'..='Z').chain('0'..='9').map(String::from) {
+        // With a neighbour, so that one for both is found as well.
+        for text in [letter.clone(), format!("{letter}{letter}")] {
+            let mut normalized = NormalizedString::from(text.as_str());
+            normalizer.normalize(&mut normalized).map_err(|e| e.to_string())?;
+            if normalized.get().chars().count() < text.len() {
+                return Err(format!("its normaliser deletes {letter:?}"));
+            }
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -237,6 +276,14 @@ mod tests {
         let plain = |tokens: &Tokens| tokens.with_bos(tokens.encode("<|user|>", false).unwrap());
         assert_eq!(plain(&with).first(), Some(&user), "in front of text that only looks like it");
         assert_eq!(plain(&with).len(), plain(&without).len() + 1);
+    }
+
+    #[test]
+    fn a_raised_flag_ends_it() {
+        let cancel = Cancel::new();
+        cancel.cancel();
+        let ended = byte_level().encode_prompt_cancellable("hello", true, &cancel);
+        assert!(matches!(ended, Err(Error::Cancelled)), "{ended:?}");
     }
 
     #[test]

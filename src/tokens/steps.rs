@@ -1,18 +1,29 @@
 //! The steps around BPE that a `tokenizer.json` may ask for. The tokenisers' crate knows more of
 //! them; each would bring its code and its tables to the board.
 
+use std::cell::Cell;
+
 use serde::de::{DeserializeOwned, Error};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
-use tokenizers::normalizers::{Prepend, Replace};
+use tokenizers::normalizer::SplitDelimiterBehavior;
+use tokenizers::normalizers::Prepend;
+use tokenizers::pattern::Invert;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::digits::Digits;
 use tokenizers::pre_tokenizers::metaspace::Metaspace;
-use tokenizers::pre_tokenizers::split::Split;
 use tokenizers::{Decoder, Encoding, NormalizedString, Normalizer};
 use tokenizers::{PostProcessor, PreTokenizedString, PreTokenizer};
 
 use super::nfc;
+use super::pattern::{Found, Pattern, check_watch};
+
+/// A normaliser may make a text this many times as long, and [`MAX_ADDED`] bytes longer. The
+/// published ones at most triple it.
+const MAX_GROWTH: usize = 4;
+const MAX_ADDED: usize = 1024;
+/// Steps of one file; published ones have ten at most.
+const MAX_STEPS: usize = 64;
 
 /// Changes the text.
 pub enum NormalizerStep {
@@ -20,6 +31,20 @@ pub enum NormalizerStep {
     Prepend(Prepend),
     Replace(Replace),
     Sequence(Vec<NormalizerStep>),
+}
+
+/// Puts `content` in the place of all that matches.
+#[derive(Deserialize)]
+pub struct Replace {
+    pattern: Pattern,
+    content: String,
+}
+
+#[derive(Deserialize)]
+pub struct Split {
+    pattern: Pattern,
+    behavior: SplitDelimiterBehavior,
+    invert: bool,
 }
 
 /// Splits the text into the pieces that BPE works on.
@@ -43,7 +68,7 @@ pub struct DecoderDescription(Value);
 
 impl<'de> Deserialize<'de> for NormalizerStep {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let step = Step::deserialize(deserializer)?;
+        let step = Step::counted(deserializer)?;
         match step.kind() {
             "NFC" => Ok(Self::Nfc),
             "Prepend" => step.parse().map(Self::Prepend),
@@ -56,7 +81,7 @@ impl<'de> Deserialize<'de> for NormalizerStep {
 
 impl<'de> Deserialize<'de> for PreTokenizerStep {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let step = Step::deserialize(deserializer)?;
+        let step = Step::counted(deserializer)?;
         match step.kind() {
             "ByteLevel" => step.parse().map(Self::ByteLevel),
             "Digits" => step.parse().map(Self::Digits),
@@ -76,7 +101,24 @@ impl<'de> Deserialize<'de> for PreTokenizerStep {
 #[serde(transparent)]
 struct Step(Value);
 
+thread_local! {
+    static STEPS: Cell<usize> = const { Cell::new(0) };
+}
+
+/// To be called before a file is read.
+pub fn begin_file() {
+    STEPS.set(0);
+}
+
 impl Step {
+    fn counted<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Step, D::Error> {
+        STEPS.set(STEPS.get() + 1);
+        if STEPS.get() > MAX_STEPS {
+            return Err(D::Error::custom(format!("more than {MAX_STEPS} steps")));
+        }
+        Step::deserialize(deserializer)
+    }
+
     fn kind(&self) -> &str {
         self.0["type"].as_str().unwrap_or_default()
     }
@@ -96,25 +138,49 @@ impl Step {
 
 impl Normalizer for NormalizerStep {
     fn normalize(&self, text: &mut NormalizedString) -> tokenizers::Result<()> {
+        check_watch()?;
         match self {
             Self::Nfc => {
                 nfc::normalize(text);
                 Ok(())
             }
-            Self::Prepend(step) => step.normalize(text),
-            Self::Replace(step) => step.normalize(text),
+            Self::Prepend(step) => {
+                check_growth(text, text.len().saturating_add(step.prepend.len()))?;
+                step.normalize(text)
+            }
+            Self::Replace(step) => {
+                let parts = step.pattern.find(text.get())?;
+                let matches = parts.iter().filter(|(_, matches)| *matches);
+                let added = matches.count().saturating_mul(step.content.len());
+                // Before anything is made of it, and without what the matches leave free.
+                let kept = parts.iter().filter(|(_, matches)| !matches);
+                let kept: usize = kept.map(|((start, end), _)| end - start).sum();
+                check_growth(text, kept.saturating_add(added))?;
+                text.replace(Found::new(parts), &step.content)
+            }
             Self::Sequence(steps) => steps.iter().try_for_each(|step| step.normalize(text)),
         }
     }
 }
 
+fn check_growth(text: &NormalizedString, bytes: usize) -> tokenizers::Result<()> {
+    if bytes > MAX_GROWTH.saturating_mul(text.len_original()).saturating_add(MAX_ADDED) {
+        return Err(format!("its normaliser makes the text over {MAX_GROWTH} times as long").into());
+    }
+    Ok(())
+}
+
 impl PreTokenizer for PreTokenizerStep {
     fn pre_tokenize(&self, text: &mut PreTokenizedString) -> tokenizers::Result<()> {
+        check_watch()?;
         match self {
             Self::ByteLevel(step) => step.pre_tokenize(text),
             Self::Digits(step) => step.pre_tokenize(text),
             Self::Metaspace(step) => step.pre_tokenize(text),
-            Self::Split(step) => step.pre_tokenize(text),
+            Self::Split(step) => text.split(|_, piece| match step.invert {
+                true => piece.split(Invert(&step.pattern), step.behavior),
+                false => piece.split(&step.pattern, step.behavior),
+            }),
             Self::Sequence(steps) => steps.iter().try_for_each(|step| step.pre_tokenize(text)),
         }
     }
@@ -144,6 +210,7 @@ impl Decoder for DecoderDescription {
 mod tests {
     use super::super::Tokens;
     use super::super::example::*;
+    use super::MAX_STEPS;
 
     /// With `part` (a field of the file) instead of the example's.
     fn open(part: &str, json: serde_json::Value) -> Result<Tokens, String> {
@@ -180,6 +247,28 @@ mod tests {
         }
     }
 
+    /// Each step doubles the text, or as good as.
+    #[test]
+    fn growth_is_bounded_before_it_takes_memory() {
+        let doubles = serde_json::json!({"type": "Replace", "pattern": {"String": "b"},
+            "content": "bb"});
+        let prepends = serde_json::json!({"type": "Prepend", "prepend": "b".repeat(200)});
+        let rows = [
+            (vec![doubles.clone(); 34], "b"),
+            (vec![prepends; 34], "b"),
+            (vec![doubles; 3], &"b".repeat(100_000)),
+        ];
+        for (steps, text) in rows {
+            let tokens =
+                open("normalizer", serde_json::json!({"type": "Sequence", "normalizers": steps}));
+            let error = match tokens {
+                Ok(tokens) => tokens.encode(text, true).unwrap_err().to_string(),
+                Err(error) => error,
+            };
+            assert!(error.contains("4 times as long"), "{error}");
+        }
+    }
+
     #[test]
     fn other_steps_are_refused_by_name() {
         let rows = [
@@ -194,6 +283,28 @@ mod tests {
         for (part, step, expected) in rows {
             let error = open(part, step.clone()).err().unwrap_or_default();
             assert!(error.contains(expected), "{step}: {error}");
+        }
+        let replace = |pattern, content: &str| {
+            let mut step = serde_json::json!({"type": "Replace", "content": content});
+            step["pattern"] = pattern;
+            step
+        };
+        let string = |text: &str| serde_json::json!({"String": text});
+        let regex = |source: &str| serde_json::json!({"Regex": source});
+        let many = vec![serde_json::json!({"type": "NFC"}); MAX_STEPS];
+        let rows = [
+            (replace(string(""), "x"), "an empty pattern"),
+            (replace(regex("x*"), "x"), "matches the empty text"),
+            (replace(regex(r"(?=(a+))\1+b"), "x"), "look-around"),
+            (replace(string("a"), &"b".repeat(100_000)), "4 times as long"),
+            (replace(regex("."), ""), "deletes"),
+            (replace(string("a"), ""), "deletes \"a\""),
+            (replace(regex("(?s).+"), "x"), "deletes"),
+            (serde_json::json!({"type": "Sequence", "normalizers": many}), "64 steps"),
+        ];
+        for (step, expected) in rows {
+            let error = open("normalizer", step).err().unwrap_or_default();
+            assert!(error.contains(expected), "{expected}: {error}");
         }
         assert!(open("post_processor", serde_json::json!({"type": "TemplateProcessing"})).is_ok());
     }

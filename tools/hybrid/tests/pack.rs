@@ -72,14 +72,22 @@ fn a_model_is_packed_and_checked() {
 
     // The hash that is for other tools is checked, too.
     fs::write(&weights, bytes).unwrap();
-    let path = bundle.join("bundle.json");
-    let mut manifest: serde_json::Value =
-        serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-    manifest["files"]["weights"]["sha256"] = "0".repeat(64).into();
-    fs::write(&path, manifest.to_string()).unwrap();
+    change_manifest(&bundle, |manifest| {
+        manifest["files"]["weights"]["sha256"] = "0".repeat(64).into();
+    });
     let (status, _, err) = run(&["check", text(&bundle)]);
     assert_eq!(status, Some(1));
     assert!(err.contains("weights.bin has SHA-256 "), "{err}");
+}
+
+/// Under its right hash.
+fn change_manifest(bundle: &Path, change: impl FnOnce(&mut serde_json::Value)) {
+    let path = bundle.join("bundle.json");
+    let mut manifest: serde_json::Value =
+        serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    manifest.as_object_mut().unwrap().remove("manifest_blake3");
+    change(&mut manifest);
+    fs::write(&path, hybrid::bundle::seal(&manifest.to_string()).unwrap()).unwrap();
 }
 
 /// What would fail on the board fails when it is packed or checked.
@@ -110,9 +118,7 @@ fn a_chat_template_is_tried_out() {
     let (status, out, _) = run(&["check", text(&bundle)]);
     assert!(status == Some(0) && out.contains("note          --chat will fail"), "{out}");
 
-    let path = bundle.join("bundle.json");
-    let manifest = fs::read_to_string(&path).unwrap().replace("{{ raise_", "{{ ( raise_");
-    fs::write(&path, manifest).unwrap();
+    change_manifest(&bundle, |manifest| manifest["chat_template"] = "{{ (".into());
     let (status, out, err) = run(&["check", text(&bundle)]);
     assert_eq!((status, out.as_str()), (Some(1), ""));
     assert!(err.contains("hashes") && err.contains("does not work; pack the model again"), "{err}");
