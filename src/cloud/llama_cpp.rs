@@ -74,7 +74,8 @@ mod tests {
 
     #[test]
     fn answers() {
-        let rows: [(&str, Option<&str>, Option<&[u32]>, bool); 7] = [
+        type Row<'a> = (&'a str, Option<&'a str>, Option<&'a [u32]>, bool);
+        let rows: [Row; 7] = [
             (
                 r#"{"content":" Paris.","tokens":[7042,30],"stop_type":"limit"}"#,
                 Some(" Paris."),

@@ -11,7 +11,6 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::version::{TLS12, TLS13};
 use rustls::{RootCertStore, ServerConfig};
-use sha2::{Digest, Sha256};
 
 /// The host that good certificates are for.
 const HOST: &str = "127.0.0.1";
@@ -38,14 +37,14 @@ impl Authority {
         &self,
         host: &str,
         years: (i32, i32),
-    ) -> (CertificateDer<'static>, PrivateKeyDer<'static>, String) {
+    ) -> (CertificateDer<'static>, PrivateKeyDer<'static>, Vec<u8>) {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new(vec![host.to_owned()]).expect("parameters");
         params.not_before = rcgen::date_time_ymd(years.0, 1, 1);
         params.not_after = rcgen::date_time_ymd(years.1, 1, 1);
         let certificate = params.signed_by(&key, &self.issuer).expect("a server certificate");
-        let pin = base64(&Sha256::digest(key.subject_public_key_info()));
-        (certificate.der().clone(), PrivatePkcs8KeyDer::from(key.serialize_der()).into(), pin)
+        let public = key.subject_public_key_info();
+        (certificate.der().clone(), PrivatePkcs8KeyDer::from(key.serialize_der()).into(), public)
     }
 }
 
@@ -54,8 +53,8 @@ pub struct Identity {
     /// The CA that a client should trust, whether or not it signed the certificate.
     pub ca_pem: String,
     pub tls: Option<Arc<ServerConfig>>,
-    /// The SHA-256 of the server's key.
-    pub pin: String,
+    /// The server's public key, as its certificate has it.
+    pub public_key: Vec<u8>,
     /// Certificate and key of a client that the server accepts, where it asks for one.
     pub client_pem: String,
 }
@@ -105,11 +104,11 @@ impl Identity {
     /// Speaks with clients only that have a certificate of the same CA.
     pub fn wants_a_client() -> Identity {
         let authority = Authority::new("libhybrid test CA");
-        let (certificate, key, pin) = authority.server(HOST, (2020, 2100));
+        let (certificate, key, public_key) = authority.server(HOST, (2020, 2100));
         let (client, client_key, _) = authority.server("a board", (2020, 2100));
         let client_pem = pem("CERTIFICATE", &client) + &pem("PRIVATE KEY", client_key.secret_der());
         let tls = config(&[&TLS13], Some(&authority), certificate, key);
-        Identity { ca_pem: authority.pem, tls: Some(tls), pin, client_pem }
+        Identity { ca_pem: authority.pem, tls: Some(tls), public_key, client_pem }
     }
 
     /// No TLS at all.
@@ -123,9 +122,9 @@ impl Identity {
         versions: &[&'static rustls::SupportedProtocolVersion],
     ) -> Identity {
         let authority = Authority::new("libhybrid test CA");
-        let (certificate, key, pin) = authority.server(host, years);
+        let (certificate, key, public_key) = authority.server(host, years);
         let tls = config(versions, None, certificate, key);
-        Identity { ca_pem: authority.pem, tls: Some(tls), pin, client_pem: String::new() }
+        Identity { ca_pem: authority.pem, tls: Some(tls), public_key, client_pem: String::new() }
     }
 }
 
@@ -158,7 +157,7 @@ fn pem(label: &str, der: &[u8]) -> String {
     format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", base64(der))
 }
 
-fn base64(bytes: &[u8]) -> String {
+pub fn base64(bytes: &[u8]) -> String {
     const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let of = |three: &[u8]| {
         let bits = (0..3).fold(0, |bits, n| bits << 8 | *three.get(n).unwrap_or(&0) as usize);

@@ -16,7 +16,7 @@ mod proxy;
 mod server;
 mod vocabulary;
 
-pub use certificates::Identity;
+pub use certificates::{Identity, base64};
 pub use logs::Logs;
 pub use proxy::Proxy;
 pub use server::{Reaction, Recorded, Response, Server};

@@ -32,7 +32,9 @@ fn bytes_keep_to_the_burst_and_the_budget() {
 /// Servers that render messages themselves get them, and the answer so far.
 #[test]
 fn chats_are_sent_as_messages() {
-    let seen: Arc<std::sync::Mutex<Vec<Option<(Vec<String>, String)>>>> = Arc::default();
+    /// The messages and the answer so far.
+    type Seen = Option<(Vec<String>, String)>;
+    let seen: Arc<std::sync::Mutex<Vec<Seen>>> = Arc::default();
     let chats = seen.clone();
     let script: Script = Arc::new(move |request| {
         let contents = |m: &[Message]| m.iter().map(|m| m.content.clone()).collect();
