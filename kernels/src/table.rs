@@ -297,8 +297,8 @@ impl Kernels {
         Ok(())
     }
 
-    /// `out = f(gate) · up` for rows of `width` gates followed by `width` ups, or `out = f(x)` where
-    /// `x` is as long as `out`.
+    /// `out = f(gate) · up` for rows of `width` gates followed by `width` ups, or `out = f(x)`
+    /// where `x` is as long as `out`.
     pub fn activate(
         &self,
         f: Activation,
