@@ -14,7 +14,7 @@ pub(super) const MAX_MEMORY: usize = 32 << 20;
 /// Bytes that a template writes, those of macros included.
 pub(super) const MAX_OUTPUT: usize = 2 << 20;
 /// Statements, expressions and macro calls within one another. With it a rendering needs less than
-/// 64 kB of stack, which a test shows.
+/// 128 kB of stack, which a test shows.
 pub(super) const MAX_NESTING: usize = 100;
 /// Lists and mappings within one another.
 const MAX_LEVELS: u8 = 32;

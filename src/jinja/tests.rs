@@ -6,7 +6,7 @@ use super::*;
 const CASES: &str = include_str!("../../tests/data/chat-templates.json");
 
 /// Less than a thread needs for anything else in this library.
-const SMALL_STACK: usize = 64 << 10;
+const SMALL_STACK: usize = 128 << 10;
 
 fn value(json: &Json) -> Value {
     match json {
