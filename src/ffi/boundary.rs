@@ -149,7 +149,7 @@ mod tests {
         const CHILD: &str = "HYBRID_TEST_CHILD";
         if std::env::var_os(CHILD).is_some() {
             enter(|| Ok(()));
-            let ours = threads::spawn("hybrid-test".into(), 256 << 10, || panic!("ours"));
+            let ours = threads::spawn("hybrid-test".into(), 256 << 10, || panic!("of the library"));
             assert!(ours.unwrap().join().is_err());
             assert!(std::thread::spawn(|| panic!("the program's")).join().is_err());
             return;
@@ -162,7 +162,7 @@ mod tests {
             .unwrap();
         let text = String::from_utf8(child.stderr).unwrap();
         assert!(child.status.success(), "{text}");
-        assert!(text.contains("the program's") && !text.contains("ours"), "{text}");
+        assert!(text.contains("the program's") && !text.contains("of the library"), "{text}");
     }
 
     #[test]

@@ -152,9 +152,6 @@ fn fewer_bits_say_what_they_cost() {
     assert_eq!((status, err.as_str()), (Some(0), ""));
     assert!(out.starts_with("weights 0.8 MB instead of 1.4, perplexity "), "{out}");
     assert!(out.ends_with("over 1022 tokens\n"), "{out}");
-    let (status, _, err) = run(&["pack", text(temp.path()), "-o", text(&bundle), "--bits", "4"]);
-    assert_eq!(status, Some(1));
-    assert!(err.contains("--bits is for GGUF files"), "{err}");
 }
 
 #[test]

@@ -13,8 +13,9 @@ use tract_onnx::pb::{AttributeProto, NodeProto, TensorProto};
 use super::super::pack;
 use super::*;
 
-/// 8-bit activations and a cache of halves, on logits with a deviation of 1 to 4.
-const TOLERANCE: f32 = 0.1;
+/// The root mean square of the differences, as a share of the logits' own: 8-bit activations and a
+/// cache of halves in a model of two narrow layers. A wrong operator gives 0.5 and more.
+const TOLERANCE: f32 = 0.05;
 
 #[derive(serde::Deserialize)]
 struct Answer {
@@ -66,9 +67,12 @@ fn logits_are_those_of_onnx_runtime() {
         for (found, expected) in rows.zip(&answer.logits) {
             // Padding behind the tokens is never written.
             let usable = found.iter().zip(expected).take(bundle.manifest().tokens.usable);
-            let farthest = usable.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-            assert!(farthest < TOLERANCE, "{kind}: {farthest}");
-            eprintln!("{kind}: {farthest}");
+            let (wrong, whole) = usable.fold((0.0, 0.0), |(wrong, whole), (a, b)| {
+                (wrong + (a - b).powi(2), whole + b.powi(2))
+            });
+            let share = f32::sqrt(wrong / whole);
+            eprintln!("{kind}: {share}");
+            assert!(share < TOLERANCE, "{kind}: {share}");
         }
     }
 }

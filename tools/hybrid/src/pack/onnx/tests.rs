@@ -291,6 +291,8 @@ fn what_is_no_export_says_so() {
     fs::write(temp.path().join("model.onnx"), "no protobuf").unwrap();
     assert!(open().contains("is not an ONNX model"), "{}", open());
     Export::new().write(temp.path());
+    let four = super::open(temp.path(), Options { bits: Bits::Four, ..Options::new() });
+    assert!(format!("{:#}", four.err().unwrap()).contains("--bits is for GGUF files"));
     fs::remove_file(temp.path().join("tokenizer.json")).unwrap();
     assert!(open().contains("tokenizer.json cannot be read"), "{}", open());
 }
