@@ -242,9 +242,11 @@ proptest! {
     }
 }
 
+type Bend = fn(f64) -> f64;
+
 /// What the kernels bend values with in f64, and the relative error allowed: that of an exponent
 /// grows with it.
-const ACTIVATIONS: [(Activation, fn(f64) -> f64, f64); 3] = [
+const ACTIVATIONS: [(Activation, Bend, f64); 3] = [
     (Activation::Silu, |x| x / (1.0 + (-x).exp()), 1e-6),
     (
         Activation::Gelu,

@@ -189,7 +189,7 @@ impl<L: Lanes> Unary<L> for Gelu {
     #[inline(always)]
     fn apply(&self, x: L) -> L {
         // ½ · (1 + tanh(y)) = 1 / (1 + e^−2y) with y = √(2/π) · (x + 0.044715 · x³)
-        const FACTORS: [f32; 2] = [-1.595_769_1, -0.071_354_814];
+        const FACTORS: [f32; 2] = [-1.595_769, -0.071_354_814];
         let inner = x.mul(x).mul_add(L::splat(FACTORS[1]), L::splat(FACTORS[0]));
         x.div(L::splat(1.0).add(x.mul(inner).exp()))
     }

@@ -28,7 +28,7 @@ impl Rope {
     /// `factors`: divisors of the frequencies, `dims / 2` of them, none for plain RoPE.
     pub fn new(dims: usize, base: f32, factors: Option<&[f32]>) -> Result<Rope> {
         let pairs = dims / 2;
-        if !dims.is_multiple_of(2) || !(base.is_finite() && base > 0.0) {
+        if !(dims.is_multiple_of(2) && base.is_finite() && base > 0.0) {
             return Err(Error::Model(format!("RoPE over {dims} dimensions with base {base}")));
         }
         let usable = |f: &[f32]| f.len() == pairs && f.iter().all(|f| f.is_finite() && *f > 0.0);

@@ -6,9 +6,9 @@
 OUT gets a directory for each kind of export: `genai` as onnxruntime-genai's model builder writes
 them (int4 with zero points, one matrix for q, k and v, RoPE inside the attention, genai_config.json
 only), `separate` (8 bits, biases, separate RoPE and norms, a quantised embedding), `tied` (norms of
-heads, an embedding that is the output's matrix, capped logits), and `opset23` (ONNX's own operators,
-float weights). Each has answer.json: the prompt's ids and the logits of the last two positions.
-Everything is seeded. Runs in an environment with the packages of fused_export.txt.
+heads, an embedding that is the output's matrix, capped logits), and `opset23` (ONNX's own
+operators, float weights). Each has answer.json: the prompt's ids and the logits of the last two
+positions. Everything is seeded. Runs in an environment with the packages of fused_export.txt.
 """
 
 import argparse

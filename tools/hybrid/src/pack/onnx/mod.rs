@@ -1,7 +1,7 @@
 //! An ONNX export of a causal language model as the source of a bundle: a graph with the cache as
 //! inputs and outputs, `tokenizer.json`, `config.json`. A plain export, as optimum writes it, is
-//! kept as it is and run by tract's own operators. `decoder` reads one with fused operators as if it
-//! were a GGUF file.
+//! kept as it is and run by tract's own operators. `decoder` reads one with fused operators as if
+//! it were a GGUF file.
 
 mod config;
 mod decoder;
