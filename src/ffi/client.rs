@@ -36,7 +36,7 @@ mod absent {
 
     pub enum ClientIdentity {
         PemFile(PathBuf),
-        Pem(Vec<u8>),
+        Pem(Box<[u8]>),
     }
 
     #[derive(Default)]

@@ -198,16 +198,16 @@ impl<'a> Layer<'a> {
                 (queries, keys, values) = all.divide(attention)?;
             }
         }
-        if attention.op_type == "MultiHeadAttention" {
-            if let Some(bias) = input(attention, 3) {
-                let bias = index.vector(bias)?;
-                let linears = [&mut queries.linear, &mut keys.linear, &mut values];
-                let mut rest = bias.as_slice();
-                for linear in linears {
-                    let (own, others) =
-                        rest.split_at_checked(linear.rows.len()).context("a short bias")?;
-                    (linear.bias, rest) = (Some(own.to_vec()), others);
-                }
+        if attention.op_type == "MultiHeadAttention"
+            && let Some(bias) = input(attention, 3)
+        {
+            let bias = index.vector(bias)?;
+            let linears = [&mut queries.linear, &mut keys.linear, &mut values];
+            let mut rest = bias.as_slice();
+            for linear in linears {
+                let (own, others) =
+                    rest.split_at_checked(linear.rows.len()).context("a short bias")?;
+                (linear.bias, rest) = (Some(own.to_vec()), others);
             }
         }
         if attention.op_type == "GroupQueryAttention" && integer(attention, "do_rotary") == Some(1)

@@ -1,6 +1,6 @@
 //! The numbers in constants, inside the file or in one beside it.
 
-use std::collections::BTreeMap;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -25,9 +25,9 @@ impl Values {
         for tensor in graph.initializer.iter().filter(|tensor| is_external(tensor)) {
             let piece =
                 Piece::of(tensor, dir).with_context(|| format!("tensor {}", tensor.name))?;
-            if !maps.contains_key(&piece.location) {
-                let map = bundle::map(&File::open(dir.join(&piece.location))?)?;
-                maps.insert(piece.location, map);
+            if let Entry::Vacant(place) = maps.entry(piece.location) {
+                let map = bundle::map(&File::open(dir.join(place.key()))?)?;
+                place.insert(map);
             }
         }
         Ok(Values { dir: dir.to_owned(), maps })
