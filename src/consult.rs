@@ -26,7 +26,7 @@ pub struct Request<'a> {
     pub vocabulary: &'a str,
     /// The same context as bytes, for a cloud LLM with another vocabulary.
     pub bytes: &'a [u8],
-    /// The same context as messages, where all of it came from [`crate::Session::chat`].
+    /// The same context as messages, where all of it came from [`crate::session::Session::chat`].
     pub chat: Option<Chat<'a>>,
     /// Tokens wanted (the burst), at least 1.
     pub max_tokens: u32,
