@@ -56,7 +56,8 @@ fn read(answer: &Value) -> Result<Written, Unusable> {
         Some(block) => text(block.get("text")),
         None => end.then(String::new),
     };
-    Ok(Written { text: content, ids: None, end })
+    // Only the first block is read, so more of them hold more of the text.
+    Ok(Written { text: content, ids: None, end: end && blocks.len() < 2 })
 }
 
 #[cfg(test)]
@@ -89,6 +90,10 @@ mod tests {
                 Some((Some("is"), false)),
             ),
             (r#"{"content":[],"stop_reason":"end_turn"}"#, Some((Some(""), true))),
+            (
+                r#"{"content":[{"text":"a"},{"text":"b"}],"stop_reason":"end_turn"}"#,
+                Some((Some("a"), false)),
+            ),
             (r#"{"content":[{"type":"thinking","thinking":"Hm"}]}"#, Some((None, false))),
             (r#"{"type":"error"}"#, None),
         ];

@@ -133,11 +133,18 @@ fn read(answer: &Value) -> Result<Written, Unusable> {
     let thought = ["reasoning_content", "reasoning"].iter().any(|name| {
         message.get(name).and_then(Value::as_str).is_some_and(|thought| !thought.is_empty())
     });
-    if thought {
+    let content = text(message.get("content"));
+    // A server without a parser for it leaves it in the text.
+    let inline = content.as_ref().is_some_and(|text| text.trim_start().starts_with("<think>"));
+    if thought || inline {
         return Err("the server's model thinks before it answers; switch that off");
     }
+    if message.get("refusal").is_some_and(|refusal| !refusal.is_null()) {
+        return Err("the server's model refuses to answer");
+    }
     // An end at once may come without any content.
-    let content = text(message.get("content")).or_else(|| end.then(String::new));
+    let none = message.get("content").is_none_or(Value::is_null);
+    let content = content.or_else(|| (end && none).then(String::new));
     Ok(Written { text: content, ids: None, end })
 }
 
@@ -233,6 +240,15 @@ mod tests {
                 r#"{"choices":[{"message":{"content":"x","reasoning":""}}]}"#,
                 Some((Some("x"), false)),
             ),
+            (
+                r#"{"choices":[{"message":{"content":[{"text":"x"}]},"finish_reason":"stop"}]}"#,
+                Some((None, true)),
+            ),
+            (
+                r#"{"choices":[{"message":{"content":null,"refusal":"No"},"finish_reason":"stop"}]}"#,
+                None,
+            ),
+            (r#"{"choices":[{"message":{"content":"<think>\nHm"}}]}"#, None),
             (r#"{"choices":[{"text":"x"}]}"#, None),
             ("{}", None),
         ];

@@ -140,8 +140,10 @@ impl Http {
         let quiet = retry_after::quiet(response.headers());
         match response.body_mut().with_config().limit(post.limit).read_to_vec() {
             Ok(body) => Ok(Reply { status, quiet, body }),
-            // The status says all that matters.
-            Err(_) if status != 200 => Ok(Reply { status, quiet, body: Vec::new() }),
+            // The status says all that matters, but to a cancelled call.
+            Err(_) if status != 200 && !line.watch.snapshot().cancel.is_cancelled() => {
+                Ok(Reply { status, quiet, body: Vec::new() })
+            }
             Err(e) => Err(e),
         }
     }

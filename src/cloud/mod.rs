@@ -93,13 +93,19 @@ impl Cloud {
     /// [`crate::Error::Cloud`] for a URL, token, header, proxy, pin or PEM that cannot be used,
     /// [`crate::Error::Io`] for a PEM file that cannot be read. The texts never hold a secret.
     pub fn new(options: CloudOptions) -> Result<Cloud> {
+        let cloud = Cloud::open(&options);
+        options.wipe();
+        cloud
+    }
+
+    fn open(options: &CloudOptions) -> Result<Cloud> {
         let endpoint = Endpoint::parse(&options.url)?;
         let headers =
             Headers::new(Wire::of(options.kind).auth, options.token.as_deref(), &options.headers)?;
         let server = endpoint.origin.trim_start_matches("https://");
         let proxy = options.proxy.as_deref().map(|url| Proxy::parse(url, server)).transpose()?;
-        let tls = tls::client_config(&options)?;
-        let cloud = Cloud {
+        let tls = tls::client_config(options)?;
+        Ok(Cloud {
             http: Http::new(endpoint, headers, tls, proxy),
             kind: options.kind,
             model: options.model.clone(),
@@ -109,9 +115,7 @@ impl Cloud {
                 continues: Continues::Unknown,
                 shared: Vec::new(),
             }),
-        };
-        options.wipe();
-        Ok(cloud)
+        })
     }
 
     /// Another access token, or none, for requests from now on; closes the breaker, which a wrong

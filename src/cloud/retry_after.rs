@@ -29,7 +29,8 @@ fn seconds(date: &str) -> Option<u64> {
     let month = next()?;
     let month = MONTHS.iter().position(|name| *name == month)? as u64;
     let year: u64 = next()?.parse().ok().filter(|year| (1970..10_000).contains(year))?;
-    let [hour, minute, second] = [next()?, next()?, next()?].map(|part| part.parse::<u64>().ok());
+    let mut part = |most: u64| next()?.parse::<u64>().ok().filter(|part| *part <= most);
+    let (hour, minute, second) = (part(23)?, part(59)?, part(60)?);
     if next() != Some("GMT") || next().is_some() {
         return None;
     }
@@ -37,7 +38,7 @@ fn seconds(date: &str) -> Option<u64> {
     let (year, month) = if month < 2 { (year - 1, month + 10) } else { (year, month - 2) };
     let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1;
     const DAYS_TO_1970: u64 = 719_468;
-    Some((days - DAYS_TO_1970) * 86_400 + hour? * 3600 + minute? * 60 + second?)
+    Some((days - DAYS_TO_1970) * 86_400 + hour * 3600 + minute * 60 + second)
 }
 
 #[cfg(test)]
@@ -56,6 +57,8 @@ mod tests {
             ("Sun, 06 Nov 1994 08:49 GMT", None),
             ("Sun, 00 Nov 1994 08:49:37 GMT", None),
             ("Sun, 06 Foo 1994 08:49:37 GMT", None),
+            ("Sun, 06 Nov 1994 9999999999999999999:49:37 GMT", None),
+            ("Sun, 06 Nov 1994 08:60:37 GMT", None),
             ("Sun, 06 Nov 1 08:49:37 GMT", None),
             ("", None),
         ];

@@ -99,7 +99,8 @@ fn certificates(pem: &[u8], what: &str) -> Result<Vec<CertificateDer<'static>>> 
     }
     CertificateDer::pem_slice_iter(pem)
         .collect::<std::result::Result<_, _>>()
-        .map_err(|e| Error::Cloud(format!("{what} is damaged PEM: {e}")))
+        // The parser's own text may hold a part of the file, and so of a key.
+        .map_err(|_| Error::Cloud(format!("{what} is damaged PEM (are its line ends there?)")))
 }
 
 fn some(store: RootCertStore, what: &str) -> Result<RootCertStore> {
@@ -112,8 +113,10 @@ fn some(store: RootCertStore, what: &str) -> Result<RootCertStore> {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {
-    let mut pem = Vec::new();
     let file = File::open(path).map_err(|e| Error::io(path, e))?;
+    // At once: a vector that grows leaves copies of a key behind.
+    let size = file.metadata().map_or(0, |data| data.len()).min(MAX_PEM_BYTES);
+    let mut pem = Vec::with_capacity(size as usize + 64);
     file.take(MAX_PEM_BYTES + 1).read_to_end(&mut pem).map_err(|e| Error::io(path, e))?;
     if pem.len() as u64 > MAX_PEM_BYTES {
         return Err(Error::Cloud(format!(

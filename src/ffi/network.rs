@@ -119,6 +119,9 @@ impl hybrid_cloud_network {
     /// # Safety
     /// Header rules *Strings* and *Pointers*.
     pub(super) unsafe fn apply(&self, options: &mut CloudOptions) -> Result<()> {
+        if !self.headers.is_null() && self.header_count == 0 {
+            return Err(bad("network.headers is set, but network.header_count is 0".into()));
+        }
         // SAFETY: the caller's rule *Pointers*.
         let headers = unsafe { pointers::slice(self.headers, self.header_count, "headers") }?;
         for header in headers {
@@ -141,6 +144,9 @@ impl hybrid_cloud_trust {
     pub(super) unsafe fn apply(&self, options: &mut CloudOptions) -> Result<()> {
         if self.reserved != 0 {
             return Err(bad("trust.reserved must be 0; call hybrid_cloud_trust_init first".into()));
+        }
+        if !self.pins.is_null() && self.pin_count == 0 {
+            return Err(bad("trust.pins is set, but trust.pin_count is 0".into()));
         }
         // SAFETY: the caller's rule *Pointers*.
         let pins = unsafe { pointers::slice(self.pins, self.pin_count, "trust.pins") }?;

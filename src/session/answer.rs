@@ -2,7 +2,9 @@
 
 use std::ops::RangeInclusive;
 
+use crate::cancel::Cancel;
 use crate::consult::{Answer, Continuation, Failure};
+use crate::error::Error;
 use crate::tokens::{Tokens, whole_len};
 
 /// Bytes read per token wanted, however many a server sends: more than any sensible token has, and
@@ -28,12 +30,13 @@ pub(super) fn tokens_of(
     burst: RangeInclusive<u32>,
     shares_vocabulary: bool,
     tokens: &Tokens,
+    cancel: &Cancel,
 ) -> Result<Vec<u32>, Failure> {
     let (asked, most) = (*burst.start() as usize, *burst.end() as usize);
     let (mut ids, whole) = match answer.continuation {
         Continuation::Ids(ids) if shares_vocabulary => at_most(ids, asked),
         Continuation::Ids(_) => return Err(Failure::Protocol),
-        Continuation::Bytes(bytes) => encode(&bytes, asked, most, tokens)?,
+        Continuation::Bytes(bytes) => encode(&bytes, asked, most, tokens, cancel)?,
     };
     if !ids.iter().all(|&id| tokens.is_usable(id)) {
         return Err(Failure::Protocol);
@@ -62,11 +65,16 @@ fn encode(
     asked: usize,
     most: usize,
     tokens: &Tokens,
+    cancel: &Cancel,
 ) -> Result<(Vec<u32>, bool), Failure> {
     let read = bytes.get(..asked.saturating_mul(MOST_TOKEN_BYTES)).unwrap_or(bytes);
     let text = read.get(..whole_len(read)).unwrap_or_default();
     let text = std::str::from_utf8(text).map_err(|_| Failure::Protocol)?;
-    let mut ids = tokens.encode_continuation(text).ok().flatten().ok_or(Failure::Protocol)?;
+    let mut ids = match tokens.encode_continuation_cancellable(text, cancel) {
+        Ok(Some(ids)) => ids,
+        Err(Error::Cancelled) => return Err(Failure::Cancelled),
+        Ok(None) | Err(_) => return Err(Failure::Protocol),
+    };
     let ends = ids.iter().scan(0, |end, &id| {
         *end += tokens.bytes(id).len();
         Some(*end)
@@ -131,13 +139,21 @@ mod tests {
         ];
         let tokens = byte_level();
         for (row, (continuation, end, want)) in rows.into_iter().enumerate() {
-            let got = tokens_of(Answer { continuation, end }, 3..=4, true, &tokens);
+            let got = tokens_of(Answer { continuation, end }, 3..=4, true, &tokens, &Cancel::new());
             assert_eq!(got, want, "row {row}");
         }
         let answer = Answer { continuation: ids(&[a]), end: false };
-        assert_eq!(tokens_of(answer, 3..=4, false, &tokens), bad, "ids of another vocabulary");
+        assert_eq!(
+            tokens_of(answer, 3..=4, false, &tokens, &Cancel::new()),
+            bad,
+            "ids of another vocabulary"
+        );
         let answer = Answer { continuation: bytes("😀".as_bytes()), end: false };
-        assert_eq!(tokens_of(answer, 3..=3, false, &tokens), bad, "more than the budget has left");
+        assert_eq!(
+            tokens_of(answer, 3..=3, false, &tokens, &Cancel::new()),
+            bad,
+            "more than the budget has left"
+        );
     }
 
     /// However much a server sends, only what may be needed is tokenised.
@@ -148,7 +164,7 @@ mod tests {
             let flood = unit.repeat(32 << 20);
             let continuation = Continuation::Bytes(flood.into_bytes());
             let answer = Answer { continuation, end: true };
-            let ids = tokens_of(answer, 8..=8, false, &tokens).unwrap();
+            let ids = tokens_of(answer, 8..=8, false, &tokens, &Cancel::new()).unwrap();
             assert_eq!(tokens.bytes_of(&ids), unit.repeat(8 / unit.len()).as_bytes());
         }
     }
@@ -158,7 +174,7 @@ mod tests {
     fn control_tokens_are_not_taken_from_text() {
         let tokens = byte_level();
         let answer = Answer { continuation: Continuation::Bytes(b"<|user|>".into()), end: false };
-        let ids = tokens_of(answer, 8..=8, false, &tokens).unwrap();
+        let ids = tokens_of(answer, 8..=8, false, &tokens, &Cancel::new()).unwrap();
         assert!(!ids.contains(&USER));
         assert_eq!(tokens.bytes_of(&ids), b"<|user|>");
     }

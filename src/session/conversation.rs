@@ -103,7 +103,7 @@ impl Session {
     /// A cloud that takes messages only could never be asked about plain text.
     fn check_plain_text(&self) -> Result<()> {
         let asks = self.cloud.as_ref().is_some_and(|cloud| cloud.needs_messages());
-        if asks && self.conversation.turns.whole_chat().is_none() {
+        if asks && self.conversation.context.len() == 0 {
             return Err(Error::State(
                 "the cloud's wire format takes messages: begin the session with a chat, or choose \
                  a completion format"
@@ -113,10 +113,21 @@ impl Session {
         Ok(())
     }
 
+    /// Whether what follows the last turn is the assistant's text alone. After a rewind into a
+    /// later turn, or a prompt with control tokens, parts of other messages are in it.
+    pub(super) fn reply_is_plain(&self) -> bool {
+        let control = |&id: &u32| self.tokens.bytes(id).is_empty();
+        !self.answered().iter().any(control)
+    }
+
+    /// What follows the last turn.
+    fn answered(&self) -> &[u32] {
+        let context = &self.conversation.context;
+        context.since(self.conversation.turns.answer_start().unwrap_or(context.len()))
+    }
+
     pub(super) fn reply(&self) -> Reply {
-        let start =
-            self.conversation.turns.answer_start().unwrap_or(self.conversation.context.len());
-        let ids = self.conversation.context.since(start);
+        let ids = self.answered();
         let stop = ids.last().filter(|&&id| self.tokens.is_stop(id));
         Reply {
             text: to_text(&self.tokens.bytes_of(ids)),

@@ -10,7 +10,7 @@ use super::{End, Session, Source};
 use crate::error::{Error, Result};
 use crate::sealed::{Format, Reader, Writer};
 
-const FORMAT: Format = Format { magic: *b"HYBS", version: 2, name: "a session's state" };
+const FORMAT: Format = Format { magic: *b"HYBS", version: 3, name: "a session's state" };
 
 /// What a state says.
 struct State<'a> {

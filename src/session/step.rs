@@ -176,7 +176,7 @@ impl Session {
     ) -> (std::result::Result<Vec<u32>, Failure>, Cost) {
         let vocabulary = self.tokens.info().fingerprint.as_str();
         let answer = self.reply().text;
-        let messages = self.conversation.turns.whole_chat();
+        let messages = self.conversation.turns.whole_chat().filter(|_| self.reply_is_plain());
         let (answer, cost) = cloud.consult(&Request {
             ids: self.conversation.context.ids(),
             vocabulary,
@@ -191,8 +191,9 @@ impl Session {
             all.saturating_sub(self.usage.spent().tokens).max(burst.into())
         });
         let most = u64::from(burst + BEYOND_BURST).min(left) as u32;
-        let tokens =
-            answer.and_then(|a| tokens_of(a, burst..=most, shares_vocabulary, &self.tokens));
+        let tokens = answer.and_then(|a| {
+            tokens_of(a, burst..=most, shares_vocabulary, &self.tokens, &self.cancel)
+        });
         (tokens, cost)
     }
 

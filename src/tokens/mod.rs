@@ -145,13 +145,22 @@ impl Tokens {
     /// Tokens whose bytes are exactly `text`, to be appended to a context; `None` when this
     /// vocabulary's tokeniser cannot do it (it would change the text, or add a space in front).
     pub fn encode_continuation(&self, text: &str) -> Result<Option<Vec<u32>>> {
-        let ids = self.encode(text, false)?;
+        self.encode_continuation_cancellable(text, &Cancel::new())
+    }
+
+    /// As [`Tokens::encode_continuation`], and [`Error::Cancelled`].
+    pub(crate) fn encode_continuation_cancellable(
+        &self,
+        text: &str,
+        cancel: &Cancel,
+    ) -> Result<Option<Vec<u32>>> {
+        let ids = self.encode_cancellable(text, false, cancel)?;
         if self.bytes_of(&ids) == text.as_bytes() {
             return Ok(Some(ids));
         }
         // SentencePiece puts a space before the first word of a text: give it another first word.
         const GUARD: &str = "\n";
-        let guarded = self.encode(&format!("{GUARD}{text}"), false)?;
+        let guarded = self.encode_cancellable(&format!("{GUARD}{text}"), false, cancel)?;
         let tail = (0..=guarded.len().min(3)).filter_map(|skip| guarded.get(skip..));
         Ok(tail.into_iter().find(|ids| self.bytes_of(ids) == text.as_bytes()).map(<[u32]>::to_vec))
     }

@@ -91,6 +91,8 @@ static void clouds(const char *bundle, const char *folder) {
   o.network = &network;
   CHECK_ERROR(HYBRID_ERR_CLOUD, "header's name", hybrid_cloud_new(&o, &cloud));
   network.header_count = 0;
+  CHECK_ERROR(HYBRID_ERR_INVALID_ARGUMENT, "header_count is 0", hybrid_cloud_new(&o, &cloud));
+  network.headers = NULL;
   network.proxy = "https://proxy";
   CHECK_ERROR(HYBRID_ERR_CLOUD, "proxy's URL", hybrid_cloud_new(&o, &cloud));
   o.network = NULL;
@@ -103,6 +105,8 @@ static void clouds(const char *bundle, const char *folder) {
   o.trust = &trust;
   CHECK_STATUS(HYBRID_ERR_CLOUD, hybrid_cloud_new(&o, &cloud));
   trust.pin_count = 0;
+  CHECK_ERROR(HYBRID_ERR_INVALID_ARGUMENT, "pin_count is 0", hybrid_cloud_new(&o, &cloud));
+  trust.pins = NULL;
   trust.client_file = "";
   CHECK_ERROR(HYBRID_ERR_INVALID_ARGUMENT, "trust.client_file", hybrid_cloud_new(&o, &cloud));
   CHECK(cloud == NULL);

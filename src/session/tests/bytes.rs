@@ -53,6 +53,9 @@ fn chats_are_sent_as_messages() {
     steps(&mut session, 1);
     session.chat(&user("b")).unwrap();
     steps(&mut session, 1);
+    // The name of another message's writer: what follows is not the answer alone.
+    session.prompt_ids(&[USER]).unwrap();
+    steps(&mut session, 1);
     let mut preceded = bench.prompted();
     preceded.chat(&user("c")).unwrap();
     steps(&mut preceded, 1);
@@ -64,6 +67,7 @@ fn chats_are_sent_as_messages() {
         chat(&["a"], "x"),
         chat(&["a"], "xxyz"),
         chat(&["a", "xxyzx", "b"], ""),
+        None,
         None,
     ];
     assert_eq!(*seen.lock().unwrap(), want);
@@ -83,4 +87,11 @@ fn plain_text_is_refused_where_only_messages_can_be_asked_about() {
     session.chat(&[Message { role: "user".into(), content: "a".into() }]).unwrap();
     session.prompt("b").unwrap();
     assert_eq!(session.step().unwrap().source, Source::Cloud);
+
+    // A session that has begun goes on, whatever cloud it is given.
+    cloud.needs_messages.store(false, Relaxed);
+    let mut begun = bench.session();
+    begun.prompt("a").unwrap();
+    cloud.needs_messages.store(true, Relaxed);
+    begun.prompt("b").unwrap();
 }
