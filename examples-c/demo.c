@@ -16,7 +16,7 @@ static const char USAGE[] =
     "demo --bundle DIR --prompt TEXT [options]\n"
     "  --url URL          the cloud LLM, https://HOST[:PORT]\n"
     "  --ca FILE          PEM file of the CA that signed its certificate (default: the system's)\n"
-    "  --kind KIND        openai (default) or llama: its wire format\n"
+    "  --kind KIND        openai or llama: its wire format (default: the probe finds it)\n"
     "  --model NAME       the name of the cloud LLM, where the wire format has one\n"
     "  --token-file FILE  its access token is the first line of this file\n"
     "  --threshold F      consult when score < F, 0 to 1 (default: the bundle's)\n"

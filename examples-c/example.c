@@ -29,8 +29,8 @@ bool connect_cloud(const example_server *server, const hybrid_model *model, hybr
   hybrid_probe probe = {.struct_size = sizeof probe};
   status = hybrid_cloud_probe(*cloud, model, NULL, &probe);
   *ids = probe.exchange == HYBRID_EXCHANGE_IDS;
-  // Not fatal: the device works on, and bytes are exchanged once the cloud can be reached.
-  if (status != HYBRID_OK) complain("the cloud does not answer yet", status);
+  // Not fatal: the device works on, and consults begin once the cloud can be reached.
+  if (status != HYBRID_OK) complain("the probe failed", status);
   return true;
 }
 

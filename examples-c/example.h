@@ -9,8 +9,7 @@
 // Prints what failed and why to standard error. Returns false, for `return complain(...)`.
 bool complain(const char *what, hybrid_status status);
 
-// Opens a client and asks whether ids can be exchanged; on failure prints why. `ca`, `model` and
-// `token` may be NULL.
+// How to reach a server. `ca`, `model` and `token` may be NULL, `kind` 0: the probe finds it.
 typedef struct example_server {
   const char *url;
   const char *ca;
@@ -18,6 +17,9 @@ typedef struct example_server {
   const char *token;
   hybrid_server kind;
 } example_server;
+
+// Opens a client and probes the server. `ids`: whether ids can be exchanged. Prints what fails;
+// false: there is no client.
 bool connect_cloud(const example_server *server, const hybrid_model *model, hybrid_cloud **cloud,
                    bool *ids);
 

@@ -170,8 +170,8 @@ HYBRID_ENUM(hybrid_status) {
   /// A hybrid_cancel was raised, or a progress callback said stop. The object is as it was before
   /// the call, but hybrid_step_run keeps the tokens that its callback has received.
   HYBRID_ERR_CANCELLED = -10,
-  /// The cloud client could not be set up, or the vocabulary probe got no answer. A consult that
-  /// fails during a step is never a status: see hybrid_consult_result.failure.
+  /// The cloud client could not be set up, or hybrid_cloud_probe failed. A consult that fails
+  /// during a step is never a status: see hybrid_consult_result.failure.
   HYBRID_ERR_CLOUD = -11,
   /// The call does not fit the state of the object, for example a step before any prompt.
   HYBRID_ERR_STATE = -12,
@@ -803,7 +803,8 @@ HYBRID_API hybrid_status hybrid_cloud_trust_init(hybrid_cloud_trust *trust, size
 
 /// The wire format of a server.
 HYBRID_ENUM(hybrid_server) {
-  /// The one that hybrid_cloud_probe finds; before that, HYBRID_SERVER_OPENAI.
+  /// The one that hybrid_cloud_probe finds; before that, HYBRID_SERVER_OPENAI. The probe does not
+  /// try HYBRID_SERVER_ANTHROPIC.
   HYBRID_SERVER_AUTO = 0,
   /// OpenAI-style `/v1/completions`: vLLM, llama.cpp, OpenAI and others.
   HYBRID_SERVER_OPENAI = 1,

@@ -9,7 +9,8 @@ use zeroize::{Zeroize, Zeroizing};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(i32)]
 pub enum ServerKind {
-    /// What [`super::Cloud::probe`] finds; before that, [`ServerKind::OpenAi`].
+    /// What [`super::Cloud::probe`] finds; before that, [`ServerKind::OpenAi`]. The probe does not
+    /// try [`ServerKind::Anthropic`].
     #[default]
     Auto = 0,
     /// OpenAI-style `/v1/completions`: vLLM, SGLang, llama.cpp, TGI, Fireworks, Together and

@@ -23,8 +23,8 @@ use crate::tokens::Tokens;
 #[repr(i32)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum hybrid_server {
-    /// The one that hybrid_cloud_probe finds, of all but HYBRID_SERVER_ANTHROPIC; before that,
-    /// HYBRID_SERVER_OPENAI.
+    /// The one that hybrid_cloud_probe finds; before that, HYBRID_SERVER_OPENAI. The probe does not
+    /// try HYBRID_SERVER_ANTHROPIC.
     Auto = 0,
     /// OpenAI-style `/v1/completions`: vLLM, llama.cpp, OpenAI and others.
     Openai = 1,

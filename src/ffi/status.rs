@@ -34,8 +34,8 @@ pub enum hybrid_status {
     /// A hybrid_cancel was raised, or a progress callback said stop. The object is as it was before
     /// the call, but hybrid_step_run keeps the tokens that its callback has received.
     HYBRID_ERR_CANCELLED = -10,
-    /// The cloud client could not be set up, or the vocabulary probe got no answer. A consult that
-    /// fails during a step is never a status: see hybrid_consult_result.failure.
+    /// The cloud client could not be set up, or hybrid_cloud_probe failed. A consult that fails
+    /// during a step is never a status: see hybrid_consult_result.failure.
     HYBRID_ERR_CLOUD = -11,
     /// The call does not fit the state of the object, for example a step before any prompt.
     HYBRID_ERR_STATE = -12,
