@@ -64,7 +64,7 @@ pub struct FileEntry {
 #[serde(deny_unknown_fields)]
 pub struct ModelInfo {
     pub name: String,
-    /// `llama`, `qwen2`, or the `model_type` of a plain export's `config.json`.
+    /// GGUF's `general.architecture`, or the `model_type` of an ONNX export's `config.json`.
     pub architecture: String,
     pub graph: GraphKind,
     pub parameters: u64,

@@ -1,7 +1,7 @@
 //! OpenAI-style `/v1/completions`, as vLLM, llama.cpp's server, OpenAI and many others speak it.
 //!
 //! With text, the request holds only what the original API knows, since strict servers refuse
-//! unknown fields. Ids are exchanged only after the vocabulary probe, which strict servers do not
+//! unknown fields. Ids are exchanged only after the probe, which strict servers do not
 //! pass; then two more fields ask for the answer's ids: `return_token_ids` (vLLM) and `logprobs`
 //! (llama.cpp). Neither kind of server puts a beginning-of-text token in front of a prompt of ids;
 //! in front of a text they put what their own model needs, and the client leaves that to them.

@@ -216,6 +216,8 @@ pub unsafe extern "C" fn hybrid_session_set_thinking(
 /// The text is taken as it is, without a chat template. Names of control tokens in it, such as
 /// `<|im_end|>`, become control tokens: remove them from text that you do not trust. The first
 /// prompt of a context gets the token in front that the model wants there, if it wants one.
+/// HYBRID_ERR_STATE: the context is empty, and the session's cloud takes messages only: begin with
+/// hybrid_session_chat.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hybrid_session_prompt(
     session: *mut hybrid_session,

@@ -2,6 +2,7 @@
 //! filter, so that no template can stall or exhaust a device.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::value::{Dict, List, Value};
 use crate::cancel::Cancel;
@@ -70,6 +71,36 @@ impl Budget<'_> {
     /// Before `bytes` are looked at.
     pub fn scan(&mut self, bytes: usize) -> Result<()> {
         self.work(1 + bytes / BYTES_PER_UNIT)
+    }
+
+    /// Before `name` is compared with each of `known`.
+    pub fn names<'n>(&mut self, known: impl Iterator<Item = &'n str>, name: &str) -> Result<()> {
+        let (mut names, mut bytes) = (0, 0usize);
+        for known in known {
+            names += 1;
+            if known.len() == name.len() {
+                bytes = bytes.saturating_add(name.len());
+            }
+        }
+        self.work(1 + names / 4 + bytes / BYTES_PER_UNIT)
+    }
+
+    /// Sets the value of a namespace's name, in place of an earlier one.
+    pub fn keep(
+        &mut self,
+        values: &mut Vec<(Arc<str>, Value)>,
+        name: Arc<str>,
+        value: Value,
+    ) -> Result<()> {
+        self.names(values.iter().map(|(known, _)| &**known), &name)?;
+        match values.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, old)) => *old = value,
+            None => {
+                self.take(size_of::<(Arc<str>, Value)>())?;
+                values.push((name, value));
+            }
+        }
+        Ok(())
     }
 
     /// Before `bytes` are allocated and filled.

@@ -205,7 +205,7 @@ impl Run<'_> {
             Value::Dict(dict) => dict.get_name(name, &mut self.budget)?.cloned(),
             Value::Namespace(space) => {
                 let values = space.0.borrow();
-                self.budget.work(1 + values.len() / 4)?;
+                self.budget.names(values.iter().map(|(known, _)| &**known), name)?;
                 values.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
             }
             Value::Loop(of) => loop_attribute(of, name),

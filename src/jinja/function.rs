@@ -141,13 +141,12 @@ fn namespace(given: Given, budget: &mut Budget) -> Result<Value> {
             return fail(format!("namespace takes a mapping, not a {}", value.kind()));
         };
         for (key, value) in &dict.entries {
-            budget.take(size_of::<(Arc<str>, Value)>())?;
-            values.push((text_of(key, "namespace")?, value.clone()));
+            budget.keep(&mut values, text_of(key, "namespace")?, value.clone())?;
         }
     }
     for (name, value) in given.named {
         value.levels()?;
-        values.push((name, value));
+        budget.keep(&mut values, name, value)?;
     }
     drop(values);
     Ok(Value::Namespace(Rc::new(space)))

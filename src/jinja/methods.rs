@@ -197,8 +197,8 @@ fn ask(text: &str, name: &str, given: Given, budget: &mut Budget) -> Result<Valu
     let value = given.one(name)?;
     if let (Value::List(parts), "startswith" | "endswith") = (&value, name) {
         for part in &parts.items {
-            budget.work(1)?;
             let part = text_of(part, name)?;
+            budget.scan(part.len().min(text.len()))?;
             let ends = if name == "startswith" {
                 text.starts_with(&*part)
             } else {
@@ -211,6 +211,7 @@ fn ask(text: &str, name: &str, given: Given, budget: &mut Budget) -> Result<Valu
         return Ok(Value::Bool(false));
     }
     let part = text_of(&value, name)?;
+    budget.scan(text.len().saturating_add(part.len()))?;
     let place = |byte: usize| text.get(..byte).map_or(0, |before| before.chars().count() as i64);
     Ok(match name {
         "startswith" => Value::Bool(text.starts_with(&*part)),
@@ -252,7 +253,7 @@ pub fn strip(text: &str, name: &str, chars: Option<Value>, budget: &mut Budget) 
         Some(chars) => Some(text_of(&chars, name)?),
     };
     if let Some(chars) = &chars {
-        budget.work(chars.len().saturating_mul(1 + text.len() / 256) / 8)?;
+        budget.work(chars.len().saturating_mul(1 + text.len()) / 16)?;
     }
     let goes = |c: char| chars.as_ref().map_or(is_space(c), |chars| chars.contains(c));
     budget.text(match name {
@@ -289,6 +290,8 @@ fn split(
     let mut items = Vec::new();
     let mut rest = Some(text);
     while let Some(text) = rest {
+        // A search reads all of what it looks for first.
+        budget.scan(by.as_ref().map_or(0, |by| by.len()))?;
         let text = if by.is_none() { without_space(text, from_end) } else { text };
         let cut = match &by {
             _ if items.len() >= limit => None,
@@ -319,6 +322,7 @@ fn partition(text: &str, name: &str, given: Given, budget: &mut Budget) -> Resul
     if by.is_empty() {
         return fail(format!("{name}: the separator is empty"));
     }
+    budget.scan(text.len().saturating_add(by.len()))?;
     let parts = match name {
         "partition" => text.split_once(&*by).map_or([text, "", ""], |(a, b)| [a, &by, b]),
         _ => text.rsplit_once(&*by).map_or(["", "", text], |(a, b)| [a, &by, b]),
@@ -365,7 +369,7 @@ pub fn join(items: &Value, between: &str, budget: &mut Budget) -> Result<Value> 
 
 /// `count` under 0: all.
 pub fn replace(text: &str, old: &str, new: &str, count: i64, budget: &mut Budget) -> Result<Value> {
-    budget.scan(text.len())?;
+    budget.scan(text.len().saturating_add(old.len()))?;
     let count = usize::try_from(count).unwrap_or(usize::MAX);
     let found = text.matches(old).count().min(count);
     budget.take(text.len().saturating_add(found.saturating_mul(new.len())))?;

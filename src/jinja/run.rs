@@ -73,7 +73,7 @@ impl<'a> Run<'a> {
             Node::Text(text) => self.write(text)?,
             Node::Output(value) => self.output(value)?,
             Node::If(arms, otherwise) => return self.choose(arms, otherwise),
-            Node::For(each) => self.each(each)?,
+            Node::For(each) => return self.each(each),
             Node::Set(target, value) => {
                 let value = self.value(value)?;
                 self.assign(target, value)?;
@@ -132,11 +132,11 @@ impl<'a> Run<'a> {
     }
 
     #[inline(never)]
-    fn each(&mut self, each: &For) -> Result<()> {
+    fn each(&mut self, each: &For) -> Result<Flow> {
         let items = self.items_of(each)?;
         if items.items.is_empty() {
-            self.body(&each.otherwise)?;
-            return Ok(());
+            // What breaks there breaks the loop around.
+            return self.body(&each.otherwise);
         }
         let state =
             Rc::new(Loop { items: items.clone(), at: Cell::new(0), last: RefCell::default() });
@@ -152,7 +152,7 @@ impl<'a> Run<'a> {
                 break;
             }
         }
-        Ok(())
+        Ok(Flow::Next)
     }
 
     fn items_of(&mut self, each: &For) -> Result<Rc<List>> {
@@ -297,15 +297,7 @@ impl<'a> Run<'a> {
                 };
                 value.levels()?;
                 let mut values = space.0.borrow_mut();
-                self.budget.work(1 + values.len() / 4)?;
-                match values.iter_mut().find(|(name, _)| name == attribute) {
-                    Some((_, old)) => *old = value,
-                    None => {
-                        self.budget.take(size_of::<(Arc<str>, Value)>())?;
-                        values.push((attribute.clone(), value));
-                    }
-                }
-                Ok(())
+                self.budget.keep(&mut values, attribute.clone(), value)
             }
         }
     }

@@ -36,6 +36,22 @@ fn render(source: &str, variables: Vec<(&str, Value)>, now: u64) -> Result<Strin
     })
 }
 
+/// As Jinja2 does, in what its table does not say yet.
+#[test]
+fn loops_and_namespaces() {
+    let rows = [
+        (
+            "{% for a in [1, 2] %}{% for b in [] %}{% else %}{% break %}{% endfor %}x{% endfor %}",
+            "",
+        ),
+        ("{% for a in [1, 2] %}{% for b in [3] %}{% break %}{% endfor %}x{% endfor %}", "xx"),
+        ("{% set n = namespace({'a': 1}, a=2) %}{{ n.a }}", "2"),
+    ];
+    for (source, want) in rows {
+        assert_eq!(render(source, Vec::new(), 0).as_deref(), Ok(want), "{source}");
+    }
+}
+
 #[test]
 fn renders_what_jinja2_renders() {
     let data: Json = serde_json::from_str(CASES).unwrap();
@@ -138,6 +154,21 @@ fn hostile() -> Vec<(String, Option<&'static str>)> {
             work,
         ),
         // Work.
+        (
+            "{% set k = 'ab' * 2000000 %}{% for i in range(100000) %}{{ ''.find(k) }}{% endfor %}"
+                .into(),
+            work,
+        ),
+        (
+            "{% set k = 'ab' * 2000000 %}{% for i in range(100000) %}{{ ''.split(k) }}{% endfor %}"
+                .into(),
+            work,
+        ),
+        (
+            "{% set k = 'é' * 500000 %}{% for i in range(90) %}{{ ('b' * 255).strip(k) }}             {% endfor %}"
+                .into(),
+            work,
+        ),
         (
             "{% for i in range(100000) %}{{ range(100000)|list|length }}{% endfor %}".into(),
             Some("allowed"),

@@ -156,7 +156,7 @@ impl Dict {
     }
 
     pub(super) fn get_name(&self, key: &str, budget: &mut Budget) -> Result<Option<&Value>> {
-        budget.work(1 + self.entries.len() / 4)?;
+        budget.names(self.entries.iter().filter_map(|(name, _)| name.as_text()), key)?;
         let found = self.entries.iter().find(|(name, _)| name.as_text() == Some(key));
         Ok(found.map(|(_, value)| value))
     }

@@ -26,10 +26,13 @@ impl Attention {
             node.get_attr("kv_heads")?,
             node.get_attr("head_dim")?,
         )?;
+        // Before a table of that size is made.
+        let dims: usize = node.get_attr("rope_dim")?;
+        node.expect_attr("rope_dim", dims <= shape.head_dim(), "at most head_dim")?;
         let op = Attention {
             shape,
             rope: RopeKey {
-                dims: node.get_attr("rope_dim")?,
+                dims,
                 base: node.get_attr("rope_base")?,
                 length: node.get_attr_opt("rope_length")?.unwrap_or(1.0),
                 factors: None,

@@ -81,6 +81,10 @@ pub struct Scales {
     /// `residual_scale` multiplies what is added to the residual.
     pub residual: bool,
     pub logits: LogitScale,
+    /// Soft caps of attention's scores and of logits where the file has none.
+    pub soft_caps: [Option<f32>; 2],
+    /// Whether the scales above must be in the file: older files mean others where they have none.
+    pub stated: bool,
     /// Models with this many layers scale scores by 1 / √(hidden / heads), whatever their heads'
     /// size.
     pub by_hidden_at: Option<usize>,
@@ -151,6 +155,8 @@ const LLAMA: Family = Family {
         embedding: EmbeddingScale::None,
         residual: false,
         logits: LogitScale::Times,
+        soft_caps: [None, None],
+        stated: false,
         by_hidden_at: None,
     },
     no_rope: NoRope::Never,
@@ -180,7 +186,7 @@ const GEMMA: Family = Family {
 const GEMMA2: Family = Family {
     name: "gemma2",
     places: BOTH_SIDES,
-    scales: Scales { by_hidden_at: Some(46), ..GEMMA.scales },
+    scales: Scales { soft_caps: [Some(50.0), Some(30.0)], by_hidden_at: Some(46), ..GEMMA.scales },
     local: Local { period: Some(2), window: Some(4096), ..LLAMA.local },
     ..GEMMA
 };
@@ -224,7 +230,7 @@ pub const FAMILIES: &[Family] = &[
     Family {
         name: "gemma3",
         head_norm: BeforeRope,
-        scales: Scales { by_hidden_at: Some(62), ..GEMMA2.scales },
+        scales: Scales { by_hidden_at: Some(62), ..GEMMA.scales },
         local: Local { period: Some(6), window: None, base: Some(10_000.0), scaled: false },
         ..GEMMA2
     },
@@ -249,7 +255,12 @@ pub const FAMILIES: &[Family] = &[
         ..QWEN2
     },
     Family { name: "arcee", gate: Gate::None, activation: Activation::ReluSquared, ..LLAMA },
-    Family { name: "minicpm", no_rope: NoRope::Never, ..GRANITE },
+    Family {
+        name: "minicpm",
+        scales: Scales { stated: true, ..GRANITE.scales },
+        no_rope: NoRope::Never,
+        ..GRANITE
+    },
     Family { name: "qwen", ..QWEN2 },
     Family { name: "qwen2vl", ..QWEN2 },
     Family { name: "xverse", ..LLAMA },

@@ -87,13 +87,24 @@ impl Reader<'_> {
         let head_dim = self.head_dim(hidden, &heads)?;
         let ropes = Ropes::read(self, head_dim, context)?;
         let context = ropes.context;
+        let scales = self.family.scales;
+        if scales.stated {
+            for name in ["embedding_scale", "residual_scale", "logit_scale"] {
+                let (key, value) = (self.key(name), self.float(name)?);
+                ensure!(
+                    value.is_some(),
+                    "{key} is missing, as in old files: convert the model anew"
+                );
+            }
+        }
+        let [attention_cap, logit_cap] = scales.soft_caps;
         let common = Common {
             hidden,
             head_dim,
             ropes,
             windows: self.windows(layers)?,
             scale: self.attention_scale(hidden, &heads)?,
-            soft_cap: self.positive("attn_logit_softcapping")?,
+            soft_cap: self.positive("attn_logit_softcapping")?.or(attention_cap),
             clamp: self.positive("attention.clamp_kqv")?,
             parallel: match self.family.parallel {
                 Parallel::Key => self.flag("use_parallel_residual")?.unwrap_or(true),
@@ -113,7 +124,6 @@ impl Reader<'_> {
             NormKind::Layer | NormKind::Bare => "attention.layer_norm_epsilon",
         });
         let epsilon = required(&epsilon_key, self.metadata().float(&epsilon_key))?;
-        let scales = self.family.scales;
         let plan = Plan {
             embedding,
             embedding_scale: match scales.embedding {
@@ -129,7 +139,7 @@ impl Reader<'_> {
                 LogitScale::Times => self.positive("logit_scale")?,
                 LogitScale::Over => self.positive("logit_scale")?.map(|scale| 1.0 / scale),
             },
-            logit_cap: self.positive("final_logit_softcapping")?,
+            logit_cap: self.positive("final_logit_softcapping")?.or(logit_cap),
             epsilon,
         };
         Ok((plan, context))

@@ -17,6 +17,8 @@ use super::gguf::{Metadata, required};
 
 /// The same limit as a manifest's.
 const MAX_TOKENS: usize = 1 << 22;
+/// Published ones have a few hundred. What finds a token's parts takes time by its square.
+const MAX_TOKEN_BYTES: usize = 4096;
 
 /// A vocabulary as the file gives it.
 struct Vocabulary<'a> {
@@ -92,6 +94,8 @@ impl<'a> Vocabulary<'a> {
         let key = "tokenizer.ggml.tokens";
         let tokens = required(key, metadata.texts(key))?;
         ensure!((1..=MAX_TOKENS).contains(&tokens.len()), "{key} has {} entries", tokens.len());
+        let longest = tokens.iter().map(|token| token.len()).max().unwrap_or(0);
+        ensure!(longest <= MAX_TOKEN_BYTES, "{key} has a token of {longest} bytes");
         let key = "tokenizer.ggml.token_type";
         let kinds = match metadata.integers(key)? {
             Some(kinds) => {

@@ -207,6 +207,7 @@ impl<'a> Layer<'a> {
             for linear in linears {
                 let (own, others) =
                     rest.split_at_checked(linear.rows.len()).context("a short bias")?;
+                ensure!(linear.bias.is_none(), "queries, keys or values with two biases");
                 (linear.bias, rest) = (Some(own.to_vec()), others);
             }
         }

@@ -155,8 +155,9 @@ impl Cut {
             (None, Some(attribute)) => attribute.ints.clone(),
             (None, None) => return Ok(Cut::Share(output, node.output.len())),
         };
-        let sizes: Option<Vec<_>> = sizes.iter().map(|n| usize::try_from(*n).ok()).collect();
-        let sizes = sizes.context("it is split into negative sizes")?;
+        let size = |n: &i64| usize::try_from(*n).ok().filter(|n| *n < 1 << 32);
+        let sizes: Option<Vec<_>> = sizes.iter().map(size).collect();
+        let sizes = sizes.context("it is split into negative or huge sizes")?;
         let start: usize = sizes.iter().take(output).sum();
         let own = sizes.get(output).context("it has more outputs than sizes")?;
         Ok(Cut::Rows(start..start + own))

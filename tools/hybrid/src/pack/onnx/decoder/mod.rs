@@ -251,7 +251,11 @@ impl Writer {
         if first.soft_cap != 0.0 {
             self.set("attn_logit_softcapping", Value::Float(first.soft_cap.into()));
         }
-        if let Some(window) = heads.iter().map(|layer| layer.window).find(|window| *window > 0) {
+        let same = |layer: &Heads| (layer.scale, layer.soft_cap) == (first.scale, first.soft_cap);
+        ensure!(heads.iter().all(same), "layers with different scales or soft caps of attention");
+        let mut windows = heads.iter().map(|layer| layer.window).filter(|window| *window > 0);
+        if let Some(window) = windows.next() {
+            ensure!(windows.all(|other| other == window), "layers with windows of different sizes");
             self.size("attention.sliding_window", window);
             self.set("attention.sliding_window_pattern", each(|layer| (layer.window > 0).into()));
         }
@@ -324,7 +328,10 @@ impl Heads {
         };
         let heads = count("num_heads").or(count("q_num_heads")).unwrap_or(default);
         let (rows, kv_rows) = (layer.queries.linear.rows.len(), layer.keys.linear.rows.len());
-        ensure!(heads > 0 && rows.is_multiple_of(heads), "{rows} rows are not {heads} heads");
+        ensure!(
+            heads > 0 && rows > 0 && rows.is_multiple_of(heads),
+            "{rows} rows are not {heads} heads"
+        );
         let head_dim = rows / heads;
         ensure!(kv_rows.is_multiple_of(head_dim), "{kv_rows} rows of keys, heads of {head_dim}");
         check_attention(node)?;
@@ -334,7 +341,8 @@ impl Heads {
             heads,
             kv_heads: kv_rows / head_dim,
             head_dim,
-            window: count("local_window_size").unwrap_or(0),
+            // ONNX Runtime counts those before the token, a plan the token too.
+            window: count("local_window_size").map_or(0, |before| before.saturating_add(1)),
             scale: scale.filter(|scale| (scale - usual).abs() > 1e-3 * usual),
             soft_cap: float(node, "softcap").unwrap_or(0.0),
         })

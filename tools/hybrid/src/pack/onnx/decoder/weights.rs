@@ -95,6 +95,11 @@ impl Weight {
         ensure!([4, 8].contains(&bits), "{bits} bits are not supported; supported are 4 and 8");
         ensure!(block >= 16 && block.is_power_of_two(), "a block size of {block} is not supported");
         let bits = bits as usize;
+        let sane = |n: usize| (1..1 << 24).contains(&n);
+        ensure!(
+            sane(rows) && sane(cols) && (cols * bits).is_multiple_of(8),
+            "a matrix of {rows} rows and {cols} columns is not supported"
+        );
         let per_row = cols.div_ceil(block);
         let constant = |at: usize| {
             let name = input(node, inputs[at]).context("an input is missing")?;
