@@ -2,9 +2,10 @@
 
 use serde_json::Value;
 
+use super::Unusable;
 use super::chat::{entries, max_tokens};
 use super::endpoint::Base;
-use super::format::{Body, Prompt, Question, Unusable, Wire, Written, text};
+use super::format::{Body, Prompt, Question, Wire, Written, text};
 use super::headers::Auth;
 use crate::consult::Chat;
 

@@ -8,8 +8,7 @@ use serde_json::Value;
 
 use super::endpoint::Base;
 use super::headers::Auth;
-use super::options::ServerKind;
-use super::{Continues, anthropic, chat, llama_cpp, openai, sglang};
+use super::{Continues, Unusable, continuation};
 use crate::consult::{Answer, Chat, Continuation, Cost};
 
 /// A wire format.
@@ -27,18 +26,6 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    pub fn of(kind: ServerKind) -> &'static Wire {
-        match kind {
-            ServerKind::Auto | ServerKind::OpenAi => &openai::WIRE,
-            ServerKind::LlamaCpp => &llama_cpp::WIRE,
-            ServerKind::SgLang => &sglang::WIRE,
-            ServerKind::ChatContinue => &chat::CONTINUE,
-            ServerKind::ChatPrefix => &chat::PREFIX,
-            ServerKind::ChatTrailing => &chat::TRAILING,
-            ServerKind::Anthropic => &anthropic::WIRE,
-        }
-    }
-
     pub fn count(&self, answer: &Value, cost: &mut Cost) {
         let sum = |places: &[&str]| {
             places.iter().fold(0, |sum: u64, at| sum.saturating_add(count(answer.pointer(at))))
@@ -149,9 +136,6 @@ pub(super) struct Written {
     pub end: bool,
 }
 
-/// Why an answer cannot be used; for the log.
-pub(super) type Unusable = &'static str;
-
 impl Written {
     /// The part of it that the session can rely on: exact ids, or whole characters. `continues`:
     /// what a server of messages does with the answer begun.
@@ -171,7 +155,7 @@ impl Written {
             }
             (_, Prompt::Chat(chat)) => {
                 let text = self.text.ok_or("no text in the answer")?;
-                accept_text(chat::continuation(&text, chat.answer, continues)?, self.end)
+                accept_text(continuation::of(&text, chat.answer, continues)?, self.end)
             }
             _ => accept_text(&self.text.ok_or("no text in the answer")?, self.end),
         };

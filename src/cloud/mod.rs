@@ -4,8 +4,8 @@
 //! Read in this order: `options` is what a program says, `endpoint`, `headers` and `roots` check
 //! it; `http` sends a body and sorts failures; `tls`, `pins`, `proxy` and `socket` are what it
 //! sends through; `format` says what a wire format is and what an answer must have, `openai`,
-//! `llama_cpp`, `sglang`, `chat` and `anthropic` are the formats; `probe` compares vocabularies,
-//! `trial` finds out what a server really does.
+//! `llama_cpp`, `sglang`, `chat` and `anthropic` are the formats, `formats` is their table;
+//! `probe` compares vocabularies, `trial` finds out what a server really does.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,8 +26,10 @@ use proxy::Proxy;
 
 mod anthropic;
 mod chat;
+mod continuation;
 mod endpoint;
 mod format;
+mod formats;
 mod headers;
 mod http;
 mod llama_cpp;
@@ -85,6 +87,9 @@ enum Continues {
     /// It begins another answer.
     Never,
 }
+
+/// Why an answer cannot be used; for the log.
+type Unusable = &'static str;
 
 impl Cloud {
     /// Checks the options and loads the roots; sends nothing.

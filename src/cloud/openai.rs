@@ -8,8 +8,9 @@
 
 use serde_json::Value;
 
+use super::Unusable;
 use super::endpoint::Base;
-use super::format::{Body, Prompt, Question, Unusable, Wire, Written, id, ids, text};
+use super::format::{Body, Prompt, Question, Wire, Written, id, ids, text};
 use super::headers::Auth;
 
 pub(super) static WIRE: Wire = Wire {

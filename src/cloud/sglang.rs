@@ -2,8 +2,9 @@
 
 use serde_json::Value;
 
+use super::Unusable;
 use super::endpoint::Base;
-use super::format::{Body, Prompt, Question, Unusable, Wire, Written, ids, text};
+use super::format::{Body, Prompt, Question, Wire, Written, ids, text};
 use super::headers::Auth;
 
 pub(super) static WIRE: Wire = Wire {

@@ -2,9 +2,8 @@
 
 use std::cmp::Ordering;
 
+use super::arguments::{Given, int_of};
 use super::budget::{Result, fail};
-use super::filters;
-use super::function::{Given, int_of};
 use super::operators::contains;
 use super::run::Run;
 use super::value::Value;
@@ -78,7 +77,7 @@ pub fn holds(run: &mut Run, name: &str, value: &Value, given: Given) -> Result<b
             value,
             Value::Text(_) | Value::List(_) | Value::Dict(_) | Value::Undefined(_) | Value::Loop(_)
         ),
-        "filter" => filters::NAMES.contains(&value.as_text().unwrap_or_default()),
+        "filter" => run.has_filter(value.as_text().unwrap_or_default()),
         "test" => is_known(value.as_text().unwrap_or_default()),
         "callable" => matches!(value, Value::Function(_)),
         "escaped" => false,

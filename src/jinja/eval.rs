@@ -3,12 +3,12 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::arguments::Given;
 use super::budget::{Result, fail};
-use super::function::{self, Given};
 use super::run::Run;
 use super::tree::*;
 use super::value::{Function, Loop, Value};
-use super::{checks, filters, methods, operators, sequence, text};
+use super::{checks, filters, function, methods, operators, sequence, text};
 
 impl Run<'_> {
     /// A function for each kind, so that nested ones need little stack.
@@ -166,11 +166,11 @@ impl Run<'_> {
                 }
                 Link::Filter(name, arguments) => {
                     let given = self.arguments(arguments)?;
-                    filters::apply(self, name, value, given)?
+                    self.filter(name, value, given)?
                 }
                 Link::Test(negated, name, arguments) => {
                     let given = self.arguments(arguments)?;
-                    Value::Bool(checks::holds(self, name, &value, given)? != *negated)
+                    Value::Bool(self.test(name, &value, given)? != *negated)
                 }
             };
         }
@@ -190,6 +190,18 @@ impl Run<'_> {
             given.named.push((name.clone(), value));
         }
         Ok(given)
+    }
+
+    pub fn filter(&mut self, name: &str, value: Value, given: Given) -> Result<Value> {
+        filters::apply(self, name, value, given)
+    }
+
+    pub fn has_filter(&self, name: &str) -> bool {
+        filters::NAMES.contains(&name)
+    }
+
+    pub fn test(&mut self, name: &str, value: &Value, given: Given) -> Result<bool> {
+        checks::holds(self, name, value, given)
     }
 
     /// `value.name`: methods go before the entries of a mapping.

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use super::arguments::{Given, int_or, needed, text_of};
 use super::budget::{Budget, Result, fail};
-use super::function::{Given, int_or, needed, text_of};
 use super::run::Run;
 use super::text::{self, Json};
 use super::value::Value;

@@ -3,11 +3,11 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
+use super::arguments::{Given, int_of, needed, text_of};
 use super::budget::{Budget, Result, fail};
-use super::function::{Given, int_of, needed, text_of};
 use super::run::Run;
 use super::value::Value;
-use super::{checks, filters, methods, operators, sequence};
+use super::{methods, operators, sequence};
 use crate::jinja::tree::Operator;
 
 pub fn apply(run: &mut Run, name: &str, value: Value, given: Given) -> Result<Value> {
@@ -175,7 +175,7 @@ fn map(run: &mut Run, value: &Value, given: Given) -> Result<Value> {
     let filter = text_of(&given.plain[0], "map")?;
     for item in &list.items {
         let given = rest(run, &given)?;
-        let value = filters::apply(run, &filter, item.clone(), given)?;
+        let value = run.filter(&filter, item.clone(), given)?;
         run.budget.push(&mut items, value)?;
     }
     run.budget.list(items)
@@ -209,7 +209,7 @@ fn select(
         let holds = match &test {
             Some(test) => {
                 let given = rest(run, &given)?;
-                checks::holds(run, test, &looked_at, given)?
+                run.test(test, &looked_at, given)?
             }
             None => looked_at.truth(),
         };

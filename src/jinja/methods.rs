@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
+use super::arguments::{Given, int_or, needed, text_of};
 use super::budget::{Budget, Result, fail};
 use super::format;
-use super::function::{Given, int_or, needed, text_of};
 use super::run::Run;
 use super::text::is_space;
 use super::value::{Dict, List, Loop, Value};

@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use crate::cancel::Cancel;
 
+mod arguments;
 mod budget;
 mod checks;
 mod eval;

@@ -4,8 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::arguments::Given;
 use super::budget::{Budget, MAX_OUTPUT, Result, fail};
-use super::function::Given;
 use super::text;
 use super::tree::*;
 use super::value::{Function, List, Loop, Value};

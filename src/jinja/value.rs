@@ -8,6 +8,11 @@ use std::sync::Arc;
 use super::budget::{Budget, Result, fail};
 use super::tree::Macro;
 
+/// Lists and mappings within one another.
+const MAX_LEVELS: u8 = 32;
+/// What an allocation costs beside its content.
+const ALLOCATION: usize = 48;
+
 #[derive(Clone)]
 pub enum Value {
     /// What was asked for and is not there.
@@ -162,7 +167,69 @@ impl Dict {
     }
 }
 
+/// Values are made, compared and kept on a budget.
 impl Budget<'_> {
+    /// Appends to a list that is being made.
+    pub fn push(&mut self, to: &mut Vec<Value>, value: Value) -> Result<()> {
+        self.take(size_of::<Value>())?;
+        to.push(value);
+        Ok(())
+    }
+
+    pub fn text(&mut self, text: &str) -> Result<Value> {
+        self.take(text.len() + ALLOCATION)?;
+        Ok(Value::Text(text.into()))
+    }
+
+    /// Of items that were paid for.
+    pub fn list(&mut self, items: Vec<Value>) -> Result<Value> {
+        self.sequence(items, false)
+    }
+
+    pub fn sequence(&mut self, items: Vec<Value>, tuple: bool) -> Result<Value> {
+        self.take(ALLOCATION)?;
+        let levels = self.levels(items.iter())?;
+        Ok(Value::List(Rc::new(List { items, tuple, levels })))
+    }
+
+    pub fn dict(&mut self, entries: Vec<(Value, Value)>) -> Result<Value> {
+        self.take(ALLOCATION + entries.len() * size_of::<(Value, Value)>())?;
+        let levels = self.levels(entries.iter().flat_map(|(key, value)| [key, value]))?;
+        Ok(Value::Dict(Rc::new(Dict { entries, levels })))
+    }
+
+    /// Of a container that holds `parts`. Containers are never changed once made, and a namespace
+    /// is no part of one: so nothing can hold itself.
+    fn levels<'v>(&mut self, parts: impl Iterator<Item = &'v Value>) -> Result<u8> {
+        let mut levels = 0;
+        for part in parts {
+            self.work(1)?;
+            levels = levels.max(part.levels()?);
+        }
+        if levels >= MAX_LEVELS {
+            return fail(format!("a list holds others over {MAX_LEVELS} levels deep"));
+        }
+        Ok(levels + 1)
+    }
+
+    /// Sets the value of a namespace's name, in place of an earlier one.
+    pub fn keep(
+        &mut self,
+        values: &mut Vec<(Arc<str>, Value)>,
+        name: Arc<str>,
+        value: Value,
+    ) -> Result<()> {
+        self.names(values.iter().map(|(known, _)| &**known), &name)?;
+        match values.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, old)) => *old = value,
+            None => {
+                self.take(size_of::<(Arc<str>, Value)>())?;
+                values.push((name, value));
+            }
+        }
+        Ok(())
+    }
+
     /// `==`
     pub fn equal(&mut self, a: &Value, b: &Value) -> Result<bool> {
         self.work(1)?;

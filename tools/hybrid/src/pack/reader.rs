@@ -10,6 +10,7 @@ use super::family::{
 use super::gguf::{Gguf, Tensor, Value, required};
 use super::plan::{Attention, FeedForward, HeadNorm, Layer, Linear, Matrix, Plan, RowOrder};
 use super::rotary::{self, Ropes};
+use super::tensors::Reader;
 
 /// What would change the arithmetic in a way that a [`Plan`] cannot say, and what it is.
 const UNSUPPORTED_KEYS: &[(&str, &str)] = &[
@@ -49,14 +50,6 @@ pub fn plan(gguf: &Gguf, file: &[u8], context: Option<usize>) -> Result<(Plan, S
         parameters: weights.map(|t| t.rows as u64 * t.cols as u64).sum(),
     };
     Ok((plan, shape))
-}
-
-pub struct Reader<'a> {
-    pub family: &'static Family,
-    pub(super) gguf: &'a Gguf,
-    pub(super) file: &'a [u8],
-    /// Tensors that went into the plan.
-    pub(super) used: BTreeSet<String>,
 }
 
 /// What all layers of a model have in common.

@@ -6,7 +6,7 @@ use anyhow::{Result, bail, ensure};
 
 use super::family::{Family, NoRope};
 use super::plan::Rope;
-use super::reader::Reader;
+use super::tensors::Reader;
 
 /// Divisors of the frequencies, as Llama 3 has them.
 const FACTORS: &str = "rope_freqs.weight";

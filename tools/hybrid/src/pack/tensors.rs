@@ -1,11 +1,21 @@
 //! What a [`Reader`] takes from a file: numbers by their key, tensors by their name.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context, Result, ensure};
 
-use super::family::NormKind;
-use super::gguf::{Metadata, Tensor, required};
+use super::family::{Family, NormKind};
+use super::gguf::{Gguf, Metadata, Tensor, required};
 use super::plan::{Linear, Matrix, Norm, RowOrder};
-use super::reader::Reader;
+
+/// A file that is read by its family's row.
+pub struct Reader<'a> {
+    pub family: &'static Family,
+    pub(super) gguf: &'a Gguf,
+    pub(super) file: &'a [u8],
+    /// Tensors that went into the plan.
+    pub(super) used: BTreeSet<String>,
+}
 
 impl Reader<'_> {
     /// Matrices of `cols` columns with (name, rows, order), and their biases where the file has
