@@ -458,6 +458,8 @@ HYBRID_API hybrid_status hybrid_session_set_thinking(
 /// The text is taken as it is, without a chat template. Names of control tokens in it, such as
 /// `<|im_end|>`, become control tokens: remove them from text that you do not trust. The first
 /// prompt of a context gets the token in front that the model wants there, if it wants one.
+/// HYBRID_ERR_STATE: the context is empty, and the session's cloud takes messages only: begin with
+/// hybrid_session_chat.
 HYBRID_API hybrid_status hybrid_session_prompt(
     hybrid_session *session, const char *text, size_t size);
 

@@ -185,7 +185,7 @@ mod tests {
                 Some((None, true)),
             ),
             (
-                r#"{"choices":[{"message":{"content":null,"refusal":"No"},"finish_reason":"stop"}]}"#,
+                r#"{"choices":[{"message":{"content":"x","refusal":"No"},"finish_reason":"x"}]}"#,
                 None,
             ),
             (r#"{"choices":[{"message":{"content":"<think>\nHm"}}]}"#, None),

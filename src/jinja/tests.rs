@@ -165,7 +165,8 @@ fn hostile() -> Vec<(String, Option<&'static str>)> {
             work,
         ),
         (
-            "{% set k = 'é' * 500000 %}{% for i in range(90) %}{{ ('b' * 255).strip(k) }}             {% endfor %}"
+            "{% set k = 'é' * 500000 %}{% for i in range(90) %}{{ ('b' * 255).strip(k) }}\
+             {% endfor %}"
                 .into(),
             work,
         ),

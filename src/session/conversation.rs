@@ -103,7 +103,7 @@ impl Session {
     /// A cloud that takes messages only could never be asked about plain text.
     fn check_plain_text(&self) -> Result<()> {
         let asks = self.cloud.as_ref().is_some_and(|cloud| cloud.needs_messages());
-        if asks && self.conversation.context.len() == 0 {
+        if asks && self.is_empty() {
             return Err(Error::State(
                 "the cloud's wire format takes messages: begin the session with a chat, or choose \
                  a completion format"

@@ -170,8 +170,8 @@ HYBRID_ENUM(hybrid_status) {
   /// A hybrid_cancel was raised, or a progress callback said stop. The object is as it was before
   /// the call, but hybrid_step_run keeps the tokens that its callback has received.
   HYBRID_ERR_CANCELLED = -10,
-  /// The cloud client could not be set up, or the vocabulary probe got no answer. A consult that
-  /// fails during a step is never a status: see hybrid_consult_result.failure.
+  /// The cloud client could not be set up, or hybrid_cloud_probe failed. A consult that fails
+  /// during a step is never a status: see hybrid_consult_result.failure.
   HYBRID_ERR_CLOUD = -11,
   /// The call does not fit the state of the object, for example a step before any prompt.
   HYBRID_ERR_STATE = -12,
@@ -458,6 +458,8 @@ HYBRID_API hybrid_status hybrid_session_set_thinking(
 /// The text is taken as it is, without a chat template. Names of control tokens in it, such as
 /// `<|im_end|>`, become control tokens: remove them from text that you do not trust. The first
 /// prompt of a context gets the token in front that the model wants there, if it wants one.
+/// HYBRID_ERR_STATE: the context is empty, and the session's cloud takes messages only: begin with
+/// hybrid_session_chat.
 HYBRID_API hybrid_status hybrid_session_prompt(
     hybrid_session *session, const char *text, size_t size);
 
@@ -803,7 +805,8 @@ HYBRID_API hybrid_status hybrid_cloud_trust_init(hybrid_cloud_trust *trust, size
 
 /// The wire format of a server.
 HYBRID_ENUM(hybrid_server) {
-  /// The one that hybrid_cloud_probe finds; before that, HYBRID_SERVER_OPENAI.
+  /// The one that hybrid_cloud_probe finds; before that, HYBRID_SERVER_OPENAI. The probe does not
+  /// try HYBRID_SERVER_ANTHROPIC.
   HYBRID_SERVER_AUTO = 0,
   /// OpenAI-style `/v1/completions`: vLLM, llama.cpp, OpenAI and others.
   HYBRID_SERVER_OPENAI = 1,
