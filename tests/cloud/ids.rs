@@ -215,7 +215,8 @@ fn what_ids_mean_on_the_wire() {
     for (kind, completion, expected) in rows {
         // The probe gets ids, whatever comes after it.
         let server = Server::start(&Identity::good(), move |request| {
-            let probing = request.json()["prompt"].as_array().is_some_and(|ids| ids.len() > 100);
+            let json = request.json();
+            let probing = [&json["max_tokens"], &json["n_predict"]].iter().any(|n| **n == 2);
             let good = match kind {
                 LlamaCpp => LLAMA,
                 _ => r#"{"choices":[{"text":"x","token_ids":[120]}]}"#,
