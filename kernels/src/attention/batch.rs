@@ -122,10 +122,10 @@ impl Batch<'_> {
             let query = &self.job.qkv[row * shape.qkv_width() + head * dim..][..dim];
             let angles = &self.angles[row * rope.dims()..][..rope.dims()];
             rope.turn(angles, query, &mut buffers.turned);
+            // First, so that this takes whole vectors.
+            buffers.turned.iter_mut().zip(scales).for_each(|(x, scale)| *x *= *scale);
             let slots = buffers.queries[m..].iter_mut().step_by(self.count);
-            for ((slot, x), scale) in slots.zip(&buffers.turned).zip(scales) {
-                *slot = *x * *scale;
-            }
+            slots.zip(&buffers.turned).for_each(|(slot, x)| *slot = *x);
         }
     }
 
