@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::tokens::Message;
 
 /// The whole probe, connection and TLS included.
-const TIME: Duration = Duration::from_secs(10);
+const TIME: Duration = Duration::from_secs(20);
 /// The largest answer read: a list of ids, or a completion that repeats its prompt.
 const ANSWER_BYTES: u64 = 1 << 20;
 
@@ -61,7 +61,7 @@ impl Cloud {
     /// completion format whether its token ids mean what the bundle's ([`crate::tokens::Tokens`])
     /// mean and whether it answers with ids, of a chat format whether it continues a message.
     /// Sessions with this vocabulary exchange ids only after a yes. Sends fixed texts and ids,
-    /// nothing of a user; takes 10 s at most.
+    /// nothing of a user; takes 20 s at most.
     ///
     /// # Errors
     /// [`Error::Cloud`] when the server cannot be reached, its certificate is not accepted, it

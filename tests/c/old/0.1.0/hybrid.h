@@ -917,7 +917,7 @@ HYBRID_API void hybrid_cloud_free(hybrid_cloud *cloud);
 /// tokenises as `model` does and answers with token ids; of a chat format, whether it continues a
 /// message. Where `out->exchange` is HYBRID_EXCHANGE_IDS, sessions of models with this vocabulary
 /// send token ids from then on; before this call they send bytes. It sends fixed texts, nothing of
-/// yours, and takes 10 seconds at most.
+/// yours, and takes 20 seconds at most.
 ///
 /// `cancel` may be NULL; raising it ends the call with HYBRID_ERR_CANCELLED. `out` may be NULL, or
 /// set `out->struct_size` before. HYBRID_ERR_CLOUD: the server cannot be reached, refuses the
