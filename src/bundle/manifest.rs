@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+/// The manifest's file name.
+pub const MANIFEST_NAME: &str = "bundle.json";
+
 /// The version this build reads and writes.
 pub const FORMAT_VERSION: u32 = 3;
 

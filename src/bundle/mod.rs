@@ -27,9 +27,6 @@ pub use source::{Blob, map};
 use source::{Content, Source};
 pub use write::{Complete, Writer, set_reward};
 
-/// The manifest's file name.
-pub const MANIFEST_NAME: &str = "bundle.json";
-
 /// What the kernels want of the address of weights.
 const WEIGHTS_ALIGNMENT: usize = 64;
 

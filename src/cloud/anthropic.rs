@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use super::Unusable;
 use super::chat::{entries, max_tokens};
+use super::continuation::Unusable;
 use super::endpoint::Base;
 use super::format::{Body, Prompt, Question, Wire, Written, text};
 use super::headers::Auth;

@@ -7,8 +7,7 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use super::Unusable;
-use super::continuation::sent;
+use super::continuation::{Unusable, sent};
 use super::endpoint::Base;
 use super::format::{Body, Prompt, Question, Wire, Written, text};
 use super::headers::Auth;

@@ -1,6 +1,21 @@
 //! What an answer to messages adds to the text so far.
 
-use super::{Continues, Unusable};
+/// What a server of a chat format does with the assistant's last message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Continues {
+    Unknown,
+    Plainly,
+    /// The answer begins with what is continued.
+    Repeating,
+    /// It begins another answer.
+    Never,
+}
+
+pub(super) const NEVER_CONTINUES: &str = "the server begins a new answer instead of continuing \
+                                          the one begun; use another wire format or server";
+
+/// Why an answer cannot be used; for the log.
+pub(super) type Unusable = &'static str;
 
 /// Templates trim messages, and some servers refuse one that ends in a space.
 pub(super) fn sent(answer: &str) -> &str {

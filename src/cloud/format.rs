@@ -6,9 +6,9 @@
 use serde::Serialize;
 use serde_json::Value;
 
+use super::continuation::{self, Continues, Unusable};
 use super::endpoint::Base;
 use super::headers::Auth;
-use super::{Continues, Unusable, continuation};
 use crate::consult::{Answer, Chat, Continuation, Cost};
 
 /// A wire format.

@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 
-use super::Unusable;
+use super::continuation::Unusable;
 use super::endpoint::Base;
 use super::format::{Body, Prompt, Question, Wire, Written, ids, text};
 use super::headers::Auth;

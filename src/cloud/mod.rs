@@ -18,6 +18,7 @@ use crate::clock;
 use crate::consult::{Answer, Consult, Cost, Failure, Request};
 use crate::error::Result;
 
+use continuation::{Continues, NEVER_CONTINUES};
 use endpoint::Endpoint;
 use format::{Prompt, Question, Shared, Wire};
 use headers::Headers;
@@ -76,20 +77,6 @@ struct Found {
     /// The vocabularies that it was found to have: several bundles may use one client.
     shared: Vec<Arc<Shared>>,
 }
-
-/// What a server of a chat format does with the assistant's last message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Continues {
-    Unknown,
-    Plainly,
-    /// The answer begins with what is continued.
-    Repeating,
-    /// It begins another answer.
-    Never,
-}
-
-/// Why an answer cannot be used; for the log.
-type Unusable = &'static str;
 
 impl Cloud {
     /// Checks the options and loads the roots; sends nothing.
@@ -167,7 +154,7 @@ impl Cloud {
         let text = || std::str::from_utf8(request.bytes).map_err(|_| Failure::UnsafeBoundary);
         let prompt = match shared {
             _ if continues == Continues::Never => {
-                return Err(Trouble::new(Failure::Protocol, trial::NEVER_CONTINUES));
+                return Err(Trouble::new(Failure::Protocol, NEVER_CONTINUES));
             }
             _ if wire.takes_messages => {
                 text()?;

@@ -8,7 +8,7 @@
 
 use serde_json::Value;
 
-use super::Unusable;
+use super::continuation::Unusable;
 use super::endpoint::Base;
 use super::format::{Body, Prompt, Question, Wire, Written, id, ids, text};
 use super::headers::Auth;

@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::continuation::{Continues, NEVER_CONTINUES};
 use super::endpoint::Base;
 use super::format::{Prompt, Question, Shared, Wire};
 use super::http::Post;
 use super::options::ServerKind;
 use super::probe::{self, Vocabulary};
-use super::{Cloud, Continues, Found, status};
+use super::{Cloud, Found, status};
 use crate::cancel::Cancel;
 use crate::clock;
 use crate::consult::{Chat, Failure};
@@ -52,9 +53,6 @@ const REST: &str = "is";
 const ASKED: &str = "What is the capital of France? Answer in one sentence.";
 /// Of an answer that repeats [`BEGUN`] as well.
 const TOKENS: u32 = 32;
-
-pub(super) const NEVER_CONTINUES: &str = "the server begins a new answer instead of continuing \
-                                          the one begun; use another wire format or server";
 
 impl Cloud {
     /// Asks the server what it can do: with [`ServerKind::Auto`] which wire format it has, of a

@@ -7,7 +7,8 @@ use anyhow::Context as _;
 use tract_onnx::prelude::*;
 
 use super::contract::{self, Input, MAX_BYTES};
-use super::{Features, statistics};
+use super::features::Features;
+use super::statistics;
 use crate::error::{Error, Result};
 use crate::graph;
 

@@ -9,30 +9,18 @@ use std::fmt;
 
 use crate::bundle::{Bundle, FileRole};
 use crate::error::{Error, Result};
-use crate::sampler::LogitStats;
 
 pub mod builtin;
 mod calibration;
 mod contract;
+mod features;
 mod head;
 pub mod statistics;
 
 pub use calibration::{Guarantee, Threshold};
 pub use contract::{HIDDEN, HIDDEN_AFTER, MAX_BYTES, OUTPUT, STATS};
+pub use features::Features;
 pub use head::{Head, HeadPlan};
-
-/// What a score is computed from.
-#[derive(Debug, Clone, Copy)]
-pub struct Features<'a> {
-    /// The SLM's last hidden state before the candidate (hidden size values).
-    pub hidden: &'a [f32],
-    /// The same after the SLM has consumed the candidate; given when [`Scorer::needs_after`].
-    pub hidden_after: Option<&'a [f32]>,
-    pub stats: &'a LogitStats,
-    /// The row from which the candidate was taken; read by [`ScoreKind::Sampled`].
-    pub logits: &'a [f32],
-    pub candidate: u32,
-}
 
 /// Which score gates the cloud.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]

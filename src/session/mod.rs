@@ -30,6 +30,7 @@ mod corrections;
 mod draft;
 mod model;
 mod plan;
+mod prompt;
 mod proposer;
 mod reader;
 mod rules;
@@ -41,13 +42,14 @@ mod step;
 #[cfg(test)]
 mod tests;
 mod text;
+mod token;
 mod turns;
 
 pub use model::{Model, ModelOptions, Tokenize};
 pub use plan::Peek;
 pub use settings::{ConsultOptions, CorrectionOptions, Gate, SessionOptions};
 pub use stats::{Stats, Usage};
-pub use step::{End, Source, Step};
+pub use token::{End, Source, Step};
 
 use base::Base;
 use clock::Clock;

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use super::Session;
 use super::proposer::Proposal;
-use super::{End, Session};
+use super::token::End;
 use crate::error::{Error, Result};
 use crate::policy::{Decision, Reason, Situation, Spent, decide};
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Source, Step};
+use super::token::{Source, Step};
 use crate::consult::Cost;
 use crate::policy::{Reason, Spent};
 

@@ -5,15 +5,18 @@
 //! both (chunks, context limit, all or nothing) is in `sequence`.
 
 use crate::bundle::{Bundle, FileRole, GraphKind};
-use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 
+mod dimensions;
 mod packed;
 mod perplexity;
 #[cfg(feature = "plain")]
 mod plain;
 mod sequence;
+mod state;
+mod trouble;
 
+use dimensions::Dimensions;
 pub use hybrid_kernels as kernels;
 use kernels::{Kernels, Pool};
 use packed::PackedSlm;
@@ -21,73 +24,7 @@ pub use perplexity::{Perplexity, perplexity};
 #[cfg(feature = "plain")]
 use plain::PlainSlm;
 use sequence::Sequence;
-
-/// Which rows of a [`Slm::spawn`]ed state's `feed` to return.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rows {
-    /// Only the last token's row: what generation needs.
-    Last,
-    /// One row per token fed: what scoring and perplexity need. Memory: rows × vocabulary × 4
-    /// bytes.
-    All,
-}
-
-/// What the graph computes for the tokens fed, row-major.
-#[derive(Debug, Clone, Default)]
-pub struct Output {
-    /// rows × vocabulary; padding ids are `-inf`.
-    pub logits: Vec<f32>,
-    /// rows × hidden size: the last hidden state, after the final norm.
-    pub hidden: Vec<f32>,
-}
-
-/// One sequence's state: the KV cache and its length.
-pub trait SlmState: Send {
-    /// Tokens consumed so far.
-    fn len(&self) -> usize;
-
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Tokens that fit at most.
-    fn capacity(&self) -> usize;
-
-    /// Consumes `ids` in chunks, with a cancel check before each and between the graph's nodes. All
-    /// or nothing: on an error the state is as it was before. No ids give an empty output.
-    ///
-    /// Errors: [`Error::ContextFull`] and [`Error::InvalidArgument`] (an id outside the vocabulary)
-    /// before anything is computed; [`Error::Cancelled`]; [`Error::Model`].
-    fn feed(&mut self, ids: &[u32], rows: Rows, cancel: &Cancel) -> Result<Output>;
-
-    /// Forgets the last `n` tokens. Fails when there are fewer.
-    fn rewind(&mut self, n: usize) -> Result<()>;
-
-    /// A copy that goes on by itself, on any thread.
-    ///
-    /// Errors: [`Error::Unsupported`] for a state that cannot be copied.
-    fn fork(&self) -> Result<Box<dyn SlmState>> {
-        Err(Error::Unsupported("this SLM's state cannot be copied".into()))
-    }
-
-    /// Bytes that `write_cache` writes for `len` tokens; `None` for a graph whose cache cannot be
-    /// kept outside: its tokens are fed again instead.
-    fn cache_bytes(&self, _len: usize) -> Option<usize> {
-        None
-    }
-
-    /// Writes the cache of the first `len` tokens, piece by piece; there must be as many.
-    fn write_cache(&self, _len: usize, _out: &mut dyn FnMut(&[u8])) {}
-
-    /// Takes `len` tokens from the bytes of `write_cache` of the same graph, in place of all there
-    /// is.
-    ///
-    /// Errors, with nothing changed: [`Error::InvalidArgument`] for another number of bytes,
-    /// [`Error::ContextFull`], [`Error::Unsupported`] where `cache_bytes` is `None`.
-    fn read_cache(&mut self, _len: usize, _bytes: &[u8]) -> Result<()> {
-        Err(sequence::not_kept_outside())
-    }
-}
+pub use state::{Output, Rows, SlmState};
 
 /// A loaded model, shared by any number of states.
 pub struct Slm {
@@ -99,21 +36,6 @@ enum Graph {
     Packed(PackedSlm),
     #[cfg(feature = "plain")]
     Plain(PlainSlm),
-}
-
-/// What the manifest says of the graph and the graph must agree with.
-#[derive(Debug, Clone, Copy)]
-struct Dimensions {
-    layers: usize,
-    #[cfg(feature = "plain")]
-    kv_heads: usize,
-    #[cfg(feature = "plain")]
-    head_dim: usize,
-    hidden_size: usize,
-    vocabulary: usize,
-    /// Ids at and above this one are padding.
-    usable: usize,
-    context: usize,
 }
 
 impl Slm {
@@ -199,50 +121,4 @@ fn load_graph(bundle: &Bundle, dimensions: Dimensions, threads: usize) -> Result
                 .into(),
         )),
     }
-}
-
-impl Dimensions {
-    fn of(bundle: &Bundle) -> Result<Dimensions> {
-        let model = &bundle.manifest().model;
-        let usable = bundle.manifest().tokens.usable;
-        let sizes = [
-            model.layers,
-            model.kv_heads,
-            model.head_dim,
-            model.hidden_size,
-            usable,
-            model.context,
-        ];
-        if sizes.contains(&0) || usable > model.vocabulary {
-            return Err(Error::Bundle(
-                "bundle.json: a size of the model is zero or usable exceeds the vocabulary".into(),
-            ));
-        }
-        Ok(Dimensions {
-            layers: model.layers,
-            #[cfg(feature = "plain")]
-            kv_heads: model.kv_heads,
-            #[cfg(feature = "plain")]
-            head_dim: model.head_dim,
-            hidden_size: model.hidden_size,
-            vocabulary: model.vocabulary,
-            usable,
-            context: model.context,
-        })
-    }
-}
-
-/// A failure of tract about the graph file, as our error. Errors of ours keep their kind.
-fn in_graph(error: anyhow::Error) -> Error {
-    ours(error).unwrap_or_else(|error| Error::Bundle(format!("graph.onnx: {error:#}")))
-}
-
-/// A failure of tract while running, as our error. Errors of ours keep their kind.
-fn in_run(error: anyhow::Error) -> Error {
-    ours(error).unwrap_or_else(|error| Error::Model(format!("{error:#}")))
-}
-
-/// The library's or the kernels' error that tract passed on, if it is one.
-fn ours(error: anyhow::Error) -> std::result::Result<Error, anyhow::Error> {
-    error.downcast::<Error>().or_else(|error| Ok(error.downcast::<kernels::Error>()?.into()))
 }

@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use super::{Dimensions, Output, Rows, SlmState};
+use super::dimensions::Dimensions;
+use super::state::{Output, Rows, SlmState, not_kept_outside};
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 
@@ -42,11 +43,6 @@ pub trait Runner: Send + Sized + 'static {
     fn read_cache(&mut self, _len: usize, _bytes: &[u8]) -> Result<()> {
         Err(not_kept_outside())
     }
-}
-
-/// Where [`SlmState::cache_bytes`] is `None`.
-pub fn not_kept_outside() -> Error {
-    Error::Unsupported("the KV cache of this graph cannot be kept outside".into())
 }
 
 /// [`SlmState`] over a [`Runner`].

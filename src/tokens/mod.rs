@@ -2,8 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use tokenizers::models::bpe::BPE;
-use tokenizers::{NormalizedString, Normalizer, TokenizerImpl};
+use tokenizers::{NormalizedString, Normalizer};
 
 use crate::bundle::{self, Bundle, FileRole, TokenInfo};
 use crate::cancel::Cancel;
@@ -17,14 +16,15 @@ mod outline;
 mod pattern;
 mod steps;
 mod table;
+mod tokenizer;
 mod utf8;
 
 pub use chat::{ChatTemplate, Message};
 pub use utf8::{to_text, whole_len};
 
 use pattern::watched;
-use steps::{AnyPostProcessor, DecoderDescription, NormalizerStep, PreTokenizerStep};
 use table::Table;
+use tokenizer::Tokenizer;
 
 /// The longest text encoded in one call. The time of a tokeniser is not linear for every text, so
 /// an unbounded one would be a way to stall the device.
@@ -32,11 +32,6 @@ pub const MAX_TEXT_BYTES: usize = 1 << 20;
 
 /// More usable tokens than this are a damaged manifest.
 const MAX_TOKENS: usize = 1 << 22;
-
-/// With BPE, which all supported models use, and the steps around it that they need: all others
-/// would make the library larger.
-type Tokenizer =
-    TokenizerImpl<BPE, NormalizerStep, PreTokenizerStep, AnyPostProcessor, DecoderDescription>;
 
 /// The vocabulary of a bundle. Shared between threads.
 pub struct Tokens {

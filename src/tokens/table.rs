@@ -1,6 +1,6 @@
 //! The exact bytes of every token, in one block of memory.
 
-use super::Tokenizer;
+use super::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
 
 /// Bytes by token id.

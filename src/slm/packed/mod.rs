@@ -5,8 +5,9 @@ use std::sync::Arc;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::{ToDim, bail};
 
+use super::dimensions::Dimensions;
 use super::kernels::{Kernels, Pool};
-use super::{Dimensions, in_graph};
+use super::trouble::in_graph;
 use crate::bundle::Blob;
 use crate::error::{Error, Result};
 use crate::graph;

@@ -10,7 +10,8 @@ use super::ops::{AttentionState, Scratch};
 use crate::cancel::Cancel;
 use crate::error::Result;
 use crate::slm::sequence::Runner;
-use crate::slm::{Output, in_run};
+use crate::slm::state::Output;
+use crate::slm::trouble::in_run;
 
 /// tract's state of the plan; the KV cache lives in its attention ops.
 pub struct PackedRunner {

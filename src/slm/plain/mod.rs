@@ -14,24 +14,15 @@ use tract_onnx::model::ParseResult;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::{ShapeFact, ToDim, TractErrorContext, bail, ensure};
 
-use super::{Dimensions, in_graph};
+use super::dimensions::Dimensions;
+use super::trouble::in_graph;
 use crate::error::{Error, Result};
 use crate::graph;
 
 mod hidden;
 mod runner;
 
-use runner::PlainRunner;
-
-/// What the graph wants at one of its inputs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Input {
-    Ids,
-    Mask,
-    Positions,
-    /// Keys of layer n at 2n, values at 2n + 1.
-    Past(usize),
-}
+use runner::{Input, PlainRunner};
 
 /// A plain export, planned.
 pub struct PlainSlm {

@@ -7,11 +7,22 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::ensure;
 use tract_onnx::tract_core::plan::{TurnState, eval};
 
-use super::Input;
 use crate::cancel::Cancel;
 use crate::error::Result;
+use crate::slm::dimensions::Dimensions;
 use crate::slm::sequence::Runner;
-use crate::slm::{Dimensions, Output, in_run};
+use crate::slm::state::Output;
+use crate::slm::trouble::in_run;
+
+/// What the graph wants at one of its inputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Input {
+    Ids,
+    Mask,
+    Positions,
+    /// Keys of layer n at 2n, values at 2n + 1.
+    Past(usize),
+}
 
 /// The cache is what the last run gave, `[1, kv_heads, tokens, head_dim]` per layer and part.
 pub struct PlainRunner {

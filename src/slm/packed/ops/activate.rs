@@ -1,7 +1,8 @@
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
-use super::{PackedOp, expect_inputs, floats, rows_of, scratch, width_of};
+use super::op::{PackedOp, expect_inputs, floats, rows_of, width_of};
+use super::scratch::scratch;
 use crate::slm::kernels::Activation;
 
 /// `Activate(gate_up [1,S,2F]) -> [1,S,F]`: f(gate) · up; without gates `(x [1,S,F]) -> [1,S,F]`:

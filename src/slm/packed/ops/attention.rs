@@ -1,7 +1,8 @@
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
-use super::{PackedOp, Scratch, expect_inputs, expect_vector, floats, rows_of, scratch, width_of};
+use super::op::{PackedOp, expect_inputs, expect_vector, floats, rows_of, width_of};
+use super::scratch::{RopeKey, Scratch, scratch};
 use crate::slm::kernels::{AttentionRule, AttentionShape, KvCache, Rope};
 
 /// `Attention(qkv [1,S,(H+2·Hkv)·Dh], rope_factors [rope_dim/2]?) -> [1,S,H·Dh]`: causal attention
@@ -70,22 +71,6 @@ impl Attention {
         let rope = key.table()?;
         ropes.push((key, rope.clone()));
         Ok(rope)
-    }
-}
-
-/// What a table of angles is made from.
-#[derive(Debug, Clone, PartialEq)]
-pub struct RopeKey {
-    dims: usize,
-    base: f32,
-    length: f32,
-    factors: Option<Vec<f32>>,
-}
-
-impl RopeKey {
-    fn table(&self) -> TractResult<Arc<Rope>> {
-        let rope = Rope::new(self.dims, self.base, self.factors.as_deref())?;
-        Ok(Arc::new(rope.lengthened(self.length)?))
     }
 }
 

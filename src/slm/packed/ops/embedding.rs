@@ -1,7 +1,8 @@
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
-use super::{PackedOp, expect_inputs, integers, scratch};
+use super::op::{PackedOp, expect_inputs, integers};
+use super::scratch::scratch;
 use crate::slm::packed::weights::{MappedMatrix, Weights};
 
 /// `QuantEmbedding(input_ids [1,S]) -> [1,S,D]`: rows of a packed matrix as floats.

@@ -2,7 +2,8 @@ use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
 use super::norm::Epsilon;
-use super::{PackedOp, expect_inputs, floats, scratch, width_of};
+use super::op::{PackedOp, expect_inputs, floats, width_of};
+use super::scratch::scratch;
 
 /// `HeadNorm(qkv [1,S,N], q_gamma, k_gamma) -> [1,S,N]`: RMS norms of the first `queries` columns
 /// and of the `keys` columns behind them, over groups as wide as their gamma: a head, or all of

@@ -3,7 +3,8 @@ use std::ops::Range;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
-use super::{PackedOp, expect_inputs, expect_vector, floats, rows_of, scratch, width_of};
+use super::op::{PackedOp, expect_inputs, expect_vector, floats, rows_of, width_of};
+use super::scratch::scratch;
 use crate::slm::packed::weights::{MappedMatrix, Weights};
 
 /// `QuantMatMul(x [1,S,K], bias [N]?) -> [1,S,N]`: matrices of K columns, their rows one after the

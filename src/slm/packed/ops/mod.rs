@@ -3,16 +3,12 @@
 //!
 //! All of them take and give f32 with batch 1. Shapes: `S` tokens fed, `T` rows wanted.
 
-use std::cell::RefCell;
-
 use tract_onnx::Onnx;
 use tract_onnx::pb::NodeProto;
-use tract_onnx::tract_core::dyn_clone;
 use tract_onnx::tract_hir::internal::*;
 
 use super::weights::Weights;
 use crate::error::Error;
-use crate::slm::kernels::{Activations, AttentionScratch, Kernels, Pool, Rope};
 
 mod activate;
 mod attention;
@@ -20,25 +16,17 @@ mod embedding;
 mod head_norm;
 mod matmul;
 mod norm;
+mod op;
 mod outputs;
 mod rows;
+mod scratch;
 
 pub use attention::AttentionState;
-use attention::RopeKey;
-use outputs::Outputs;
+use op::PackedOp;
+pub use scratch::Scratch;
 
 /// The domain our nodes carry in `graph.onnx`.
 pub const DOMAIN: &str = "org.libhybrid";
-
-/// A tract op of ours. It names matrices until they are bound.
-trait PackedOp: TypedOp {
-    /// Looks its matrices up; shapes are known from then on.
-    fn bind(&mut self, _weights: &Weights) -> crate::Result<()> {
-        Ok(())
-    }
-}
-
-dyn_clone::clone_trait_object!(PackedOp);
 
 type Parsed = TractResult<(Box<dyn InferenceOp>, Vec<String>)>;
 
@@ -72,41 +60,6 @@ pub fn bind(model: &mut InferenceModel, weights: &Weights) -> crate::Result<()> 
 /// How many attention layers, each with a cache, a typed model has.
 pub fn count_attention(model: &TypedModel) -> usize {
     model.nodes().iter().filter(|node| node.op_is::<attention::Attention>()).count()
-}
-
-/// What the ops of one sequence share: the model's kernels and threads, and buffers reused from
-/// node to node and run to run.
-pub struct Scratch {
-    kernels: &'static Kernels,
-    pool: Arc<Pool>,
-    activations: RefCell<Activations>,
-    attention: RefCell<AttentionScratch>,
-    outputs: Outputs,
-    /// Layers with equal parameters share one table of angles.
-    ropes: RefCell<Vec<(RopeKey, Arc<Rope>)>>,
-}
-
-impl Scratch {
-    pub fn new(kernels: &'static Kernels, pool: Arc<Pool>) -> Scratch {
-        Scratch {
-            kernels,
-            pool,
-            activations: RefCell::default(),
-            attention: RefCell::default(),
-            outputs: Outputs::default(),
-            ropes: RefCell::default(),
-        }
-    }
-
-    /// Empty buffers for another sequence that computes alike.
-    pub fn fork(&self) -> Scratch {
-        Scratch::new(self.kernels, self.pool.clone())
-    }
-}
-
-/// The sequence's buffers, which the runner has put into tract's shared resources.
-fn scratch<'a>(context: &EvalContext<'a>) -> TractResult<&'a Scratch> {
-    context.shared.and_then(|shared| shared.get()).context("run without scratch buffers")
 }
 
 fn parsed<O: PackedOp>(
@@ -170,44 +123,4 @@ impl Expansion for Unbound {
         let op: Box<dyn TypedOp> = self.op.clone();
         model.wire_node(prefix, op, inputs)
     }
-}
-
-/// The last axis of a f32 activation `[1, rows, width]`, checked.
-fn width_of(fact: &TypedFact, what: &str) -> TractResult<usize> {
-    ensure!(
-        fact.datum_type == f32::datum_type() && fact.rank() == 3 && fact.shape[0].is_one(),
-        "{what} must be f32 [1, rows, width], got {fact:?}"
-    );
-    let width = fact.shape[2].to_usize().ok().filter(|width| *width > 0);
-    width.with_context(|| format!("the width of {what} must be fixed"))
-}
-
-/// Checks that a fact is a f32 vector of `len`.
-fn expect_vector(fact: &TypedFact, len: usize, what: &str) -> TractResult<()> {
-    ensure!(
-        fact.datum_type == f32::datum_type() && fact.rank() == 1 && fact.shape[0] == len.to_dim(),
-        "{what} must be f32 [{len}], got {fact:?}"
-    );
-    Ok(())
-}
-
-fn expect_inputs(
-    inputs: &[&TypedFact],
-    allowed: std::ops::RangeInclusive<usize>,
-) -> TractResult<()> {
-    ensure!(allowed.contains(&inputs.len()), "expected {allowed:?} inputs, got {}", inputs.len());
-    Ok(())
-}
-
-fn floats(tensor: &Tensor) -> TractResult<&[f32]> {
-    tensor.try_as_plain_ram()?.as_slice()
-}
-
-fn integers(tensor: &Tensor) -> TractResult<&[i64]> {
-    tensor.try_as_plain_ram()?.as_slice()
-}
-
-/// Rows of a `[1, rows, width]` tensor at run time.
-fn rows_of(tensor: &Tensor) -> TractResult<usize> {
-    tensor.shape().get(1).copied().context("expected a tensor of rank 3")
 }

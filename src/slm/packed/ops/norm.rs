@@ -1,7 +1,8 @@
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
-use super::{PackedOp, Scratch, expect_inputs, expect_vector, floats, scratch, width_of};
+use super::op::{PackedOp, expect_inputs, expect_vector, floats, width_of};
+use super::scratch::{Scratch, scratch};
 
 /// `RmsNorm(x [1,S,D], gamma [D]) -> [1,S,D]`.
 #[derive(Debug, Clone, PartialEq, Eq)]

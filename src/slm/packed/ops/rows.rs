@@ -1,6 +1,7 @@
 use tract_onnx::tract_hir::internal::*;
 
-use super::{PackedOp, expect_inputs, floats, integers, scratch, width_of};
+use super::op::{PackedOp, expect_inputs, floats, integers, width_of};
+use super::scratch::scratch;
 
 /// `SelectRows(x [1,S,D], rows [T]) -> [1,T,D]`: only the rows whose logits are wanted go on.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -12,8 +12,10 @@ use super::gguf::{Gguf, TensorType};
 use super::plan::{Matrix, Plan};
 use super::reader::{self, Shape};
 use super::requantise::{self, Bits};
+use super::source::{Options, Source, hash, name};
 use super::tokenizer::{self, Tokenizer};
-use super::{Options, Source, graph, hash, left_out, name, weights};
+use super::vocabulary::left_out;
+use super::{graph, weights};
 
 pub struct PackedSource {
     /// The source's files, the first one's name stands for all.

@@ -17,48 +17,30 @@ mod proto;
 mod reader;
 mod requantise;
 mod rotary;
+mod source;
 mod tensors;
 #[cfg(test)]
 mod testing;
 mod tokenizer;
+mod vocabulary;
 mod weights;
 
 use std::fs::File;
 use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
-use hybrid::bundle::{Bundle, Complete, Manifest, TokenInfo, Verify, Writer, sha256_reader};
-use hybrid::tokens::Tokens;
+use hybrid::bundle::{Bundle, Complete, Verify, Writer};
 
 use hybrid_common::cli::{print, printable};
-use hybrid_common::interrupt::{self, Interruptible};
-use hybrid_common::progress::{Bytes, Spinner};
+use hybrid_common::interrupt;
+use hybrid_common::progress::Spinner;
 
 use crate::perplexity;
 use crate::try_out::try_out_dir;
 use requantise::Bits;
-
-/// How a model is packed.
-#[derive(Debug, Clone, Copy)]
-struct Options {
-    bits: Bits,
-    /// An existing bundle is replaced.
-    replace: bool,
-    /// The model's own goes along.
-    chat_template: bool,
-    /// Tokens of the context, if not the model's own.
-    context: Option<usize>,
-}
-
-#[cfg(test)]
-impl Options {
-    /// Those of a command line without any.
-    fn new() -> Options {
-        Options { bits: Bits::AsTheyAre, replace: false, chat_template: true, context: None }
-    }
-}
+use source::{Options, Source, name};
 
 /// What `--perplexity` scores at most, in windows of 512.
 const SCORED_TOKENS: usize = 8704;
@@ -218,15 +200,6 @@ fn print_notes(notes: &[String]) {
     }
 }
 
-/// A model in somebody's format, read and found to be supported.
-trait Source {
-    /// What of the model is not in the bundle as the user may expect it, one line each.
-    fn notes(&self) -> Vec<String>;
-
-    /// Writes the bundle's files and says what goes into its manifest.
-    fn write(self: Box<Self>, writer: &mut Writer) -> Result<Manifest>;
-}
-
 /// Finds out what `model` is.
 fn open(model: &Path, options: Options) -> Result<Box<dyn Source>> {
     let kind = std::fs::metadata(model)?;
@@ -242,48 +215,6 @@ fn open(model: &Path, options: Options) -> Result<Box<dyn Source>> {
         }
         _ => bail!(hint::of_file(model)),
     }
-}
-
-/// The SHA-256 of files, one after the other, with a progress bar.
-fn hash(paths: &[&Path]) -> Result<String> {
-    let (mut all, mut total): (Box<dyn Read>, u64) = (Box::new(std::io::empty()), 0);
-    for path in paths {
-        let file =
-            File::open(path).with_context(|| format!("{} cannot be read", path.display()))?;
-        total += file.metadata()?.len();
-        all = Box::new(all.chain(file));
-    }
-    let bar = Bytes::new("hashing", total);
-    Ok(sha256_reader(&mut Interruptible(all), &mut |n| bar.add(n))?)
-}
-
-/// The plain file name of a path.
-fn name(path: &Path) -> String {
-    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
-}
-
-/// Says which tokens a bundle does not have.
-fn left_out(tokens: &[String]) -> Option<String> {
-    let first = tokens.first()?;
-    let more = match tokens.len() {
-        1 => String::new(),
-        count => format!(" and {} more", count - 1),
-    };
-    Some(format!("left out token {first:?}{more}: the model's output has no row for it"))
-}
-
-/// Why a vocabulary that is longer than the model's output cannot be cut.
-fn ordinary_without_row(token: &str, id: usize, rows: usize) -> anyhow::Error {
-    anyhow!(
-        "token {id} ({token:?}) is part of ordinary text, but the model's output has only {rows} \
-         rows: tokenizer and weights are not from the same model"
-    )
-}
-
-/// Loads `tokenizer.json` as the runtime will, and has it say its fingerprint.
-fn fingerprinted(json: &[u8], info: TokenInfo) -> Result<TokenInfo> {
-    let fingerprint = Tokens::new(json, info.clone())?.fingerprint();
-    Ok(TokenInfo { fingerprint, ..info })
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use temp_dir::TempDir;
 use super::testing::gguf::{File, Model, VOCABULARY, Value};
 use super::tests::{Packed, pack_file, pack_with};
 use super::*;
+use hybrid::tokens::Tokens;
 
 /// What the source says of a file, and the bundle made of it.
 fn notes_and_bundle(file: &File, bits: Bits) -> (Vec<String>, Packed) {

@@ -2,41 +2,9 @@
 //! `Q2_K`. Scales are kept exactly too, but where a super-block's scale times the block's is
 //! rounded to f16: in the K types and `IQ4_XS`.
 
-use anyhow::{Context, Result, bail};
 use half::{bf16, f16};
 use hybrid::slm::kernels::RowBuffer;
 use hybrid::slm::kernels::format::BLOCK;
-
-use super::Tensor;
-
-impl Tensor {
-    /// Takes row `row` apart, appending to the empty vectors of `out` that the format uses.
-    pub fn decode_row(&self, file: &[u8], row: usize, out: &mut RowBuffer) -> Result<()> {
-        let bytes = self.row(file, row).with_context(|| format!("row {row} is out of range"))?;
-        self.kind.check()?;
-        let decode = self.kind.decoder().context("its type has no decoder")?;
-        let (_, block_bytes) = self.kind.block();
-        for block in bytes.chunks_exact(block_bytes) {
-            decode(block, out).with_context(|| {
-                let name = self.kind.name();
-                format!("row {row} has a {name} value that no f16 holds; make the file as Q8_0")
-            })?;
-        }
-        Ok(())
-    }
-
-    /// All values of a float tensor, row after row: norm weights and biases are never quantised.
-    pub fn floats(&self, file: &[u8]) -> Result<Vec<f32>> {
-        if !self.kind.is_float() {
-            bail!("it has type {}, expected F32, F16 or BF16", self.kind.name());
-        }
-        let mut out = RowBuffer::default();
-        for row in 0..self.rows {
-            self.decode_row(file, row, &mut out)?;
-        }
-        Ok(out.values)
-    }
-}
 
 // Each of these takes one block of exactly the type's size; `None` if it is shorter.
 

@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokenizers::Tokenizer;
 
 use super::super::tokenizer::ends_text;
-use super::{MAX_TEXT_BYTES, read};
+use super::file::{MAX_TEXT_BYTES, read};
 
 /// `config.json`, and what of the optional files is needed.
 #[derive(Debug)]

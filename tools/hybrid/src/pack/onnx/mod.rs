@@ -6,11 +6,10 @@
 mod config;
 mod decoder;
 mod external;
+mod file;
 mod interface;
 mod vocabulary;
 
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -19,15 +18,14 @@ use prost::Message;
 use tract_onnx::pb::{GraphProto, ModelProto};
 
 use super::from_gguf::PackedSource;
+use super::hint;
 use super::requantise::Bits;
+use super::source::{Options, Source, hash, name};
 use super::tokenizer::Tokenizer;
-use super::{Options, Source, hash, hint, left_out, name};
+use super::vocabulary::{fingerprinted, left_out};
 use config::Config;
 use external::External;
-
-/// Protobuf ends at 2 GiB.
-const MAX_GRAPH_BYTES: u64 = 2 << 30;
-const MAX_TEXT_BYTES: u64 = 128 << 20;
+use file::{MAX_GRAPH_BYTES, MAX_TEXT_BYTES, read};
 
 pub struct OnnxSource {
     dir: PathBuf,
@@ -54,7 +52,7 @@ impl OnnxSource {
         let tokenizer = read(&dir.join("tokenizer.json"), MAX_TEXT_BYTES)?;
         let (tokenizer, left_out) = vocabulary::fit(tokenizer, vocabulary)?;
         let tokens = config.tokens(&tokenizer, vocabulary, &left_out)?;
-        let tokens = super::fingerprinted(&tokenizer, tokens)?;
+        let tokens = fingerprinted(&tokenizer, tokens)?;
         let dir = dir.to_owned();
         Ok(OnnxSource {
             dir,
@@ -145,7 +143,7 @@ fn fused(dir: &Path, path: &Path, graph: &GraphProto, options: Options) -> Resul
     let tokenizer = |rows: usize| {
         let (json, left_out) = vocabulary::fit(json, rows)?;
         let info = config.tokens(&json, rows, &left_out)?;
-        let info = super::fingerprinted(&json, info)?;
+        let info = fingerprinted(&json, info)?;
         Ok(Tokenizer { json, info, left_out })
     };
     let mut source = PackedSource::new(paths, file, &converted.gguf, options, tokenizer)?;
@@ -179,15 +177,6 @@ fn directory_of(path: &Path) -> PathBuf {
         Some(above) if !own.join("tokenizer.json").is_file() => above.to_owned(),
         _ => own.to_owned(),
     }
-}
-
-fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
-    let context = || format!("{} cannot be read", path.display());
-    let mut bytes = Vec::new();
-    let file = File::open(path).with_context(context)?;
-    file.take(limit + 1).read_to_end(&mut bytes).with_context(context)?;
-    ensure!(bytes.len() as u64 <= limit, "{} has more than {limit} bytes", path.display());
-    Ok(bytes)
 }
 
 #[cfg(test)]

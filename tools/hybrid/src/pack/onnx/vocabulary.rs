@@ -4,7 +4,7 @@
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use super::super::ordinary_without_row;
+use super::super::vocabulary::ordinary_without_row;
 
 /// `tokenizer.json` without the tokens that have no row, and their texts. Only added tokens may be
 /// left out: they are found by their whole text and are no part of any other token.

@@ -4,7 +4,8 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use super::super::gguf::{Metadata, required};
-use super::{Parts, Vocabulary, pre};
+use super::pre;
+use super::vocabulary::{Parts, Vocabulary};
 
 pub(super) fn parts(metadata: &Metadata, vocabulary: &Vocabulary) -> Result<Parts> {
     let name = metadata.text("tokenizer.ggml.pre")?.unwrap_or("default");

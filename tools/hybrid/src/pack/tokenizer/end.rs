@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::super::gguf::Metadata;
-use super::{Kind, Vocabulary};
+use super::vocabulary::{Kind, Vocabulary};
 
 /// Texts of tokens that end a text or a turn in the models of today. A token with such a text is a
 /// control token, also where a file calls it a normal one: llama.cpp sees it so, and ids must be

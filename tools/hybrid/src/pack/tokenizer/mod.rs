@@ -4,42 +4,17 @@ mod bpe;
 mod end;
 mod pre;
 mod spm;
+mod vocabulary;
 
 pub use end::ends_text;
 
-use std::collections::HashSet;
-
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail};
 use hybrid::bundle::TokenInfo;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::gguf::{Metadata, required};
-
-/// The same limit as a manifest's.
-const MAX_TOKENS: usize = 1 << 22;
-/// Published ones have a few hundred. What finds a token's parts takes time by its square.
-const MAX_TOKEN_BYTES: usize = 4096;
-
-/// A vocabulary as the file gives it.
-struct Vocabulary<'a> {
-    tokens: &'a [String],
-    kinds: Vec<Kind>,
-    /// Ids at and above this one are padding of the output matrix, or have no row in it.
-    usable: usize,
-}
-
-/// What a token is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Normal,
-    /// Stands for unknown text; like a control token it is not found in plain text.
-    Unknown,
-    Control,
-    /// Found in plain text before anything else is tokenised.
-    UserDefined,
-    Unused,
-    Byte,
-}
+use super::vocabulary::fingerprinted;
+use vocabulary::Vocabulary;
 
 /// The content of `tokenizer.json` and what the manifest says of it.
 pub struct Tokenizer {
@@ -74,146 +49,10 @@ pub fn from_gguf(metadata: &Metadata, rows: usize) -> Result<Tokenizer> {
         "model": parts.model,
     });
     let json = serde_json::to_vec(&document)?;
-    let info = vocabulary.info(metadata, parts.add_bos)?;
-    let info = super::fingerprinted(&json, info)?;
+    let stop = end::stop_tokens(&vocabulary, metadata)?;
+    let info = vocabulary.info(metadata, stop, parts.add_bos)?;
+    let info = fingerprinted(&json, info)?;
     Ok(Tokenizer { json, info, left_out })
-}
-
-/// What the two kinds of vocabularies do differently.
-struct Parts {
-    normalizer: Value,
-    pre_tokenizer: Value,
-    decoder: Value,
-    model: Value,
-    /// Where the file does not say whether a prompt begins with `bos`.
-    add_bos: bool,
-}
-
-impl<'a> Vocabulary<'a> {
-    fn read(metadata: &'a Metadata, rows: usize) -> Result<Self> {
-        let key = "tokenizer.ggml.tokens";
-        let tokens = required(key, metadata.texts(key))?;
-        ensure!((1..=MAX_TOKENS).contains(&tokens.len()), "{key} has {} entries", tokens.len());
-        let longest = tokens.iter().map(|token| token.len()).max().unwrap_or(0);
-        ensure!(longest <= MAX_TOKEN_BYTES, "{key} has a token of {longest} bytes");
-        let key = "tokenizer.ggml.token_type";
-        let kinds = match metadata.integers(key)? {
-            Some(kinds) => {
-                kinds.iter().map(|kind| Kind::from_number(*kind)).collect::<Result<_>>()?
-            }
-            None => vec![Kind::Normal; tokens.len()],
-        };
-        ensure!(
-            kinds.len() == tokens.len(),
-            "{key} has {} entries for {} tokens",
-            kinds.len(),
-            tokens.len()
-        );
-        let is_used = |(kind, token): (&Kind, &String)| *kind != Kind::Unused && !is_padding(token);
-        let last = kinds.iter().zip(tokens).take(rows).rposition(is_used);
-        let usable = last.context("every token is unused")? + 1;
-        let mut seen = HashSet::new();
-        if let Some(twice) = tokens.iter().take(usable).find(|token| !seen.insert(*token)) {
-            bail!("token {twice:?} is there twice");
-        }
-        Ok(Vocabulary { tokens, kinds, usable })
-    }
-
-    /// Tokens without a row in the output matrix: the model can neither read nor write them. Those
-    /// that are found only by their whole text may be left out; without any other, ordinary text
-    /// would become other tokens than the model was trained on.
-    fn left_out(&self, rows: usize) -> Result<Vec<String>> {
-        let mut left_out = Vec::new();
-        for (id, (token, kind)) in self.tokens.iter().zip(&self.kinds).enumerate().skip(rows) {
-            match kind {
-                _ if is_padding(token) => {}
-                Kind::Unused => {}
-                Kind::Control | Kind::Unknown | Kind::UserDefined => left_out.push(token.clone()),
-                Kind::Normal | Kind::Byte => {
-                    return Err(super::ordinary_without_row(token, id, rows));
-                }
-            }
-        }
-        Ok(left_out)
-    }
-
-    /// Usable tokens: id, text, kind.
-    fn iter(&self) -> impl Iterator<Item = (u32, &str, Kind)> {
-        let tokens = self.tokens.iter().zip(&self.kinds).take(self.usable);
-        (0..).zip(tokens).map(|(id, (token, kind))| (id, token.as_str(), *kind))
-    }
-
-    /// Those that are looked for in the text first. `special` ones can be switched off when
-    /// encoding.
-    fn added_tokens(&self) -> Vec<Value> {
-        self.iter()
-            .filter(|(_, _, kind)| kind.is_special() || *kind == Kind::UserDefined)
-            .map(|(id, token, kind)| {
-                json!({
-                    "id": id,
-                    "content": token,
-                    "single_word": false,
-                    "lstrip": false,
-                    "rstrip": false,
-                    "normalized": false,
-                    "special": kind.is_special(),
-                })
-            })
-            .collect()
-    }
-
-    /// Text to id, for the model's part of `tokenizer.json`.
-    fn ids(&self) -> serde_json::Map<String, Value> {
-        self.iter().map(|(id, token, _)| (token.to_owned(), id.into())).collect()
-    }
-
-    /// Without the fingerprint.
-    fn info(&self, metadata: &Metadata, add_bos: bool) -> Result<TokenInfo> {
-        let bos = self.special(metadata, "bos")?;
-        let add_bos = metadata.flag("tokenizer.ggml.add_bos_token")?.unwrap_or(add_bos);
-        let stop = end::stop_tokens(self, metadata)?;
-        ensure!(!stop.is_empty(), "no token is known to end a text (tokenizer.ggml.eos_token_id)");
-        let add_bos = add_bos && bos.is_some();
-        Ok(TokenInfo { bos, add_bos, stop, usable: self.usable, fingerprint: String::new() })
-    }
-
-    /// `tokenizer.ggml.NAME_token_id`, if it is the id of a usable token.
-    fn special(&self, metadata: &Metadata, name: &str) -> Result<Option<u32>> {
-        let key = format!("tokenizer.ggml.{name}_token_id");
-        match metadata.integer(&key)? {
-            None => Ok(None),
-            Some(id) => match u32::try_from(id) {
-                // Written by some converters for "none".
-                Ok(u32::MAX) => Ok(None),
-                Ok(id) if (id as usize) < self.usable => Ok(Some(id)),
-                _ => bail!("{key} is {id}, but the model can write only {} tokens", self.usable),
-            },
-        }
-    }
-}
-
-impl Kind {
-    fn from_number(number: i64) -> Result<Kind> {
-        Ok(match number {
-            1 => Kind::Normal,
-            2 => Kind::Unknown,
-            3 => Kind::Control,
-            4 => Kind::UserDefined,
-            5 => Kind::Unused,
-            6 => Kind::Byte,
-            other => bail!("token type {other} is unknown"),
-        })
-    }
-
-    fn is_special(self) -> bool {
-        matches!(self, Kind::Control | Kind::Unknown)
-    }
-}
-
-/// Converters fill the vocabulary up to the rows of the output matrix with `[PAD123]`.
-fn is_padding(token: &str) -> bool {
-    let number = token.strip_prefix("[PAD").and_then(|rest| rest.strip_suffix(']'));
-    number.is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
 }
 
 #[cfg(test)]

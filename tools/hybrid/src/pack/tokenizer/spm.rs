@@ -8,7 +8,7 @@ use anyhow::{Result, bail, ensure};
 use serde_json::{Value, json};
 
 use super::super::gguf::{Metadata, required};
-use super::{Kind, Parts, Vocabulary};
+use super::vocabulary::{Kind, Parts, Vocabulary};
 
 const SPACE: &str = "\u{2581}";
 
