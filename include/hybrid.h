@@ -24,7 +24,8 @@
 ///   what it points to meanwhile. An array of 0 elements may be NULL; a text may not.
 ///
 ///   A call that takes a pointer to const does not change the object; it may keep a share of it.
-///   Calls on a session take a plain pointer, also to read: they end what the call before lent.
+///   Calls on a session take a pointer without const, also those that read: what an earlier call
+///   lent is no longer valid after them.
 ///
 /// ## Ownership
 ///   - owned: you free it, once, with the function named. Nothing else frees it.
@@ -329,7 +330,7 @@ typedef struct hybrid_model_info {
   uint32_t hidden_size;
   /// HYBRID_FEATURE_ bits. Later releases may set others.
   uint32_t features;
-  /// The threshold of HYBRID_THRESHOLD_BY_DEFAULT.
+  /// The threshold of HYBRID_THRESHOLD_BY_DEFAULT; 0.5 without a reward head.
   float default_threshold;
 } hybrid_model_info;
 
@@ -604,7 +605,8 @@ typedef struct hybrid_logprob {
 
 /// What a step says beyond its text and its decision. Borrowed like the step's text.
 typedef struct hybrid_step_details {
-  /// The size of the struct in the library; fields behind it are not there.
+  /// The size of the library's struct. A field that ends beyond it does not exist: do not read
+  /// it.
   size_t struct_size;
   /// The token's own bytes, perhaps part of a character. None for control tokens and stop tokens.
   const uint8_t *bytes;
@@ -612,7 +614,8 @@ typedef struct hybrid_step_details {
   size_t bytes_size;
   /// With hybrid_session_set_top_logprobs: the kept token first, then the likeliest tokens, the
   /// likeliest first. They are those of the SLM's own distribution: temperature 1, nothing cut
-  /// off. Empty where the SLM computed nothing, as for further tokens of an answer.
+  /// off. Empty where the SLM computed nothing: for further tokens of an answer
+  /// without hand-back.
   const hybrid_logprob *logprobs;
   /// Elements of `logprobs`.
   size_t logprob_count;
@@ -623,7 +626,8 @@ typedef struct hybrid_step_details {
 /// The consult of a step: what it cost, and what went wrong in it. All 0 in a step without one.
 /// Borrowed like the step's text.
 typedef struct hybrid_consult_result {
-  /// The size of the struct in the library; fields behind it are not there.
+  /// The size of the library's struct. A field that ends beyond it does not exist: do not read
+  /// it.
   size_t struct_size;
   /// 1: the library consulted the cloud in this step. 0: it did not.
   int32_t consulted;
@@ -763,7 +767,7 @@ typedef struct hybrid_cloud_network {
   const char *proxy;
 } hybrid_cloud_network;
 
-/// Whom the library trusts besides the CAs, and who the device says it is.
+/// Which servers the library trusts besides those of the CAs, and the device's own certificate.
 typedef struct hybrid_cloud_trust {
   /// sizeof(hybrid_cloud_trust).
   size_t struct_size;
@@ -890,7 +894,8 @@ HYBRID_ENUM(hybrid_breaker_state) {
 /// The breaker of a cloud: after failed consults it stops all its sessions from asking for a while.
 /// The pause is 1 second and doubles with each failed probe up to 60 seconds. A failure that asking
 /// again seldom mends, such as a wrong token or certificate, opens it at once, for 10 seconds
-/// doubled up to 10 minutes. A server's `Retry-After` is kept, up to 10 minutes.
+/// doubled up to 10 minutes. A server's `Retry-After` is kept, up to 10 minutes. Each pause is 75
+/// to 125 % of that, so that devices do not come back all at once.
 typedef struct hybrid_breaker {
   /// sizeof(hybrid_breaker).
   size_t struct_size;
@@ -974,7 +979,7 @@ HYBRID_ENUM(hybrid_score) {
 
 /// How the threshold is set.
 HYBRID_ENUM(hybrid_threshold_by) {
-  /// The bundle's own threshold.
+  /// The bundle's own threshold for its reward head; 0.5 for any other score.
   HYBRID_THRESHOLD_BY_DEFAULT = 0,
   /// `threshold`.
   HYBRID_THRESHOLD_BY_VALUE = 1,
@@ -1364,8 +1369,9 @@ HYBRID_API hybrid_status hybrid_session_restore(
 ///
 /// A correction is an answer of the cloud that the session remembers. When the SLM proposes the
 /// same candidate after the same tokens again, the session takes the answer it remembers: without
-/// the network or a budget (HYBRID_SOURCE_CORRECTION). It does so where it would otherwise consult,
-/// so not without a cloud and not in the mode HYBRID_MODE_LOCAL_ONLY.
+/// the network or a budget (HYBRID_SOURCE_CORRECTION). It does so for every candidate that the gate
+/// would send to the cloud, also while a budget is spent or the breaker is open. It does not
+/// without a cloud or in the mode HYBRID_MODE_LOCAL_ONLY.
 /// @{
 
 /// What a session remembers.

@@ -1,6 +1,7 @@
 /// @file
 /// libhybrid for C++17: RAII around hybrid.h and nothing more. Every rule is that of hybrid.h. Each
-/// function here is the C function of that name, with its status turned into an exception.
+/// function here stands for the C function of that name, with its status turned into an exception.
+/// Setters that differ by the struct they take are one overloaded `set`.
 ///
 /// SPDX-License-Identifier: MIT OR Apache-2.0
 
@@ -126,6 +127,12 @@ inline hybrid_model_options model_options() { return detail::defaults(hybrid_mod
 
 /// hybrid_cloud_options with their defaults.
 inline hybrid_cloud_options cloud_options() { return detail::defaults(hybrid_cloud_options_init); }
+
+/// hybrid_cloud_network with its defaults.
+inline hybrid_cloud_network cloud_network() { return detail::defaults(hybrid_cloud_network_init); }
+
+/// hybrid_cloud_trust with its defaults.
+inline hybrid_cloud_trust cloud_trust() { return detail::defaults(hybrid_cloud_trust_init); }
 
 /// hybrid_session_options with their defaults.
 inline hybrid_session_options session_options() {

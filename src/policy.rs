@@ -63,7 +63,8 @@ pub trait Situation {
     fn is_rescued(&self) -> bool;
     /// The cloud LLM's answer in this place is remembered.
     fn has_correction(&self) -> bool;
-    /// The wall clock is later than this library's build time, so that certificates can be judged.
+    /// The wall clock is later than the constant in [`crate::clock`], so that certificates can be
+    /// judged.
     fn clock_is_set(&self) -> bool;
     fn spent(&self) -> Spent;
     /// What an hour may cost is spent, see [`crate::controller::Controller::is_spent`].

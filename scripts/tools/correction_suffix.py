@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""How often a correction cache would answer, and be right, by the length of the suffix that must
-be the same.
+"""How often a remembered correction would answer, and be right, by the number of preceding ids that
+must match.
 
     correction_suffix.py FOLDER      records that `hybrid-lab collect --path llm` wrote
 

@@ -46,7 +46,7 @@ def made(folder: Path) -> tuple:
         second=gates_table(found, "GSM8K"),
         leads=leads_table(leads),
         moved=moved(read_csv(folder, "thresholds")),
-        seconds=seconds(read_csv(folder, "delay-computed")),
+        seconds=seconds(read_csv(folder, "delay")),
         mean_prompt=f"{mean_prompt(wide, int(problems)):.0f}",
         **gain(setup),
     )
@@ -146,16 +146,16 @@ def moved(thresholds: list) -> str:
     return table(["gate", "wanted", "MBPP's: asked", "found", "its own: asked", "found"], rows)
 
 
-def seconds(computed: list) -> str:
-    delays = list(dict.fromkeys(row["delay_ms"] for row in computed))
+def seconds(measured: list) -> str:
+    delays = list(dict.fromkeys(row["delay_ms"] for row in measured))
     rows = {}
-    for row in computed:
-        if row["asked"] == "0.20" and (row["burst"] == "1" or row["hand_back"] == "1"):
-            rows.setdefault(
-                "single tokens" if row["burst"] == "1" else besides(row)[2:], []
-            ).append(row["seconds"])
-    head = ["at a share of 20 %", *(f"{delay} ms" for delay in delays)]
-    return table(head, [[name, *cells] for name, cells in rows.items()])
+    for row in measured:
+        name = "cloud LLM alone, token by token"
+        if row["gate"] == "head":
+            name = "single tokens" if row["burst"] == "1" else f"bursts of {row['burst']}"
+        rows.setdefault(name, []).append(row["seconds"])
+    return table(["way", *(f"{delay} ms" for delay in delays)],
+                 [[name, *cells] for name, cells in rows.items()])
 
 
 def gain(setup: dict) -> dict:

@@ -36,7 +36,7 @@ class Run:
         return [at_share(points(w), share) for w in self.weights]
 
     def way(self, heights: list, what: str) -> list:
-        """Which part of the way from the SLM's height to the cloud LLM's these are."""
+        """Which part of the gap between the two models these close."""
         ends = [
             [getattr(self.evaluation.ways[key], what)(w) for w in self.weights]
             for key in (SLM, LLM)

@@ -202,7 +202,8 @@ mirror!(hybrid_breaker_state = BreakerState { Closed, Open, HalfOpen });
 /// The breaker of a cloud: after failed consults it stops all its sessions from asking for a while.
 /// The pause is 1 second and doubles with each failed probe up to 60 seconds. A failure that asking
 /// again seldom mends, such as a wrong token or certificate, opens it at once, for 10 seconds
-/// doubled up to 10 minutes. A server's `Retry-After` is kept, up to 10 minutes.
+/// doubled up to 10 minutes. A server's `Retry-After` is kept, up to 10 minutes. Each pause is 75
+/// to 125 % of that, so that devices do not come back all at once.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct hybrid_breaker {

@@ -2,8 +2,9 @@
 //!
 //! A correction is an answer of the cloud that the session remembers. When the SLM proposes the
 //! same candidate after the same tokens again, the session takes the answer it remembers: without
-//! the network or a budget (HYBRID_SOURCE_CORRECTION). It does so where it would otherwise consult,
-//! so not without a cloud and not in the mode HYBRID_MODE_LOCAL_ONLY.
+//! the network or a budget (HYBRID_SOURCE_CORRECTION). It does so for every candidate that the gate
+//! would send to the cloud, also while a budget is spent or the breaker is open. It does not
+//! without a cloud or in the mode HYBRID_MODE_LOCAL_ONLY.
 
 use super::boundary::enter;
 use super::objects::hybrid_session;

@@ -77,7 +77,7 @@ impl From<hybrid_score> for ScoreKind {
 #[repr(i32)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum hybrid_threshold_by {
-    /// The bundle's own threshold.
+    /// The bundle's own threshold for its reward head; 0.5 for any other score.
     Default = 0,
     /// `threshold`.
     Value = 1,

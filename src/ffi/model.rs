@@ -113,7 +113,7 @@ pub struct hybrid_model_info {
     pub hidden_size: u32,
     /// HYBRID_FEATURE_ bits. Later releases may set others.
     pub features: u32,
-    /// The threshold of HYBRID_THRESHOLD_BY_DEFAULT.
+    /// The threshold of HYBRID_THRESHOLD_BY_DEFAULT; 0.5 without a reward head.
     pub default_threshold: f32,
 }
 

@@ -52,7 +52,7 @@ unsafe impl SizedStruct for hybrid_cloud_network {
     }
 }
 
-/// Whom the library trusts besides the CAs, and who the device says it is.
+/// Which servers the library trusts besides those of the CAs, and the device's own certificate.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct hybrid_cloud_trust {

@@ -23,7 +23,8 @@ pub struct hybrid_logprob {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct hybrid_step_details {
-    /// The size of the struct in the library; fields behind it are not there.
+    /// The size of the library's struct. A field that ends beyond it does not exist: do not read
+    /// it.
     pub struct_size: usize,
     /// The token's own bytes, perhaps part of a character. None for control tokens and stop tokens.
     pub bytes: *const u8,
@@ -31,7 +32,8 @@ pub struct hybrid_step_details {
     pub bytes_size: usize,
     /// With hybrid_session_set_top_logprobs: the kept token first, then the likeliest tokens, the
     /// likeliest first. They are those of the SLM's own distribution: temperature 1, nothing cut
-    /// off. Empty where the SLM computed nothing, as for further tokens of an answer.
+    /// off. Empty where the SLM computed nothing: for further tokens of an answer
+    /// without hand-back.
     pub logprobs: *const hybrid_logprob,
     /// Elements of `logprobs`.
     pub logprob_count: usize,
@@ -44,7 +46,8 @@ pub struct hybrid_step_details {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct hybrid_consult_result {
-    /// The size of the struct in the library; fields behind it are not there.
+    /// The size of the library's struct. A field that ends beyond it does not exist: do not read
+    /// it.
     pub struct_size: usize,
     /// 1: the library consulted the cloud in this step. 0: it did not.
     pub consulted: i32,

@@ -61,8 +61,8 @@ pub struct Step {
     pub cloud_time: Duration,
     pub end: End,
     /// Natural log-probabilities by the SLM, at temperature 1 and before any bias or filter: of
-    /// `token`, then of the most likely ones, falling. See [`super::Session::set_top_logprobs`]. Empty
-    /// where that is off, and for further tokens of a burst without hand-back: the SLM looked at
-    /// none.
+    /// `token`, then of the most likely ones, falling. See [`super::Session::set_top_logprobs`].
+    /// Empty where that is off, and for further tokens of a burst without hand-back: the SLM looked
+    /// at none.
     pub logprobs: Vec<(u32, f32)>,
 }

@@ -33,8 +33,8 @@ fn the_best_alternative_is_taken_before_the_cloud_is_asked() {
     assert_eq!(bench.prompted().step().unwrap().token, second);
     bench.score = in_order(&[0.4, 0.1, 0.2, 0.5]);
     assert_eq!(bench.prompted().step().unwrap().token, third);
-    // None reaches the threshold: the candidate is asked of the cloud as it was. A peek has tried
-    // already.
+    // None reaches the threshold: the cloud is asked about the candidate as it was. A peek has
+    // tried already.
     bench.score = in_order(&[0.4, 0.3, 0.1, 0.49]);
     let mut session = bench.prompted();
     assert_eq!(session.peek().unwrap().reason, Reason::Weak);

@@ -76,7 +76,7 @@ fn a_head_is_trained_over_tls_and_installed() {
     assert_eq!((status, err.as_str()), (Some(0), ""), "{stdout}");
     assert!(stdout.contains("40 answers"), "{stdout}");
     let (status, stdout, err) =
-        train(&records, &["--heads", "linear,sparse,mlp64,mlp256,residual,stack"]);
+        train(&records, &["--heads", "linear,sparse,mlp64,residual,stack"]);
     assert_eq!((status, err.as_str()), (Some(0), ""), "{stdout}");
     assert!(stdout.contains("train: 30 prompts"), "{stdout}");
     assert!(stdout.contains("not fitted to `soft`"), "only a teacher tells odds: {stdout}");
@@ -92,7 +92,7 @@ fn a_head_is_trained_over_tls_and_installed() {
         heads.map(name).collect()
     };
     let all = fitted(&about);
-    for kind in ["linear", "sparse", "mlp64", "mlp256", "residual"] {
+    for kind in ["linear", "sparse", "mlp64", "residual"] {
         for loss in ["agree", "both"] {
             assert!(all.contains(&format!("{kind} {loss}")), "{kind} {loss}: {all:?}");
         }

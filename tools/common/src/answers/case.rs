@@ -23,7 +23,7 @@ use crate::records::reader::Reader;
 /// Long: the server may have to read a whole prompt on a slow machine.
 const DEADLINE: Duration = Duration::from_secs(120);
 
-/// Answers that a correction cache holds, where there is one.
+/// Answers that a session may remember as corrections.
 const CORRECTIONS: u32 = 1024;
 
 /// Longest answer.

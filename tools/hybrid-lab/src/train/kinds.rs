@@ -27,11 +27,10 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Kind; 5] = [
+    pub const ALL: [Kind; 4] = [
         Kind::Linear,
         Kind::Sparse,
         Kind::Net("mlp64", Shape { units: 64, blocks: 0 }),
-        Kind::Net("mlp256", Shape { units: 256, blocks: 0 }),
         Kind::Net("residual", Shape { units: 64, blocks: 2 }),
     ];
 

@@ -38,7 +38,9 @@ pub fn of_directory(dir: &Path) -> String {
     if let Some(weights) = with("safetensors") {
         return format!("it holds {weights}, a format that cannot be packed; {CONVERT}");
     }
-    "it has neither model.onnx nor onnx/model.onnx".to_owned()
+    "it has no ONNX export: no genai_config.json, and no model.onnx, model_fp16.onnx, \
+     model_q4.onnx or model_q4f16.onnx, also not in its folder onnx"
+        .to_owned()
 }
 
 fn extension(path: &Path) -> &str {

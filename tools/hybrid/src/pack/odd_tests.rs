@@ -122,7 +122,7 @@ fn what_is_no_model_says_so() {
         assert!(error.contains(said), "{name}: {error}");
     }
     let directories = [
-        ("config.json", "neither model.onnx"),
+        ("config.json", "no model.onnx"),
         ("model-00001-of-2.safetensors", "convert_hf_to_gguf.py"),
         ("model_int8.onnx", "give that file itself: "),
         ("model.gguf", "give the GGUF file itself"),

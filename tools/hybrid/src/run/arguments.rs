@@ -24,7 +24,7 @@ const FOR_THE_CLOUD: &[&str] = &[
     "burst",
     "hand-back",
     "rescue",
-    "correction-cache",
+    "corrections",
     "deadline-ms",
     "budget-consults",
     "budget-tokens",
@@ -113,12 +113,12 @@ pub fn command() -> Command {
             small("rescue", "Score up to N other tokens of the SLM before a consult")
                 .default_value("0"),
         )
-        .arg(
-            small("correction-cache", "Remember the answers of up to N consults")
-                .default_value("0"),
-        )
+        .arg(small("corrections", "Remember the answers of up to N consults").default_value("0"))
         .arg(small("correction-suffix", "Preceding ids that must match").default_value("32"))
-        .arg(file("corrections", "Load corrections from this file if it exists; save them to it"))
+        .arg(file(
+            "corrections-file",
+            "Load corrections from this file if it exists; save them to it",
+        ))
         .arg(number("deadline-ms", "Time limit of a consult, in ms").default_value("2000"))
         .arg(number("budget-consults", "Consult at most N times"))
         .arg(number("budget-tokens", "Accept at most N tokens in all answers of the cloud"))
@@ -199,7 +199,7 @@ impl Settings {
                 hold: hold(arguments)?,
             },
             corrections: CorrectionOptions {
-                capacity: get(arguments, "correction-cache")?,
+                capacity: get(arguments, "corrections")?,
                 suffix: get(arguments, "correction-suffix")?,
             },
         })

@@ -39,7 +39,7 @@ pub fn run(arguments: &ArgMatches) -> Result<()> {
     if has_cloud {
         say(&score(&session));
     }
-    let corrections = path(arguments, "corrections");
+    let corrections = path(arguments, "corrections-file");
     if let Some(file) = corrections.filter(|file| file.exists()) {
         let bytes = std::fs::read(file).with_context(|| file.display().to_string())?;
         session.restore_corrections(&bytes)?;
