@@ -3,7 +3,7 @@
 //! tract registers over 150 operators, and with each comes its code: megabytes in a program on
 //! the board. Here are those that language models and heads are made of. Some are put
 //! together from others before tract sees them ([`mod@lower`]), heads and packed graphs need
-//! [`operators`], plain exports [`exports`] too.
+//! [`operators`], plain exports `exports` too.
 
 use std::collections::HashSet;
 
