@@ -118,7 +118,7 @@ fn certificates() -> Vec<Fault> {
         ("an expired certificate", Identity::expired(), Failure::Tls),
         ("a certificate that is not valid yet", Identity::not_yet_valid(), Failure::Tls),
         ("a certificate for another name", Identity::wrong_name(), Failure::Tls),
-        ("a CA's certificate as the server's", Identity::self_signed(), Failure::Tls),
+        ("a self-signed certificate", Identity::self_signed_stranger(), Failure::Tls),
         ("no TLS", Identity::plain(), Failure::NotTls),
     ];
     let of = |(name, identity, failure): (&str, Identity, Failure)| Fault {
