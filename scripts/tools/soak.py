@@ -39,8 +39,8 @@ def verdict(samples: list, client: dict, server: dict, seconds: float, share: fl
             wrong.append(f"{low} {what}, but {high} {other}")
 
     if client["consults"] != client["answers"] + client["failed"]:
-        wrong.append("consults are not answers and failures: {consults}, {answers}, {failed}".format(
-            **client))  # fmt: skip
+        counts = "{consults} consults, {answers} answers, {failed} failures".format(**client)
+        wrong.append(f"a consult is neither answered nor failed: {counts}")
     if client["failures"] != client["failed"]:
         wrong.append("the session counts {failures} failures, the steps {failed}".format(**client))
     # A request may go into a connection that the server has just closed, or be cut by its deadline.

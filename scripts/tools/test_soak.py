@@ -29,7 +29,7 @@ class Verdict(unittest.TestCase):
 
     def test_counters(self):
         rows = [
-            ({"answers": 699}, {}, "are not answers and failures"),
+            ({"answers": 699}, {}, "neither answered nor failed"),
             ({"failures": 299}, {}, "the session counts 299"),
             ({"requests": 1001}, {}, "1002 requests arrived, but 1001 are counted"),
             ({"requests": 2010}, {}, "2010 requests are counted"),

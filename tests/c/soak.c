@@ -30,7 +30,8 @@ static int entries(const char *folder) {
   int count = 0;
   DIR *dir = opendir(folder);
   if (dir == NULL) exit(1);
-  for (const struct dirent *entry; (entry = readdir(dir)) != NULL;) count += entry->d_name[0] != '.';
+  const struct dirent *entry;
+  while ((entry = readdir(dir)) != NULL) count += entry->d_name[0] != '.';
   closedir(dir);
   return count;
 }
