@@ -63,7 +63,7 @@ pub(super) fn check(
 
 #[derive(Debug, thiserror::Error)]
 #[error("the server's key is none of the pins")]
-struct NotPinned;
+pub(super) struct NotPinned;
 
 #[cfg(test)]
 mod tests {

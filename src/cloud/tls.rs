@@ -15,7 +15,7 @@ use ureq::unversioned::transport::{
 use zeroize::Zeroize;
 
 use super::options::CloudOptions;
-use super::pins;
+use super::pins::{self, NotPinned};
 use super::proxy::Proxy;
 use super::roots;
 use super::socket::{Dialler, Socket, Stage, Watch};
@@ -54,6 +54,9 @@ pub(super) fn advice(error: &rustls::Error) -> &'static str {
         UnknownIssuer => "; no CA that is trusted here has signed it: pass its CA as `ca_file`",
         Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. } => {
             "; look at the device's clock, and at the server's certificate"
+        }
+        Other(other) if other.0.is::<NotPinned>() => {
+            "; a CA that is trusted has signed it, but its key is none of the pins"
         }
         _ if is_self_signed(error) => {
             "; the server's certificate is self-signed, and not one of those in `ca_file`: if it \

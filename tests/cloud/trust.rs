@@ -35,6 +35,11 @@ fn a_pinned_key_is_wanted_besides_a_trusted_certificate() {
     // After the key was replaced.
     assert_eq!(pinned(&good, [OTHER_PIN, &format!("sha256/{}", pin(&good))]), Ok(()));
     assert_eq!(pinned(&good, [OTHER_PIN, &pin(&other)]), tls, "another key");
+    let server = start(&good);
+    let pins = vec![OTHER_PIN.to_owned(), pin(&other)];
+    let cloud = with(&server, |options| options.pins = pins).unwrap();
+    let error = cloud.probe(&support::Toy::new(), &Cancel::new()).unwrap_err().to_string();
+    assert!(error.contains("its key is none of the pins"), "{error}");
     let expired = Identity::expired();
     assert_eq!(pinned(&expired, [&pin(&expired), OTHER_PIN]), tls, "a pin replaces no trust");
     let wrong_name = Identity::wrong_name();
