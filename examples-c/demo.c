@@ -19,6 +19,10 @@ static const char USAGE[] =
     "  --kind KIND        openai or llama: its wire format (default: the probe finds it)\n"
     "  --model NAME       the name of the cloud LLM, where the wire format has one\n"
     "  --token-file FILE  its access token is the first line of this file\n"
+    "  --header TEXT      send \"NAME: VALUE\" with every request; may be given 8 times\n"
+    "  --proxy URL        reach it through this proxy, http://HOST[:PORT]\n"
+    "  --pin BASE64       its key must be one of these: two to 8 of them\n"
+    "  --client FILE      PEM file of the certificate and key to show to it\n"
     "  --threshold F      consult when score < F, 0 to 1 (default: the bundle's)\n"
     "  --burst N          tokens taken from one consult at most (default: 1)\n"
     "  --deadline-ms N    the whole consult must end within this time (default: 2000)\n"
@@ -27,9 +31,15 @@ static const char USAGE[] =
     "  --local            never ask the cloud\n"
     "  --raw              the prompt is given as it is, without the chat template\n";
 
+enum { MOST = 8 };
+
 typedef struct settings {
   const char *bundle, *prompt, *token_file;
   example_server server;
+  hybrid_header headers[MOST];
+  const char *pins[MOST];
+  hybrid_cloud_network network;
+  hybrid_cloud_trust trust;
   float threshold;  // negative: the bundle's
   uint32_t burst, deadline_ms, threads;
   size_t max_tokens;
@@ -57,6 +67,20 @@ static hybrid_server kind(const char *text) {
   return HYBRID_SERVER_OPENAI;
 }
 
+static void add_header(settings *s, char *text) {
+  char *colon = strchr(text, ':');
+  if (colon == NULL) usage_error("--header is \"NAME: VALUE\"", "");
+  if (s->network.header_count == MOST) usage_error("too many headers", "");
+  *colon = '\0';
+  s->headers[s->network.header_count].name = text;
+  s->headers[s->network.header_count++].value = colon + 1 + strspn(colon + 1, " ");
+}
+
+static void add_pin(settings *s, const char *text) {
+  if (s->trust.pin_count == MOST) usage_error("too many pins", "");
+  s->pins[s->trust.pin_count++] = text;
+}
+
 static settings parse(int argc, char **argv) {
   static const struct option OPTIONS[] = {
       {"bundle", required_argument, NULL, 'b'},    {"prompt", required_argument, NULL, 'p'},
@@ -66,11 +90,15 @@ static settings parse(int argc, char **argv) {
       {"burst", required_argument, NULL, 'n'},     {"deadline-ms", required_argument, NULL, 'd'},
       {"max-tokens", required_argument, NULL, 'x'}, {"threads", required_argument, NULL, 'j'},
       {"local", no_argument, NULL, 'l'},           {"raw", no_argument, NULL, 'r'},
+      {"header", required_argument, NULL, 'e'},    {"proxy", required_argument, NULL, 'y'},
+      {"pin", required_argument, NULL, 'i'},       {"client", required_argument, NULL, 'o'},
       {"help", no_argument, NULL, 'h'},            {NULL, 0, NULL, 0}};
   settings s = {.threshold = -1,
                 .burst = 1,
                 .deadline_ms = 2000,
                 .max_tokens = 200};
+  hybrid_cloud_network_init(&s.network, sizeof s.network);
+  hybrid_cloud_trust_init(&s.trust, sizeof s.trust);
   for (int c; (c = getopt_long(argc, argv, "", OPTIONS, NULL)) != -1;) {
     switch (c) {
       case 'b': s.bundle = optarg; break;
@@ -80,6 +108,10 @@ static settings parse(int argc, char **argv) {
       case 'k': s.server.kind = kind(optarg); break;
       case 'm': s.server.model = optarg; break;
       case 'f': s.token_file = optarg; break;
+      case 'e': add_header(&s, optarg); break;
+      case 'y': s.network.proxy = optarg; break;
+      case 'i': add_pin(&s, optarg); break;
+      case 'o': s.trust.client_file = optarg; break;
       case 't': s.threshold = (float)number("--threshold: ", optarg, 0, 2); break;
       case 'n': s.burst = (uint32_t)number("--burst: ", optarg, 1, 1000); break;
       case 'd': s.deadline_ms = (uint32_t)number("--deadline-ms: ", optarg, 1, 600000); break;
@@ -212,6 +244,10 @@ int main(int argc, char **argv) {
   settings s = parse(argc, argv);
   char *token = s.token_file != NULL ? read_token(s.token_file) : NULL;
   s.server.token = token;
+  s.network.headers = s.headers;
+  s.trust.pins = s.pins;
+  s.server.network = &s.network;
+  s.server.trust = &s.trust;
   screen screen = {.colours = isatty(STDOUT_FILENO) != 0, .last = HYBRID_SOURCE_LOCAL};
   hybrid_model *model = NULL;
   hybrid_cloud *cloud = NULL;

@@ -23,6 +23,8 @@ bool connect_cloud(const example_server *server, const hybrid_model *model, hybr
   options.model = server->model;
   options.token = server->token;
   options.server = server->kind;
+  options.network = server->network;
+  options.trust = server->trust;
   hybrid_status status = hybrid_cloud_new(&options, cloud);
   if (status != HYBRID_OK) return complain("cloud", status);
 

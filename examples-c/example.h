@@ -9,13 +9,15 @@
 // Prints what failed and why to standard error. Returns false, for `return complain(...)`.
 bool complain(const char *what, hybrid_status status);
 
-// How to reach a server. `ca`, `model` and `token` may be NULL, `kind` 0: the probe finds it.
+// How to reach a server. All but `url` may be NULL, `kind` 0: the probe finds it.
 typedef struct example_server {
   const char *url;
   const char *ca;
   const char *model;
   const char *token;
   hybrid_server kind;
+  const hybrid_cloud_network *network;
+  const hybrid_cloud_trust *trust;
 } example_server;
 
 // Opens a client and probes the server. `ids`: whether ids can be exchanged. Prints what fails;

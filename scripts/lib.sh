@@ -305,6 +305,16 @@ build_examples() {
   make -s -C "$ROOT/examples-c" HYBRID_LIB="$ARCHIVE" OUT="$EXAMPLES" >&2
 }
 
+# c_program NAME: builds tests/c/NAME.c on $ARCHIVE and prints the program's path.
+c_program() {
+  local out=$TARGET/c-tests link
+  mkdir -p "$out"
+  read -ra link < <(make -s -C "$ROOT/examples-c" link-flags HYBRID_LIB="$ARCHIVE")
+  gcc -std=c99 -D_DEFAULT_SOURCE -O2 -Wall -Wextra -Wno-unused-function -I"$ROOT/include" \
+    -o "$out/$1" "$ROOT/tests/c/$1.c" "${link[@]}" >&2
+  printf '%s\n' "$out/$1"
+}
+
 # bundle NAME [BITS]: prints the directory of a model's bundle. It has the reward head of heads/ if
 # there is one and BITS is not given. Made again when the tool, the model or the head changed.
 declare -A HEADS=([qwen-0.5b]=$ROOT/heads/qwen2.5-coder-0.5b)

@@ -2,10 +2,10 @@
 //! verified.
 //!
 //! Read in this order: `options` is what a program says, `endpoint`, `headers` and `roots` check
-//! it; `http` sends a body and sorts failures; `tls`, `pins`, `proxy` and `socket` are what it
-//! sends through; `format` says what a wire format is and what an answer must have, `openai`,
-//! `llama_cpp`, `sglang`, `chat` and `anthropic` are the formats, `formats` is their table;
-//! `probe` compares vocabularies, `trial` finds out what a server really does.
+//! it; `http` sends a body and sorts failures; `tls`, `verifier`, `pins`, `proxy` and `socket` are
+//! what it sends through; `format` says what a wire format is and what an answer must have,
+//! `openai`, `llama_cpp`, `sglang`, `chat` and `anthropic` are the formats, `formats` is their
+//! table; `probe` compares vocabularies, `trial` finds out what a server really does.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -45,6 +45,7 @@ mod sglang;
 mod socket;
 mod tls;
 mod trial;
+mod verifier;
 
 pub use options::{ClientIdentity, CloudOptions, Roots, ServerKind};
 pub use probe::Vocabulary;

@@ -2,11 +2,9 @@
 
 use std::sync::Arc;
 
-use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, DigitallySignedStruct, OtherError, SignatureScheme};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{CertificateError, OtherError};
+use rustls_pki_types::CertificateDer;
 use sha2::{Digest, Sha256};
 
 use super::proxy::base64;
@@ -47,70 +45,25 @@ fn parse_one(pin: &str) -> Result<String> {
     }
 }
 
-/// [`WebPkiServerVerifier`], and then the pins.
-#[derive(Debug)]
-pub(super) struct Pinned {
-    pub inner: Arc<WebPkiServerVerifier>,
-    pub pins: Vec<String>,
-}
-
-impl Pinned {
-    /// The server's own key: those above it may be others' certificates, put beside its own.
-    fn has(&self, certificate: &CertificateDer<'_>) -> std::result::Result<bool, rustls::Error> {
-        let key = ParsedCertificate::try_from(certificate)?.subject_public_key_info();
-        let pin = base64(&Sha256::digest(&key));
-        Ok(self.pins.contains(&pin))
+/// The server's own key is one of the pins, or there are none. The keys above it do not count: they
+/// may be others' certificates, put beside its own.
+pub(super) fn check(
+    pins: &[String],
+    certificate: &CertificateDer<'_>,
+) -> std::result::Result<(), rustls::Error> {
+    if pins.is_empty() {
+        return Ok(());
     }
-}
-
-impl ServerCertVerifier for Pinned {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> std::result::Result<ServerCertVerified, rustls::Error> {
-        let verified = self.inner.verify_server_cert(
-            end_entity,
-            intermediates,
-            server_name,
-            ocsp_response,
-            now,
-        )?;
-        match self.has(end_entity)? {
-            true => Ok(verified),
-            false => Err(CertificateError::Other(OtherError(Arc::new(NotPinned))).into()),
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls12_signature(message, certificate, signed)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls13_signature(message, certificate, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
+    let key = ParsedCertificate::try_from(certificate)?.subject_public_key_info();
+    match pins.contains(&base64(&Sha256::digest(&key))) {
+        true => Ok(()),
+        false => Err(CertificateError::Other(OtherError(Arc::new(NotPinned))).into()),
     }
 }
 
 #[derive(Debug, thiserror::Error)]
 #[error("the server's key is none of the pins")]
-struct NotPinned;
+pub(super) struct NotPinned;
 
 #[cfg(test)]
 mod tests {

@@ -7,6 +7,7 @@ use std::path::Path;
 use rustls::RootCertStore;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::options::{ClientIdentity, Roots};
@@ -30,17 +31,32 @@ const SYSTEM_BUNDLES: &[&str] = &[
 /// The largest bundle read; a distribution's is about 0.2 MiB.
 const MAX_PEM_BYTES: u64 = 4 << 20;
 
+/// Who is trusted.
+#[derive(Debug)]
+pub(super) struct Trusted {
+    pub store: RootCertStore,
+    /// Certificates that the program named: a server may have one as its own.
+    pub own: Vec<Hash>,
+}
+
+/// The SHA-256 of a certificate.
+pub(super) type Hash = [u8; 32];
+
+pub(super) fn hash(certificate: &CertificateDer) -> Hash {
+    Sha256::digest(certificate).into()
+}
+
 /// `system_too`: and the system's store.
-pub(super) fn load(roots: &Roots, system_too: bool) -> Result<RootCertStore> {
-    let mut store = match roots {
-        Roots::System => return system(SYSTEM_BUNDLES),
+pub(super) fn load(roots: &Roots, system_too: bool) -> Result<Trusted> {
+    let mut trusted = match roots {
+        Roots::System => return Ok(Trusted { store: system(SYSTEM_BUNDLES)?, own: Vec::new() }),
         Roots::PemFile(path) => own(&read(path)?, &path.display().to_string())?,
         Roots::Pem(pem) => own(pem, "the CA PEM")?,
     };
     if system_too {
-        store.roots.extend(system(SYSTEM_BUNDLES)?.roots);
+        trusted.store.roots.extend(system(SYSTEM_BUNDLES)?.roots);
     }
-    Ok(store)
+    Ok(trusted)
 }
 
 /// A client's certificates, its own first, and its key.
@@ -80,14 +96,15 @@ fn system(places: &[&str]) -> Result<RootCertStore> {
 }
 
 /// Every certificate that the user names must be usable.
-fn own(pem: &[u8], what: &str) -> Result<RootCertStore> {
-    let mut store = RootCertStore::empty();
+fn own(pem: &[u8], what: &str) -> Result<Trusted> {
+    let (mut store, mut own) = (RootCertStore::empty(), Vec::new());
     for certificate in certificates(pem, what)? {
+        own.push(hash(&certificate));
         store.add(certificate).map_err(|e| {
             Error::Cloud(format!("{what}: a certificate cannot be used as a CA: {e}"))
         })?;
     }
-    some(store, what)
+    Ok(Trusted { store: some(store, what)?, own })
 }
 
 fn certificates(pem: &[u8], what: &str) -> Result<Vec<CertificateDer<'static>>> {
@@ -145,8 +162,9 @@ mod tests {
     #[test]
     fn own_certificates() {
         let two = ca_pem() + &ca_pem();
-        assert_eq!(load(&Roots::Pem(ca_pem().into()), false).unwrap().len(), 1);
-        assert_eq!(load(&Roots::Pem(two.into()), false).unwrap().len(), 2);
+        assert_eq!(load(&Roots::Pem(ca_pem().into()), false).unwrap().store.len(), 1);
+        let trusted = load(&Roots::Pem(two.into()), false).unwrap();
+        assert_eq!((trusted.store.len(), trusted.own.len()), (2, 2));
     }
 
     #[test]

@@ -4,7 +4,6 @@ use std::fmt;
 use std::io::{Read, Write};
 use std::sync::Arc;
 
-use rustls::client::WebPkiServerVerifier;
 use rustls::{CertificateError, ClientConfig, ClientConnection, StreamOwned};
 use rustls_pki_types::ServerName;
 use ureq::Error;
@@ -16,31 +15,25 @@ use ureq::unversioned::transport::{
 use zeroize::Zeroize;
 
 use super::options::CloudOptions;
-use super::pins::{self, Pinned};
+use super::pins::{self, NotPinned};
 use super::proxy::Proxy;
 use super::roots;
 use super::socket::{Dialler, Socket, Stage, Watch};
+use super::verifier::{Verifier, is_self_signed};
 use crate::error::{self, Error as Refused};
 
 /// The provider is named here and nowhere else; the process-wide default is neither read nor set,
 /// so that the program around us may use rustls in its own way.
 pub(super) fn client_config(options: &CloudOptions) -> error::Result<Arc<ClientConfig>> {
-    let roots = Arc::new(roots::load(&options.roots, options.system_roots_too)?);
+    let trusted = roots::load(&options.roots, options.system_roots_too)?;
     let pins = pins::parse(&options.pins)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let inner = WebPkiServerVerifier::builder_with_provider(roots, provider.clone())
-        .build()
-        .map_err(|e| Refused::Cloud(format!("TLS: {e}")))?;
+    let verifier = Verifier::new(trusted, pins, provider.clone())?;
     let builder = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
         .map_err(|e| Refused::Cloud(format!("TLS: {e}")))?;
-    let builder = match pins.is_empty() {
-        true => builder.with_webpki_verifier(inner),
-        // "Dangerous" are verifiers that leave something out; this one asks for more.
-        false => {
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(Pinned { inner, pins }))
-        }
-    };
+    // rustls calls every verifier but its own dangerous, also one that asks for more.
+    let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
     let config = match &options.identity {
         None => builder.with_no_client_auth(),
         Some(identity) => {
@@ -62,10 +55,12 @@ pub(super) fn advice(error: &rustls::Error) -> &'static str {
         Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. } => {
             "; look at the device's clock, and at the server's certificate"
         }
-        // rustls has no word of its own for it.
-        Other(other) if other.to_string().contains("CaUsedAsEndEntity") => {
-            "; the server shows a CA's (self-signed) certificate as its own: let that CA sign one \
-             for the server, and pass the CA's as `ca_file`"
+        Other(other) if other.0.is::<NotPinned>() => {
+            "; a CA that is trusted has signed it, but its key is none of the pins"
+        }
+        _ if is_self_signed(error) => {
+            "; the server's certificate is self-signed, and not one of those in `ca_file`: if it \
+             is your server's, pass it as `ca_file`"
         }
         _ => "",
     }

@@ -12,7 +12,6 @@ mod support;
 mod answers;
 mod connections;
 mod deadline;
-mod faults;
 mod ids;
 mod servers;
 mod tls;

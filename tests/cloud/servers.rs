@@ -39,6 +39,22 @@ fn extra_headers_are_sent() {
     assert!(header.contains("x-organisation: ours\r\n"), "{header}");
 }
 
+/// As docs/security.md says: nothing tells one device from another.
+#[test]
+fn nothing_else_is_sent() {
+    let server = always(|| Reaction::json(200, PARIS));
+    ask(&with(&server, |options| options.token = Some("t".into()))).unwrap();
+    let request = &server.requests()[0];
+    let lines = request.header.lines().filter_map(|line| line.split_once(": "));
+    let mut names: Vec<String> = lines.map(|(name, _)| name.to_lowercase()).collect();
+    names.sort();
+    let known = ["accept", "authorization", "content-length", "content-type", "host", "user-agent"];
+    assert_eq!(names, known);
+    let json = request.json();
+    let fields: Vec<&String> = json.as_object().unwrap().keys().collect();
+    assert_eq!(fields, ["model", "prompt", "max_tokens", "temperature"]);
+}
+
 #[test]
 fn a_proxy_opens_a_tunnel() {
     let server = always(|| Reaction::json(200, PARIS));

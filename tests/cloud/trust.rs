@@ -35,10 +35,45 @@ fn a_pinned_key_is_wanted_besides_a_trusted_certificate() {
     // After the key was replaced.
     assert_eq!(pinned(&good, [OTHER_PIN, &format!("sha256/{}", pin(&good))]), Ok(()));
     assert_eq!(pinned(&good, [OTHER_PIN, &pin(&other)]), tls, "another key");
+    let server = start(&good);
+    let pins = vec![OTHER_PIN.to_owned(), pin(&other)];
+    let cloud = with(&server, |options| options.pins = pins).unwrap();
+    let error = cloud.probe(&support::Toy::new(), &Cancel::new()).unwrap_err().to_string();
+    assert!(error.contains("its key is none of the pins"), "{error}");
     let expired = Identity::expired();
     assert_eq!(pinned(&expired, [&pin(&expired), OTHER_PIN]), tls, "a pin replaces no trust");
     let wrong_name = Identity::wrong_name();
     assert_eq!(pinned(&wrong_name, [&pin(&wrong_name), OTHER_PIN]), tls);
+}
+
+/// A server's own certificate as the one to trust is as good as a CA's: for its names, and while it
+/// is valid.
+#[test]
+fn a_self_signed_certificate_is_trusted_by_name() {
+    let rows = [
+        ("a CA's", Identity::self_signed(), true),
+        ("no CA's", Identity::self_signed_leaf(), true),
+        ("expired", Identity::self_signed_expired(), false),
+        ("of another name", Identity::self_signed_wrong_name(), false),
+        ("another one of that name", Identity::self_signed_stranger(), false),
+    ];
+    for (what, identity, trusted) in rows {
+        let server = start(&identity);
+        assert_eq!(ask(&client(&server)).is_ok(), trusted, "{what}");
+        assert_eq!(server.requests().is_empty(), !trusted, "{what}");
+        // Pins hold for it too.
+        let pinned = |pin: String| {
+            let pins = vec![pin, OTHER_PIN.to_owned()];
+            ask(&with(&server, |options| options.pins = pins).unwrap()).is_ok()
+        };
+        assert_eq!(pinned(pin(&identity)), trusted, "{what}");
+        assert!(!pinned(pin(&Identity::good())), "{what}");
+    }
+    // The system's store trusts none of them.
+    let server = start(&Identity::self_signed());
+    if let Ok(cloud) = with(&server, |options| options.roots = Default::default()) {
+        assert_eq!(ask(&cloud).unwrap_err(), Failure::Tls);
+    }
 }
 
 #[test]
@@ -109,7 +144,8 @@ fn the_systems_store_may_be_trusted_too() {
 fn a_wrong_certificate_is_explained() {
     let logs = support::Logs::capture();
     let rows = [
-        (Identity::self_signed(), "let that CA sign one for the server"),
+        (Identity::self_signed_stranger(), "not one of those in `ca_file`"),
+        (Identity::self_signed_expired(), "look at the device's clock"),
         (Identity::wrong_ca(), "pass its CA as `ca_file`"),
         (Identity::expired(), "look at the device's clock"),
         (Identity::not_yet_valid(), "look at the device's clock"),

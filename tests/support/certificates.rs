@@ -89,16 +89,43 @@ impl Identity {
         Identity { ca_pem: Authority::new("another CA").pem, ..Identity::good() }
     }
 
-    /// A CA's certificate in the place of the server's, which is also the one to trust: what
-    /// `openssl req -x509` makes.
+    /// A certificate that is its own CA's, and the one to trust: what `openssl req -x509` makes.
     pub fn self_signed() -> Identity {
+        let ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Identity::signed_by_itself(HOST, (2020, 2100), ca)
+    }
+
+    /// The same, but it says that it is no CA.
+    pub fn self_signed_leaf() -> Identity {
+        Identity::signed_by_itself(HOST, (2020, 2100), IsCa::ExplicitNoCa)
+    }
+
+    pub fn self_signed_expired() -> Identity {
+        let ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Identity::signed_by_itself(HOST, (2020, 2021), ca)
+    }
+
+    pub fn self_signed_wrong_name() -> Identity {
+        let ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Identity::signed_by_itself("example.org", (2020, 2100), ca)
+    }
+
+    /// Self-signed, and like the one to trust in all but the key.
+    pub fn self_signed_stranger() -> Identity {
+        Identity { ca_pem: Identity::self_signed().ca_pem, ..Identity::self_signed() }
+    }
+
+    fn signed_by_itself(host: &str, years: (i32, i32), is_ca: IsCa) -> Identity {
         let key = KeyPair::generate().expect("a key");
-        let mut params = CertificateParams::new(vec![HOST.to_owned()]).expect("parameters");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let mut params = CertificateParams::new(vec![host.to_owned()]).expect("parameters");
+        params.is_ca = is_ca;
+        params.not_before = rcgen::date_time_ymd(years.0, 1, 1);
+        params.not_after = rcgen::date_time_ymd(years.1, 1, 1);
         let certificate = params.self_signed(&key).expect("a certificate");
+        let public_key = key.subject_public_key_info();
         let der = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
-        let tls = config(&[&TLS13], None, certificate.der().clone(), der);
-        Identity { ca_pem: certificate.pem(), tls: Some(tls), ..Identity::good() }
+        let tls = config(&[&TLS13, &TLS12], None, certificate.der().clone(), der);
+        Identity { ca_pem: certificate.pem(), tls: Some(tls), public_key, ..Identity::good() }
     }
 
     /// Speaks with clients only that have a certificate of the same CA.

@@ -117,6 +117,7 @@ struct Shared {
     tls: Option<Arc<ServerConfig>>,
     opening: Opening,
     script: Box<Script>,
+    forgets: bool,
     requests: Mutex<Vec<Recorded>>,
     connections: AtomicUsize,
     stop: AtomicBool,
@@ -135,20 +136,28 @@ impl Server {
         identity: &Identity,
         script: impl Fn(&Recorded) -> Reaction + Send + Sync + 'static,
     ) -> Server {
-        Server::open(identity, Opening::Normal, Box::new(script))
+        Server::open(identity, Opening::Normal, false, Box::new(script))
+    }
+
+    /// Keeps no request, so that it can run for long.
+    pub fn forgetful(
+        identity: &Identity,
+        script: impl Fn(&Recorded) -> Reaction + Send + Sync + 'static,
+    ) -> Server {
+        Server::open(identity, Opening::Normal, true, Box::new(script))
     }
 
     /// Never answers the TLS handshake.
     pub fn mute() -> Server {
-        Server::open(&Identity::good(), Opening::Mute, Box::new(|_| Reaction::Silence))
+        Server::open(&Identity::good(), Opening::Mute, false, Box::new(|_| Reaction::Silence))
     }
 
     /// Never reads the request.
     pub fn deaf() -> Server {
-        Server::open(&Identity::good(), Opening::Deaf, Box::new(|_| Reaction::Silence))
+        Server::open(&Identity::good(), Opening::Deaf, false, Box::new(|_| Reaction::Silence))
     }
 
-    fn open(identity: &Identity, opening: Opening, script: Box<Script>) -> Server {
+    fn open(identity: &Identity, opening: Opening, forgets: bool, script: Box<Script>) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("an address").port();
         listener.set_nonblocking(true).expect("a listener that does not block");
@@ -156,6 +165,7 @@ impl Server {
             tls: identity.tls.clone(),
             opening,
             script,
+            forgets,
             requests: Mutex::default(),
             connections: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
@@ -199,12 +209,14 @@ impl Drop for Server {
 }
 
 fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
-    let mut threads = Vec::new();
+    let mut threads: Vec<JoinHandle<()>> = Vec::new();
     while !shared.stop.load(Relaxed) {
         match listener.accept() {
             Ok((stream, _)) => {
                 let number = shared.connections.fetch_add(1, Relaxed);
                 let shared = shared.clone();
+                // The stack of one that has ended stays until then.
+                threads.retain(|thread| !thread.is_finished());
                 threads.push(thread::spawn(move || {
                     // A client that goes away is no error of the server.
                     let _ = Connection::new(stream, shared, number).and_then(Connection::run);
@@ -256,7 +268,9 @@ impl Connection {
         }
         for turn in 0.. {
             let Some(request) = self.request(turn)? else { return Ok(()) };
-            self.shared.requests.lock().expect("requests").push(request.clone());
+            if !self.shared.forgets {
+                self.shared.requests.lock().expect("requests").push(request.clone());
+            }
             match (self.shared.script)(&request) {
                 Reaction::Answer(response) => self.send(&response.bytes())?,
                 Reaction::Raw(bytes) => self.send(&bytes)?,

@@ -95,7 +95,7 @@ fn without_a_cloud_nothing_is_said_of_one() {
     assert!(err.contains("stopped  after --max-tokens 3\n"), "{err}");
     let (status, err) = run(&["--burst", "2"]);
     assert_eq!(status, Some(0));
-    assert!(err.starts_with("note: --burst has no effect without --cloud\n"), "{err}");
+    assert!(err.starts_with("note: --burst has no effect without --cloud-url\n"), "{err}");
     let (status, err) = run(&["--context", "3"]);
     assert_eq!(status, Some(0));
     assert!(err.contains("stopped  the context of 3 tokens is full; --context"), "{err}");

@@ -337,7 +337,7 @@ fn the_tool_runs_a_bundle() {
     let failures: [(&[&str], &str); 4] = [
         (&[dir, "--prompt", ""], "the prompt is empty"),
         (&[dir, "--prompt", "x", "--top-p", "7"], "top_p is 7"),
-        (&[dir, "--prompt", "x", "--cloud", "http://example.com"], "https"),
+        (&[dir, "--prompt", "x", "--cloud-url", "http://example.com"], "https"),
         (&["no-such-folder", "--prompt", "x"], "no-such-folder"),
     ];
     for (arguments, part) in failures {

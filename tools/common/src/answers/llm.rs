@@ -14,7 +14,7 @@ use hybrid::session::{Model, ModelOptions};
 use super::case::Bench;
 use super::remember::Teacher;
 use crate::arguments::path;
-use crate::cloud::{ANOTHER_VOCABULARY, cache, cloud, cloud_arguments, connect};
+use crate::cloud::{ANOTHER_VOCABULARY, Named, cache, cloud, cloud_arguments, connect};
 
 /// Where the cloud LLM is, what is kept of it, and how both models are computed.
 pub fn llm_arguments() -> Vec<Arg> {
@@ -25,7 +25,7 @@ pub fn llm_arguments() -> Vec<Arg> {
         path("cache", "DIR", kept),
         crate::arguments::threads(),
     ];
-    cloud_arguments().into_iter().chain(more).collect()
+    cloud_arguments(Named::Always).into_iter().chain(more).collect()
 }
 
 /// The checked options of [`llm_arguments`].

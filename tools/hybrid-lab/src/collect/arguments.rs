@@ -8,7 +8,7 @@ use hybrid::cloud::CloudOptions;
 use hybrid::sampler::Sampling;
 
 use hybrid_common::arguments::{path, text};
-use hybrid_common::cloud::{cache, cloud, cloud_arguments};
+use hybrid_common::cloud::{Named, cache, cloud, cloud_arguments};
 use hybrid_common::prompts::Split;
 
 pub fn command() -> Command {
@@ -28,7 +28,7 @@ pub fn command() -> Command {
             path("prompts", "FILE", "Prompts, one JSON object per line (docs/reward-head.md)")
                 .required(true),
         )
-        .args(cloud_arguments())
+        .args(cloud_arguments(Named::Always))
         .arg(path(
             "teacher",
             "BUNDLE",

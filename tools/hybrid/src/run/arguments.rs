@@ -12,9 +12,9 @@ use hybrid::reward::{Guarantee, Threshold};
 use hybrid::sampler::Sampling;
 use hybrid::session::{ConsultOptions, CorrectionOptions, Gate, Session, SessionOptions};
 use hybrid_common::arguments::{SCORES, text};
-use hybrid_common::cloud::{SERVERS, TOKEN_VARIABLE};
+use hybrid_common::cloud::{Named, TOKEN_VARIABLE, cloud_arguments};
 
-/// Options that mean nothing without a cloud.
+/// Options of the gate and the consults, which mean nothing without a cloud.
 const FOR_THE_CLOUD: &[&str] = &[
     "threshold",
     "share",
@@ -29,10 +29,6 @@ const FOR_THE_CLOUD: &[&str] = &[
     "budget-consults",
     "budget-tokens",
     "budget-bytes",
-    "kind",
-    "model",
-    "ca",
-    "token-file",
 ];
 
 const MODES: &[(&str, Mode)] =
@@ -64,10 +60,10 @@ pub fn command() -> Command {
     let flag =
         |name: &'static str, help| Arg::new(name).long(name).help(help).action(ArgAction::SetTrue);
     Command::new("run")
-        .about("Generate text with a bundle, and with a cloud LLM if --cloud names one")
+        .about("Generate text with a bundle, and with a cloud LLM if --cloud-url names one")
         .after_help(format!(
             "On a terminal, tokens of the cloud LLM are green. Yellow tokens are weak, but the \
-             cloud could not be asked.\nThe bearer token for the cloud comes from --token-file or \
+             cloud could not be asked.\nThe access token for the cloud comes from --token-file or \
              the environment variable {TOKEN_VARIABLE}.\nCtrl-C stops and prints the summary. A \
              second Ctrl-C ends at once."
         ))
@@ -92,7 +88,7 @@ pub fn command() -> Command {
         .arg(
             choice("mode", MODES, "Who may write tokens")
                 .default_value("hybrid")
-                .requires_if("cloud-first", "cloud"),
+                .requires_if("cloud-first", "cloud-url"),
         )
         .arg(real("threshold", "Ask about candidates that score under F [default: the bundle's]"))
         .arg(real("share", "Ask about this share of the tokens, 0 to 1"))
@@ -124,15 +120,7 @@ pub fn command() -> Command {
         .arg(number("budget-tokens", "Accept at most N tokens in all answers of the cloud"))
         .arg(number("budget-bytes", "Send and receive at most N bytes"))
         .next_help_heading("The cloud")
-        .arg(text(
-            "cloud",
-            "URL",
-            "Cloud LLM, https://host[:port][/path]; without it nothing is sent",
-        ))
-        .arg(choice("kind", SERVERS, "Wire format of the server").default_value("auto"))
-        .arg(text("model", "NAME", "Model name to send").default_value(""))
-        .arg(file("ca", "Trust the CA in this PEM file instead of those of the system"))
-        .arg(file("token-file", "File with the bearer token"))
+        .args(cloud_arguments(Named::IfTheServerWantsIt))
         .next_help_heading("Sampling")
         .arg(real("temperature", "0: greedy").default_value("0"))
         .arg(small("top-k", "0: off").default_value("0"))
@@ -145,11 +133,15 @@ pub fn command() -> Command {
         .arg(small("draft", "Tokens drafted from the context, 0 to 7; 0: off").default_value("0"))
 }
 
-/// The options given that have no effect because `--cloud` is missing.
-pub fn without_effect(arguments: &ArgMatches) -> Vec<&'static str> {
-    let given = |name: &&&str| arguments.value_source(name) == Some(ValueSource::CommandLine);
-    let all = if arguments.contains_id("cloud") { &[][..] } else { FOR_THE_CLOUD };
-    all.iter().filter(given).copied().collect()
+/// The options given that have no effect because `--cloud-url` is missing.
+pub fn without_effect(arguments: &ArgMatches) -> Vec<String> {
+    if arguments.contains_id("cloud-url") {
+        return Vec::new();
+    }
+    let gate = FOR_THE_CLOUD.iter().map(|name| (*name).to_owned());
+    let cloud = cloud_arguments(Named::IfTheServerWantsIt).into_iter();
+    let given = |name: &String| arguments.value_source(name) == Some(ValueSource::CommandLine);
+    gate.chain(cloud.map(|arg| arg.get_id().to_string())).filter(given).collect()
 }
 
 /// Everything that can be set about a session.
@@ -254,7 +246,7 @@ fn choice<T>(name: &'static str, of: &'static [(&'static str, T)], help: &'stati
     Arg::new(name).long(name).value_name("NAME").help(help).value_parser(names)
 }
 
-pub fn chosen<T: Copy>(arguments: &ArgMatches, name: &str, of: &[(&str, T)]) -> Result<T> {
+fn chosen<T: Copy>(arguments: &ArgMatches, name: &str, of: &[(&str, T)]) -> Result<T> {
     let given: String = get(arguments, name)?;
     let found = of.iter().find(|(name, _)| *name == given);
     found.map(|(_, value)| *value).with_context(|| format!("--{name}: no such choice: {given}"))
@@ -325,11 +317,12 @@ mod tests {
     #[test]
     fn a_cloud_is_needed_for_what_it_does() {
         assert!(parse("run b --chat hi --mode cloud-first").is_err());
-        assert!(parse("run b --chat hi --mode cloud-first --cloud https://x").is_ok());
+        assert!(parse("run b --chat hi --mode cloud-first --cloud-url https://x").is_ok());
         let useless =
             |line: &str| without_effect(&parse(&format!("run b --chat hi {line}")).unwrap());
         assert_eq!(useless("--burst 2 --seed 3 --share 0.1"), ["share", "burst"]);
-        assert_eq!(useless("--burst 2 --cloud https://x"), [""; 0]);
+        assert_eq!(useless("--pin x --server openai"), ["server", "pin"]);
+        assert_eq!(useless("--burst 2 --cloud-url https://x"), [""; 0]);
         assert_eq!(useless("--seed 3"), [""; 0]);
     }
 }

@@ -11,24 +11,23 @@ use anyhow::{Context, Result, bail};
 use clap::ArgMatches;
 use hybrid::Error;
 use hybrid::bundle::{Bundle, Verify};
-use hybrid::cloud::{Cloud, CloudOptions, Exchange, Roots};
+use hybrid::cloud::{Cloud, Exchange};
 use hybrid::consult::Consult;
 use hybrid::session::{Model, Session};
 use hybrid::tokens::Message;
 use hybrid_common::arguments::SCORES;
-use hybrid_common::cloud::{SERVERS, token};
 use hybrid_common::files::replace;
 use hybrid_common::interrupt;
 use hybrid_common::progress::Bytes;
 
 pub use arguments::command;
-use arguments::{Settings, chosen, get, path};
+use arguments::{Settings, get, path};
 use output::Stop;
 
 pub fn run(arguments: &ArgMatches) -> Result<()> {
     let settings = Settings::parse(arguments)?;
     for option in arguments::without_effect(arguments) {
-        say(&format!("note: --{option} has no effect without --cloud\n"));
+        say(&format!("note: --{option} has no effect without --cloud-url\n"));
     }
     let dir = path(arguments, "BUNDLE").context("required by clap")?;
     let model = Arc::new(open(dir, get(arguments, "threads")?)?);
@@ -108,17 +107,8 @@ fn messages(arguments: &ArgMatches) -> Vec<Message> {
 
 /// A cloud that cannot be reached now is no reason not to run: its consults will fail, visibly.
 fn cloud(arguments: &ArgMatches, model: &Model) -> Result<Option<Arc<dyn Consult>>> {
-    let Some(url) = arguments.get_one::<String>("cloud") else {
-        return Ok(None);
-    };
-    let cloud = Cloud::new(CloudOptions {
-        url: url.clone(),
-        kind: chosen(arguments, "kind", SERVERS)?,
-        model: get(arguments, "model")?,
-        token: token(path(arguments, "token-file").map(|file| file.as_path()))?,
-        roots: path(arguments, "ca").cloned().map_or(Roots::System, Roots::PemFile),
-        ..CloudOptions::default()
-    })?;
+    let Some(options) = hybrid_common::cloud::cloud(arguments)? else { return Ok(None) };
+    let cloud = Cloud::new(options)?;
     match cloud.probe(&*model.tokens, &interrupt::cancel()) {
         Ok(Exchange::Ids) => say("cloud    same vocabulary: token ids are exchanged\n"),
         Ok(Exchange::Bytes) => say("cloud    another vocabulary: text is exchanged\n"),

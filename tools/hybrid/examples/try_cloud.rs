@@ -1,50 +1,31 @@
 //! What a server gives the library: the program behind `scripts/try-cloud`.
 //!
-//!     try_cloud BUNDLE URL SERVER [MODEL [CA.pem]]
+//!     try_cloud BUNDLE --cloud-url URL [the options of `hybrid run` under "The cloud"]
 //!
-//! SERVER is a wire format, `auto` for the one that is found. The access token is read from the
-//! variable HYBRID_CLOUD_TOKEN. It probes the server, then asks it to continue two fixed texts,
-//! a few times each, and says what came back, and what one consult costs. Exit status 1: it does
-//! not work.
+//! It probes the server, then asks it to continue two fixed texts, a few times each, and says what
+//! came back, and what one consult costs. Exit status 1: it does not work.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
+use clap::{Arg, Command, value_parser};
 use hybrid::Cancel;
 use hybrid::bundle::{Bundle, Verify};
-use hybrid::cloud::{Cloud, CloudOptions, Exchange, Roots, ServerKind};
+use hybrid::cloud::{Cloud, Exchange};
 use hybrid::consult::{Chat, Consult, Continuation, Cost, Request};
 use hybrid::tokens::{Message, Tokens};
+use hybrid_common::cloud::{Named, cloud, cloud_arguments};
 
 const TIMES: usize = 5;
 const DEADLINE: Duration = Duration::from_secs(20);
-const SERVERS: [(&str, ServerKind); 8] = [
-    ("auto", ServerKind::Auto),
-    ("openai", ServerKind::OpenAi),
-    ("llama-cpp", ServerKind::LlamaCpp),
-    ("sglang", ServerKind::SgLang),
-    ("chat-continue", ServerKind::ChatContinue),
-    ("chat-prefix", ServerKind::ChatPrefix),
-    ("chat-trailing", ServerKind::ChatTrailing),
-    ("anthropic", ServerKind::Anthropic),
-];
 
 fn main() -> Result<()> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [bundle, url, server, rest @ ..] = arguments.as_slice() else {
-        bail!("usage: try_cloud BUNDLE URL SERVER [MODEL [CA.pem]]");
-    };
-    let kind = SERVERS.iter().find(|(name, _)| name == server).map(|(_, kind)| *kind);
-    let token = std::env::var("HYBRID_CLOUD_TOKEN").ok().filter(|token| !token.is_empty());
-    let options = CloudOptions {
-        url: url.clone(),
-        kind: kind.with_context(|| format!("no such server: {server}"))?,
-        model: rest.first().cloned().unwrap_or_default(),
-        token,
-        roots: rest.get(1).map_or(Roots::System, |ca| Roots::PemFile(ca.into())),
-        ..CloudOptions::default()
-    };
+    let bundle = Arg::new("BUNDLE").required(true).value_parser(value_parser!(PathBuf));
+    let arguments = cloud_arguments(Named::IfTheServerWantsIt);
+    let arguments = Command::new("try_cloud").arg(bundle).args(arguments).get_matches();
+    let options = cloud(&arguments)?.context("which server? give --cloud-url")?;
+    let bundle: &PathBuf = arguments.get_one("BUNDLE").context("required by clap")?;
     let tokens = Tokens::open(&Bundle::open(Path::new(bundle), Verify::AllButWeights)?)?;
     let cloud = Cloud::new(options)?;
 
