@@ -67,6 +67,9 @@
 ///   an object only when no other call is using it or about to. You may free a session in its own
 ///   callback.
 ///
+///   A thread that calls the library needs 256 kB of stack. A call that computes returns
+///   HYBRID_ERR_STATE where less than 160 kB are left of it.
+///
 ///   The threads of a model (hybrid_model_options.threads) start when it is opened. They end when
 ///   the model and all its sessions are freed; the last _free waits for them. They compute for one
 ///   session at a time; a second session that runs meanwhile computes on its caller's thread alone.
@@ -174,7 +177,8 @@ HYBRID_ENUM(hybrid_status) {
   /// The cloud client could not be set up, or hybrid_cloud_probe failed. A consult that fails
   /// during a step is never a status: see hybrid_consult_result.failure.
   HYBRID_ERR_CLOUD = -11,
-  /// The call does not fit the state of the object, for example a step before any prompt.
+  /// The call does not fit the state of the object, for example a step before any prompt, or of
+  /// its thread, which has too little stack.
   HYBRID_ERR_STATE = -12,
   /// Another call is using this session right now.
   HYBRID_ERR_BUSY = -13,

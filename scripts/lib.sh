@@ -335,6 +335,19 @@ bundle() {
   printf '%s\n' "$dir"
 }
 
+# tiny_bundle: prints the directory of a bundle of 200 kB that writes nonsense, for tests that open
+# it thousands of times.
+tiny_bundle() {
+  local dir=$TARGET/bundles/tiny
+  mkdir -p "$TARGET/bundles"
+  (
+    flock 8 # scripts that run side by side
+    python3 -B "$ROOT/scripts/tools/tiny_model.py" "$dir.gguf"
+    "$HYBRID" pack --force "$dir.gguf" -o "$dir"
+  ) 8>"$dir.lock" >&2
+  printf '%s\n' "$dir"
+}
+
 # with_head NAME HEAD: prints the directory of a copy of a model's bundle with this reward head of
 # heads/, where tests want the bundle itself without one.
 with_head() {

@@ -41,6 +41,7 @@ fn status_of(fault: &Fault) -> hybrid_status {
         Fault::Null(_) => status::HYBRID_ERR_NULL_ARGUMENT,
         Fault::Busy => status::HYBRID_ERR_BUSY,
         Fault::TooSmall { .. } => status::HYBRID_ERR_BUFFER_TOO_SMALL,
+        Fault::Stack { .. } => status::HYBRID_ERR_STATE,
         Fault::Poisoned | Fault::Panic(_) => status::HYBRID_ERR_PANIC,
         Fault::Core(error) => match error {
             Error::InvalidArgument(_) => status::HYBRID_ERR_INVALID_ARGUMENT,

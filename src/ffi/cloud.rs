@@ -15,6 +15,7 @@ use super::numbers::{Number, mirror, values};
 use super::objects::{self, hybrid_cancel, hybrid_cloud, hybrid_model};
 use super::pointers;
 use super::sized::{self, SizedStruct, end_of};
+use super::stack;
 use super::status::hybrid_status;
 use crate::breaker::{BreakerReport, BreakerState};
 use crate::tokens::Tokens;
@@ -255,6 +256,7 @@ pub unsafe extern "C" fn hybrid_cloud_new(
         let options = unsafe { sized::read_required(options, "options") }?;
         // SAFETY: header rule *Strings*, for the strings of the options.
         let options = unsafe { options.parse() }?;
+        stack::check()?;
         *out = objects::give(hybrid_cloud { cloud: Arc::new(Cloud::new(options)?) });
         Ok(())
     })
@@ -294,6 +296,7 @@ pub unsafe extern "C" fn hybrid_cloud_probe(
         // SAFETY: header rule *Pointers*.
         let cancel = unsafe { pointers::optional_reference(cancel, "cancel") }?;
         let cancel = cancel.map(|cancel| cancel.flag.clone()).unwrap_or_default();
+        stack::check()?;
         let tokens: &Tokens = &model.model.tokens;
         let exchange: hybrid_exchange = cloud.cloud.probe(tokens, &cancel)?.into();
         if let Some(out) = out {

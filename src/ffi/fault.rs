@@ -12,6 +12,11 @@ pub(super) enum Fault {
     Poisoned,
     #[error("the buffer is too small: it holds {capacity} {unit}, and {needed} are needed")]
     TooSmall { capacity: usize, needed: usize, unit: &'static str },
+    #[error(
+        "this thread has {left} kB of stack left, and the call needs up to {needed}; start the \
+         thread with 256 kB or more"
+    )]
+    Stack { left: usize, needed: usize },
     #[error("internal error, please report it: {0}")]
     Panic(String),
     #[error(transparent)]

@@ -18,11 +18,13 @@
 mod boundary;
 mod client;
 mod fault;
+mod inject;
 #[cfg(all(test, target_pointer_width = "64"))]
 mod layout;
 mod numbers;
 mod pointers;
 mod sized;
+mod stack;
 
 pub mod budget;
 pub mod cancel;

@@ -12,6 +12,7 @@ use super::numbers::{Number, mirror};
 use super::objects::{self, hybrid_model};
 use super::pointers;
 use super::sized::{self, SizedStruct, end_of};
+use super::stack;
 use super::status::hybrid_status;
 use crate::bundle::{Blob, Verify};
 use crate::session::{Model, ModelOptions};
@@ -168,6 +169,7 @@ pub unsafe extern "C" fn hybrid_model_open(
         let options = unsafe { sized::read(options, "options") }?;
         // SAFETY: header rules *Strings* and *Callbacks*.
         let (parsed, mut progress) = unsafe { options.parse() }?;
+        stack::check()?;
         let model = Model::open_with(&path, parsed, &mut progress)?;
         *out = objects::give(hybrid_model::new(model));
         Ok(())
@@ -198,6 +200,7 @@ pub unsafe extern "C" fn hybrid_model_open_memory(
         let options = unsafe { sized::read(options, "options") }?;
         // SAFETY: header rules *Strings* and *Callbacks*.
         let (parsed, mut progress) = unsafe { options.parse() }?;
+        stack::check()?;
         let model = Model::from_memory(files, parsed, &mut progress)?;
         *out = objects::give(hybrid_model::new(model));
         Ok(())

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
 use super::client::Cloud;
 use super::fault::{Fault, Result};
+use super::inject;
 use super::result::Lent;
 use crate::cancel::Cancel;
 use crate::session::{Model, Session};
@@ -80,7 +81,10 @@ pub(super) unsafe fn free<T>(pointer: *mut T) {
 /// and with it the object, which may be half changed.
 pub(super) fn enter_alone<T>(cell: &Mutex<T>) -> Result<MutexGuard<'_, T>> {
     match cell.try_lock() {
-        Ok(guard) => Ok(guard),
+        Ok(guard) => {
+            inject::point();
+            Ok(guard)
+        }
         Err(TryLockError::WouldBlock) => Err(Fault::Busy),
         Err(TryLockError::Poisoned(_)) => Err(Fault::Poisoned),
     }

@@ -4,6 +4,7 @@ use std::ffi::{CStr, c_char};
 use std::path::PathBuf;
 
 use super::fault::{Fault, Result, bad};
+use super::inject;
 use crate::error::Error;
 
 /// An input the caller owns and keeps valid for the call.
@@ -12,6 +13,7 @@ use crate::error::Error;
 /// Header rule *Pointers*: `pointer` is NULL or valid for reads for the whole of `'a`.
 pub(super) unsafe fn reference<'a, T>(pointer: *const T, name: &'static str) -> Result<&'a T> {
     check(pointer, name)?;
+    inject::point();
     // SAFETY: not NULL and aligned (checked); valid by the caller's rule *Pointers*.
     Ok(unsafe { &*pointer })
 }

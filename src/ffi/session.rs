@@ -19,6 +19,7 @@ use super::numbers::{Number, values};
 use super::objects::{self, Conversation, hybrid_cloud, hybrid_model, hybrid_session};
 use super::pointers;
 use super::sized::{self, SizedStruct, end_of};
+use super::stack;
 use super::status::hybrid_status;
 use crate::consult::Consult;
 use crate::session::{Session, SessionOptions};
@@ -133,6 +134,7 @@ pub unsafe extern "C" fn hybrid_session_new(
         let options = unsafe { sized::read(options, "options") }?;
         // SAFETY: header rule *Strings*, for the stop strings.
         let options = unsafe { options.parse() }?;
+        stack::check()?;
         let session = Session::new(model.model.clone(), cloud, options)?;
         *out = objects::give(hybrid_session::new(session));
         Ok(())
@@ -155,7 +157,7 @@ pub unsafe extern "C" fn hybrid_session_fork(
         // SAFETY: header rule *Pointers*.
         let out = unsafe { pointers::out(out, "out", std::ptr::null_mut()) }?;
         // SAFETY: header rule *Pointers*.
-        let fork = unsafe { with(session, |c| c.session.fork()) }?;
+        let fork = unsafe { compute(session, |c| c.session.fork()) }?;
         *out = objects::give(hybrid_session::new(fork));
         Ok(())
     })
@@ -228,7 +230,7 @@ pub unsafe extern "C" fn hybrid_session_prompt(
         // SAFETY: header rule *Pointers*: `size` bytes are readable.
         let text = unsafe { pointers::utf8(text, size, "text") }?;
         // SAFETY: header rule *Pointers*.
-        unsafe { with(session, |c| c.session.prompt(text)) }
+        unsafe { compute(session, |c| c.session.prompt(text)) }
     })
 }
 
@@ -244,7 +246,7 @@ pub unsafe extern "C" fn hybrid_session_prompt_tokens(
         // SAFETY: header rule *Pointers*: `count` elements are readable.
         let tokens = unsafe { pointers::slice(tokens, count, "tokens") }?;
         // SAFETY: header rule *Pointers*.
-        unsafe { with(session, |c| c.session.prompt_ids(tokens)) }
+        unsafe { compute(session, |c| c.session.prompt_ids(tokens)) }
     })
 }
 
@@ -267,7 +269,7 @@ pub unsafe extern "C" fn hybrid_session_chat(
         let read = |message| unsafe { read_message(message) };
         let messages = messages.iter().map(read).collect::<Result<Vec<_>>>()?;
         // SAFETY: header rule *Pointers*.
-        unsafe { with(session, |c| c.session.chat(&messages)) }
+        unsafe { compute(session, |c| c.session.chat(&messages)) }
     })
 }
 
@@ -283,6 +285,19 @@ pub(super) unsafe fn with<R>(
     let cell = unsafe { pointers::reference(session, "session") }?.cell.clone();
     let mut conversation = objects::enter_alone(&cell)?;
     Ok(call(&mut conversation)?)
+}
+
+/// As [`with`], for a call that computes and so needs some stack.
+///
+/// # Safety
+/// As [`with`].
+pub(super) unsafe fn compute<R>(
+    session: *mut hybrid_session,
+    call: impl FnOnce(&mut Conversation) -> crate::Result<R>,
+) -> Result<R> {
+    stack::check()?;
+    // SAFETY: the caller's rule *Pointers*.
+    unsafe { with(session, call) }
 }
 
 /// # Safety

@@ -10,7 +10,7 @@
 use super::boundary::enter;
 use super::objects::hybrid_session;
 use super::pointers;
-use super::session::with;
+use super::session::{compute, with};
 use super::status::hybrid_status;
 
 /// Writes the context with the SLM's cache, the rest of a burst, text that was not handed out yet,
@@ -60,6 +60,6 @@ pub unsafe extern "C" fn hybrid_session_restore(
         // SAFETY: header rule *Pointers*: `size` bytes are readable.
         let state = unsafe { pointers::slice(state, size, "state") }?;
         // SAFETY: header rule *Pointers*.
-        unsafe { with(session, |c| c.session.restore(state)) }
+        unsafe { compute(session, |c| c.session.restore(state)) }
     })
 }

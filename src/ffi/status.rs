@@ -37,7 +37,8 @@ pub enum hybrid_status {
     /// The cloud client could not be set up, or hybrid_cloud_probe failed. A consult that fails
     /// during a step is never a status: see hybrid_consult_result.failure.
     HYBRID_ERR_CLOUD = -11,
-    /// The call does not fit the state of the object, for example a step before any prompt.
+    /// The call does not fit the state of the object, for example a step before any prompt, or of
+    /// its thread, which has too little stack.
     HYBRID_ERR_STATE = -12,
     /// Another call is using this session right now.
     HYBRID_ERR_BUSY = -13,

@@ -12,7 +12,7 @@ use super::objects::hybrid_session;
 use super::outcome::hybrid_end;
 use super::pointers;
 use super::result::{Lent, hybrid_peek, hybrid_step_result};
-use super::session::with;
+use super::session::{compute, with};
 use super::sized;
 use super::status::hybrid_status;
 use crate::session::Step;
@@ -47,7 +47,7 @@ pub unsafe extern "C" fn hybrid_step_run(
             unsafe { callback(&result, user) == 0 }
         };
         // SAFETY: header rule *Pointers*.
-        let end = unsafe { with(session, |c| c.session.run(max_tokens, &mut on_step)) }?;
+        let end = unsafe { compute(session, |c| c.session.run(max_tokens, &mut on_step)) }?;
         if let Some(out) = out {
             *out = Number::of(end);
         }
@@ -70,7 +70,7 @@ pub unsafe extern "C" fn hybrid_step(
         let out = unsafe { sized::out(out, "out") }?;
         // SAFETY: header rule *Pointers*.
         let result = unsafe {
-            with(session, |c| {
+            compute(session, |c| {
                 let step = c.session.step()?;
                 Ok(c.lent.step(&step))
             })
@@ -92,7 +92,7 @@ pub unsafe extern "C" fn hybrid_step_peek(
         // SAFETY: header rule *Structs that grow*.
         let out = unsafe { sized::out(out, "out") }?;
         // SAFETY: header rule *Pointers*.
-        let peek = unsafe { with(session, |c| c.session.peek()) }?;
+        let peek = unsafe { compute(session, |c| c.session.peek()) }?;
         out.set(peek.into());
         Ok(())
     })
@@ -109,9 +109,10 @@ pub unsafe extern "C" fn hybrid_session_flush(
 ) -> hybrid_status {
     enter(|| {
         // SAFETY: header rule *Pointers*.
-        let text = unsafe { pointers::out(text, "text", c"".as_ptr()) }?;
+        let size = unsafe { pointers::optional_out(size, "size", 0) };
         // SAFETY: header rule *Pointers*.
-        let size = unsafe { pointers::optional_out(size, "size", 0) }?;
+        let text = unsafe { pointers::out(text, "text", c"".as_ptr()) }?;
+        let size = size?;
         // SAFETY: header rule *Pointers*.
         let (pointer, bytes) = unsafe {
             with(session, |c| {

@@ -8,6 +8,7 @@ use super::boundary::enter;
 use super::fault::{Result, bad};
 use super::objects::hybrid_model;
 use super::pointers;
+use super::stack;
 use super::status::hybrid_status;
 use crate::session::Tokenize;
 
@@ -45,6 +46,7 @@ pub unsafe extern "C" fn hybrid_model_tokenize(
         let model = unsafe { pointers::reference(model, "model") }?;
         // SAFETY: header rule *Pointers*: `size` bytes are readable.
         let text = unsafe { pointers::utf8(text, size, "text") }?;
+        stack::check()?;
         out.set(&model.model.tokenize(text, tokenize(flags)?)?)
     })
 }
@@ -65,6 +67,7 @@ pub unsafe extern "C" fn hybrid_model_count_tokens(
         let model = unsafe { pointers::reference(model, "model") }?;
         // SAFETY: header rule *Pointers*: `size` bytes are readable.
         let text = unsafe { pointers::utf8(text, size, "text") }?;
+        stack::check()?;
         *count = model.model.count_tokens(text, tokenize(flags)?)?;
         Ok(())
     })

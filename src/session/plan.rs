@@ -104,6 +104,12 @@ impl Session {
     }
 
     fn check_ready(&self) -> Result<()> {
+        self.check_begun()?;
+        self.check_room(1)
+    }
+
+    /// Whether there is something to continue.
+    pub(super) fn check_begun(&self) -> Result<()> {
         self.cancel.check()?;
         if self.conversation.end != End::None {
             return Err(Error::State(
@@ -113,7 +119,7 @@ impl Session {
         if self.is_empty() {
             return Err(Error::State("there is no context yet; give a prompt first".into()));
         }
-        self.check_room(1)
+        Ok(())
     }
 
     fn decide(&self, proposal: &Proposal) -> Decision {

@@ -44,12 +44,14 @@ impl Session {
     }
 
     /// Steps until the end, `max_tokens`, or `on_step` returns false. Returns why it ended,
-    /// [`End::None`] where it could go on.
+    /// [`End::None`] where it could go on. No tokens, too, are refused before a prompt and after
+    /// the end.
     pub fn run(
         &mut self,
         max_tokens: usize,
         on_step: &mut dyn FnMut(&Step) -> bool,
     ) -> Result<End> {
+        self.check_begun()?;
         for _ in 0..max_tokens {
             let step = self.step()?;
             if !on_step(&step) || step.end != End::None {

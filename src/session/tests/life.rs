@@ -8,6 +8,7 @@ fn misuse() {
     assert!(session.is_empty());
     assert!(matches!(session.step(), Err(Error::State(_))));
     assert!(matches!(session.peek(), Err(Error::State(_))));
+    assert!(matches!(session.run(0, &mut |_| true), Err(Error::State(_))));
     assert!(matches!(session.prompt(""), Err(Error::InvalidArgument(_))));
     assert!(matches!(session.rewind(1), Err(Error::InvalidArgument(_))));
     assert!(matches!(session.chat(&[]), Err(Error::Unsupported(_))));
@@ -26,6 +27,7 @@ fn stop_strings_end_the_text() {
     assert_eq!(got.last().unwrap().end, End::StopString);
     assert_eq!(session.flush(), "");
     assert!(matches!(session.step(), Err(Error::State(_))));
+    assert!(matches!(session.run(0, &mut |_| true), Err(Error::State(_))));
     // Back to the first of the two: what was held back then is held back again.
     session.rewind(1).unwrap();
     assert_eq!(session.step().unwrap().end, End::StopString);

@@ -82,11 +82,14 @@ fn plan(mut model: InferenceModel) -> TractResult<Arc<TypedSimplePlan>> {
 /// Whether the graph is the one the manifest describes.
 fn check(model: &TypedModel, dimensions: Dimensions) -> Result<()> {
     let widths = [("hidden", dimensions.hidden_size), ("logits", dimensions.vocabulary)];
+    // A row for each that is asked for, not for each token fed.
+    let rows = &model.input_fact(1).map_err(in_graph)?.shape[0];
     for (ix, (name, width)) in widths.into_iter().enumerate() {
         let fact = model.output_fact(ix).map_err(in_graph)?;
         let fits = fact.datum_type == f32::datum_type()
             && fact.rank() == 3
             && fact.shape[0].is_one()
+            && fact.shape[1] == *rows
             && fact.shape[2] == width.to_dim();
         if !fits {
             return Err(Error::Bundle(format!(
