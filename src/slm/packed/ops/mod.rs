@@ -22,10 +22,12 @@ mod matmul;
 mod norm;
 mod outputs;
 mod rows;
+mod short_conv;
+mod state;
 
-pub use attention::AttentionState;
 use attention::RopeKey;
 use outputs::Outputs;
+pub use state::{LayerState, layer, layer_mut};
 
 /// The domain our nodes carry in `graph.onnx`.
 pub const DOMAIN: &str = "org.libhybrid";
@@ -50,6 +52,7 @@ pub fn register(onnx: &mut Onnx) {
     ops.insert("RmsNorm", |_, node| parsed(node, 1, norm::RmsNorm::parse));
     ops.insert("SkipRmsNorm", |_, node| parsed(node, 2, norm::SkipRmsNorm::parse));
     ops.insert("Attention", |_, node| parsed(node, 1, attention::Attention::parse));
+    ops.insert("ShortConv", |_, node| parsed(node, 1, short_conv::ShortConv::parse));
     ops.insert("HeadNorm", |_, node| parsed(node, 1, head_norm::HeadNorm::parse));
     ops.insert("Activate", |_, node| parsed(node, 1, activate::Activate::parse));
     ops.insert("SelectRows", |_, node| parsed(node, 1, |_| Ok(rows::SelectRows)));
