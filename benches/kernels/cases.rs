@@ -6,8 +6,8 @@ use std::hint::black_box;
 use half::f16;
 use hybrid_kernels::aligned::Aligned;
 use hybrid_kernels::{
-    Activation, Activations, AttentionRule, AttentionScratch, AttentionShape, Format, Kernels,
-    KvCache, Matrix, Pool, Rope, RowBuffer, pack_matrix,
+    Activation, Activations, AttentionRule, AttentionScratch, AttentionShape, Cache, Format,
+    Kernels, KvCache, Matrix, Pool, Rope, RowBuffer, pack_matrix,
 };
 
 /// Features and columns of the matrix, and the width of everything else.
@@ -82,7 +82,7 @@ fn attention(kernels: &'static Kernels, context: usize) -> Case {
     kernels.attention(&rule, &fill, &mut cache, &mut scratch, &mut filled, &alone).unwrap();
     let run = move || {
         kernels.attention(&rule, &qkv, &mut cache, &mut scratch, &mut out, &alone).unwrap();
-        cache.truncate(context);
+        cache.ring_mut().truncate(context);
         black_box(&out);
     };
     Case { work: 2 * shape.out_width() * (context + 1), run: Box::new(run) }

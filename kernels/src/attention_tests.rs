@@ -316,9 +316,9 @@ fn a_rewound_a_copied_and_a_kept_cache_continue_alike() {
     for kernels in Kernels::available() {
         let mut cache = KvCache::new(shape, 60).unwrap();
         let first = case.run(kernels, &[50], &mut cache);
-        cache.truncate(33);
+        cache.ring_mut().truncate(33);
         let mut copy = cache.clone();
-        assert_eq!((copy.len(), copy.capacity()), (33, 60));
+        assert_eq!((copy.len(), copy.ring().capacity()), (33, 60));
         let mut bytes = Vec::new();
         cache.write(33, &mut |row| bytes.extend_from_slice(row));
         let mut kept_outside = KvCache::new(shape, 77).unwrap();
@@ -327,6 +327,39 @@ fn a_rewound_a_copied_and_a_kept_cache_continue_alike() {
         for cache in [&mut cache, &mut copy, &mut kept_outside] {
             let again = rest.run(kernels, &[17], cache);
             assert_eq!(again[16 * shape.out_width()..], first[49 * shape.out_width()..]);
+        }
+    }
+}
+
+/// The cache of a window gives the bits of one that has everything: also fed as much at once as it
+/// takes, after it was rewound as far as it can, copied, and kept outside.
+#[test]
+fn a_cache_of_a_window_gives_the_bits_of_a_whole_one() {
+    let shape = AttentionShape::new(4, 2, 24).unwrap();
+    let tokens = 1500;
+    for window in [1, 2, 100, 129, 600, 1400, 5000] {
+        let case = Case::new(shape, 24, tokens, 11).windowed(window);
+        let kernels = Kernels::best();
+        let whole = case.run(kernels, &[128], &mut KvCache::new(shape, tokens).unwrap());
+        let cache = || KvCache::with_window(shape, tokens, window).unwrap();
+        for pieces in [&[128][..], &[1, 200, 3], &[KvCache::SLACK]] {
+            assert!(case.run(kernels, pieces, &mut cache()) == whole, "window {window}");
+        }
+        let mut rewound = cache();
+        case.run(kernels, &[128], &mut rewound);
+        let len = rewound.ring().reach(0).max(tokens - 600);
+        assert!(len <= tokens - KvCache::SLACK, "window {window}: {len}");
+        rewound.ring_mut().truncate(len);
+        let mut copy = rewound.clone();
+        let mut bytes = Vec::new();
+        rewound.write(len, &mut |row| bytes.extend_from_slice(row));
+        assert_eq!(bytes.len(), 2 * 2 * 2 * 24 * len.min(window - 1));
+        let mut kept_outside = KvCache::with_window(shape, tokens + 999, window).unwrap();
+        kept_outside.read(len, &bytes).unwrap();
+        let rest = Case { qkv: case.qkv[len * shape.qkv_width()..].to_vec(), ..case.clone() };
+        for cache in [&mut rewound, &mut copy, &mut kept_outside] {
+            let again = rest.run(kernels, &[1, 128, 70], cache);
+            assert!(again == whole[len * shape.out_width()..], "window {window}");
         }
     }
 }
@@ -355,8 +388,15 @@ fn a_full_cache_and_wrong_sizes_change_nothing() {
     assert!(case.rule.clone().with_window(0).is_err());
     assert!(case.rule.clone().with_soft_cap(-1.0).is_err());
     assert!(matches!(cache.read(6, &[]), Err(Error::Full { needed: 6, .. })));
-    assert!(cache.read(2, &vec![0; KvCache::bytes(shape, 2) + 1]).is_err());
+    assert!(cache.read(2, &vec![0; cache.bytes(2) + 1]).is_err());
     assert_eq!(cache.len(), 5);
+    let mut windowed = KvCache::with_window(shape, 5000, 10).unwrap();
+    let scratch = &mut AttentionScratch::default();
+    let (qkv, mut out) = ([0.0; 64 * 500], [0.0; 32 * 500]);
+    let pool = Pool::default();
+    let error = kernels.attention(&case.rule, &qkv, &mut windowed, scratch, &mut out, &pool);
+    assert!(error.unwrap_err().to_string().contains("500 tokens at once"));
+    assert!(windowed.is_empty());
     assert!(KvCache::new(shape, 0).is_err());
     assert!(KvCache::new(shape, Rope::POSITIONS + 1).is_err());
     assert!(AttentionShape::new(7, 2, 64).is_err());

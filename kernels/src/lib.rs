@@ -34,7 +34,9 @@ mod parts;
 mod pick;
 mod pool;
 mod portable;
+mod ring;
 mod rope;
+mod short_conv;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -52,5 +54,7 @@ pub use kv_cache::{AttentionShape, KvCache};
 pub use matrix::Matrix;
 pub use pack::{RowBuffer, pack_matrix};
 pub use pool::Pool;
+pub use ring::{Cache, Ring};
 pub use rope::Rope;
+pub use short_conv::{ConvCache, short_conv};
 pub use table::Kernels;

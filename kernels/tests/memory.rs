@@ -1,7 +1,7 @@
 //! Caches that come and go leave no memory behind. A program of its own, since the memory of other
 //! tests would be counted too.
 
-use hybrid_kernels::{AttentionShape, KvCache};
+use hybrid_kernels::{AttentionShape, Cache, KvCache};
 
 /// As one layer of a small model has it: 16 MiB.
 const POSITIONS: usize = 8192;
@@ -18,9 +18,9 @@ fn resident() -> usize {
 #[test]
 fn caches_are_given_back() {
     let shape = AttentionShape::new(8, 8, 64).unwrap();
-    let whole = KvCache::bytes(shape, POSITIONS);
-    let bytes = vec![1; KvCache::bytes(shape, FILLED)];
     let cache = || KvCache::new(shape, POSITIONS).unwrap();
+    let whole = cache().bytes(POSITIONS);
+    let bytes = vec![1; cache().bytes(FILLED)];
     let before = resident();
     for round in 0..8 {
         let mut layers = [cache(), cache(), cache()];

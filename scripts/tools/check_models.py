@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Packs tiny random models and holds their logits to llama.cpp's. `scripts/check-models` calls it.
 
-    check_models.py --hybrid PROGRAM --logits PROGRAM [--all] [--family NAME...] [--type NAME...]
-    check_models.py --hybrid PROGRAM --logits PROGRAM --real MODEL.gguf TEXT
+    check_models.py --programs DIRECTORY [--all] [--family NAME...] [--type NAME...]
+    check_models.py --programs DIRECTORY --real MODEL.gguf TEXT
 
 A model is a family in a shape, with or without an output of its own, in a tensor type. What is
 exact is what llama.cpp makes of the same weights as floats, with float activations and a float
@@ -13,6 +13,8 @@ Float weights must be exact to LIMIT. With quantised weights both round their ac
 8 bits: ours may be no further from exact than llama.cpp is, by more than SLACK, and its divergence
 from exact at most LIMIT. Without --all every family is checked in every shape, but only the first
 in every type. Exit status 1: a row is not ok.
+
+The first model of each family also lives a session: see examples/life.rs.
 
 --real measures the same on the first tokens of a text with a model of its own, on the best kernels.
 It takes minutes, and a file of all its weights as floats.
@@ -79,8 +81,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--hybrid", required=True)
-    parser.add_argument("--logits", required=True)
+    parser.add_argument("--programs", required=True, type=Path, help="target/release")
     parser.add_argument("--all", action="store_true", help="every family in every type")
     parser.add_argument("--family", nargs="+", metavar="NAME", help="only these")
     parser.add_argument("--type", nargs="+", metavar="NAME", help="only these")
@@ -98,7 +99,10 @@ def main() -> int:
         # llama.cpp is called from one thread; packing waits for other programs.
         references = [references_of(case, folder, ids) for case in cases]
         with ThreadPoolExecutor(2) as pool:
-            found = pool.map(lambda case: ours(case, folder, options), cases)
+            first = {case.label: case for case in reversed(cases)}
+            found = pool.map(
+                lambda case: ours(case, folder, options.programs, first[case.label] is case), cases
+            )
             return show(list(zip(cases, references, found)))
 
 
@@ -146,8 +150,10 @@ def real(path: Path, text: Path, options: argparse.Namespace) -> int:
         subprocess.run([sys.executable, tool, path, "F32", decoded], check=True)
         exact = llama_native.logits(decoded, ids, float_cache=True)
         decoded.unlink()
-        subprocess.run([options.hybrid, "pack", path, "-o", bundle], check=True)
-        subprocess.run([options.logits, "best", folder / "ids.json", bundle], check=True)
+        programs = options.programs
+        subprocess.run([programs / "hybrid", "pack", path, "-o", bundle], check=True)
+        ids_file = folder / "ids.json"
+        subprocess.run([programs / "examples/logits", "best", ids_file, bundle], check=True)
         (file,) = folder.glob("bundle.*.logits")
         rows = np.fromfile(file, "<f4").astype(np.float64).reshape(len(ids), -1)
     usable = np.isfinite(rows[0])
@@ -166,19 +172,18 @@ def real(path: Path, text: Path, options: argparse.Namespace) -> int:
     return 0
 
 
-def ours(case: Case, folder: Path, options: argparse.Namespace) -> dict | str:
+def ours(case: Case, folder: Path, programs: Path, lives: bool) -> dict | str:
     """Our logits for each table of kernels, or what went wrong."""
     bundle = folder / case.file
-    run = subprocess.run(
-        [options.hybrid, "pack", f"{bundle}.gguf", "-o", bundle, *case.family.pack],
-        capture_output=True,
-        text=True,
-    )
-    if run.returncode == 0:
-        command = [options.logits, "all", folder / "ids.json", bundle]
+    commands = [
+        [programs / "hybrid", "pack", f"{bundle}.gguf", "-o", bundle, *case.family.pack],
+        [programs / "examples/logits", "all", folder / "ids.json", bundle],
+        *([[programs / "examples/life", bundle]] if lives else []),
+    ]
+    for command in commands:
         run = subprocess.run(command, capture_output=True, text=True)
-    if run.returncode != 0:
-        return run.stderr.strip()
+        if run.returncode != 0:
+            return run.stderr.strip()
     tables = {}
     for file in folder.glob(f"{case.file}.*.logits"):
         rows = np.fromfile(file, "<f4").astype(np.float64).reshape(TOKENS, -1)

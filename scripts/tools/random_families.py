@@ -49,6 +49,11 @@ QKV_BIASES = {"attn_q.bias": "q", "attn_k.bias": "kv", "attn_v.bias": "kv"}
 FFN_BIASES = {"ffn_up.bias": "ffn", "ffn_down.bias": "hidden"}
 OUTPUT_BIAS = {"attn_output.bias": "hidden"}
 HEAD_NORMS = {"attn_q_norm": "head_dim", "attn_k_norm": "head_dim"}
+SHORT_CONV = {
+    "shortconv.conv": "hidden 3",
+    "shortconv.in_proj": "hidden3 hidden",
+    "shortconv.out_proj": "hidden hidden",
+}
 POST_NORMS = {"post_attention_norm": "hidden", "post_ffw_norm": "hidden"}
 NORM_BIASES = {"attn_norm.bias": "hidden", "ffn_norm.bias": "hidden"}
 FINAL_BIAS = {"output_norm.bias": "hidden"}
@@ -117,6 +122,22 @@ FAMILIES = [
         tied=(True,),
     ),
     Family("gemma3", LLAMA | POST_NORMS | HEAD_NORMS, keys=WINDOW, tied=(True,), layers=7),
+    Family(
+        "lfm2",
+        LLAMA | HEAD_NORMS | SHORT_CONV,
+        {"token_embd_norm": "hidden"},
+        lacks=("output_norm.weight",),
+        keys={
+            "shortconv.l_cache": 3,
+            "attention.head_count_kv": lambda shape: [0, shape.kv_heads, 0, 0],
+        },
+        shapes=SQUARE,
+        layers=4,
+        without=(
+            *[(layer, f"attn_{part}") for layer in (0, 2, 3) for part in ("q", "k", "v", "output")],
+            (1, "shortconv."),
+        ),
+    ),
     Family("phi3", PHI3, shapes=SQUARE),
     Family("phi3", PHI3, LONGROPE, keys=PHI4_MINI, label="phi4-mini", shapes=SQUARE),
     Family(

@@ -34,6 +34,7 @@ class Shape(NamedTuple):
             "kv": self.kv_heads * self.head_dim,
             "qkv": (self.heads + 2 * self.kv_heads) * self.head_dim,
             "ffn2": 2 * self.ffn,
+            "hidden3": 3 * self.hidden,
             "vocabulary": VOCABULARY,
             "rope_pairs": self.head_dim // 2,
             "most_rope_pairs": self.head_dim * 3 // 8,
@@ -77,7 +78,8 @@ MIXES = [
     Mix("dynamic", [Type.Q3_K, Type.Q5_K, Type.IQ4_XS, Type.Q6_K, Type.Q2_K, Type.Q8_0, Type.F16])
 ]
 
-CONTEXT = 128
+# More than a window and what is kept beside it.
+CONTEXT = 1024
 # End of text, every byte, one merge, and ids that stand for nothing.
 VOCABULARY = 263
 USABLE = 258
@@ -132,7 +134,8 @@ class Model:
         self.add_metadata(writer)
         types = itertools.cycle(kind.types if isinstance(kind, Mix) else [kind])
         for name, values in self.tensors.items():
-            if values.ndim == 1:
+            # llama.cpp's convolution takes floats.
+            if values.ndim == 1 or name.endswith(".conv.weight"):
                 writer.add_tensor(name, values)
                 continue
             own = type_for(next(types), values.shape[1])
@@ -205,3 +208,5 @@ def add_vocabulary(writer: gguf.GGUFWriter) -> None:
     writer.add_token_merges(["h e"])
     writer.add_eos_token_id(0)
     writer.add_add_bos_token(False)
+    turns = "{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}"
+    writer.add_chat_template(turns + "{% if add_generation_prompt %}<assistant>{% endif %}")

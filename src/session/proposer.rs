@@ -224,6 +224,8 @@ impl Proposer {
         cancel: &Cancel,
     ) -> Result<u32> {
         if let Some(next) = &self.next {
+            // Only after a failed call that has made the SLM forget a part of the context.
+            self.reader.read(context, &[], cancel)?;
             return Ok(next.candidate);
         }
         let draft = match following {

@@ -84,6 +84,7 @@ impl Reader {
     /// Lets the SLM consume what may follow the context, in place of what it has read ahead.
     pub fn read_ahead(&mut self, tokens: &[u32], cancel: &Cancel) -> Result<()> {
         self.forget_ahead()?;
+        self.row()?;
         let output = self.slm.feed(tokens, Rows::All, cancel)?;
         self.rows.append(&mut rows_of(output, tokens.len()));
         self.ahead.extend(tokens);
@@ -91,9 +92,11 @@ impl Reader {
     }
 
     pub fn forget_ahead(&mut self) -> Result<()> {
+        let context = self.slm.len().saturating_sub(self.ahead.len());
         self.slm.rewind(self.ahead.len())?;
         self.ahead.clear();
-        self.rows.truncate(1);
+        // The SLM may have had to forget more than that; `read` feeds it again.
+        self.rows.truncate(usize::from(self.slm.len() == context));
         Ok(())
     }
 
@@ -123,7 +126,8 @@ impl Reader {
     /// last at most.
     pub fn cached(&self, len: usize) -> usize {
         let kept = len.saturating_sub(1).min(self.slm.len());
-        if self.slm.cache_bytes(kept).is_some() { kept } else { 0 }
+        let has = self.slm.cache_bytes(kept).is_some() && self.slm.holds(kept);
+        if has { kept } else { 0 }
     }
 
     /// Bytes that [`Reader::write_cache`] writes for `len` tokens.

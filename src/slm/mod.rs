@@ -2,12 +2,14 @@
 //!
 //! [`Slm`] is a loaded graph, [`SlmState`] one sequence on it. `packed` graphs consist of our ops
 //! on mapped weights; `plain` graphs are exports run by tract's own ops. Everything that holds for
-//! both (chunks, context limit, all or nothing) is in `sequence`.
+//! both (chunks, context limit, all or nothing) is in `sequence`; it also says how states go back
+//! whose caches do not keep everything.
 
 use crate::bundle::{Bundle, FileRole, GraphKind};
 use crate::error::{Error, Result};
 
 mod dimensions;
+mod marks;
 mod packed;
 mod perplexity;
 #[cfg(feature = "plain")]
@@ -24,7 +26,7 @@ pub use perplexity::{Perplexity, perplexity};
 #[cfg(feature = "plain")]
 use plain::PlainSlm;
 use sequence::Sequence;
-pub use state::{Output, Rows, SlmState};
+pub use state::{EXACT, Output, Rows, SlmState};
 
 /// A loaded model, shared by any number of states.
 pub struct Slm {

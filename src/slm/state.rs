@@ -22,7 +22,10 @@ pub struct Output {
     pub hidden: Vec<f32>,
 }
 
-/// One sequence's state: the KV cache and its length.
+/// So many of the last tokens that a state was fed can always be forgotten one by one.
+pub const EXACT: usize = hybrid_kernels::ConvCache::SLACK;
+
+/// One sequence's state: the caches of its layers and their length.
 pub trait SlmState: Send {
     /// Tokens consumed so far.
     fn len(&self) -> usize;
@@ -35,13 +38,16 @@ pub trait SlmState: Send {
     fn capacity(&self) -> usize;
 
     /// Consumes `ids` in chunks, with a cancel check before each and between the graph's nodes. All
-    /// or nothing: on an error the state is as it was before. No ids give an empty output.
+    /// or nothing: an error is a [`SlmState::rewind`] to where it was. No ids give an empty output.
     ///
     /// Errors: [`Error::ContextFull`] and [`Error::InvalidArgument`] (an id outside the vocabulary)
     /// before anything is computed; [`Error::Cancelled`]; [`Error::Model`].
     fn feed(&mut self, ids: &[u32], rows: Rows, cancel: &Cancel) -> Result<Output>;
 
     /// Forgets the last `n` tokens. Fails when there are fewer.
+    ///
+    /// Where the caches do not keep everything, more may be forgotten: see [`SlmState::len`], and
+    /// feed the others again. The last [`EXACT`] tokens fed are forgotten exactly.
     fn rewind(&mut self, n: usize) -> Result<()>;
 
     /// A copy that goes on by itself, on any thread.
@@ -57,7 +63,12 @@ pub trait SlmState: Send {
         None
     }
 
-    /// Writes the cache of the first `len` tokens, piece by piece; there must be as many.
+    /// Whether `write_cache` can write `len` tokens now.
+    fn holds(&self, len: usize) -> bool {
+        len <= self.len()
+    }
+
+    /// Writes the cache of the first `len` tokens, which it [`SlmState::holds`], piece by piece.
     fn write_cache(&self, _len: usize, _out: &mut dyn FnMut(&[u8])) {}
 
     /// Takes `len` tokens from the bytes of `write_cache` of the same graph, in place of all there

@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
-use super::job::{Buffers, CHUNK, Job, QUERIES, SPAN};
+use super::job::{Buffers, Job, QUERIES, SPAN};
 use super::softmax::{Partial, Running};
 use crate::elementwise::cap_softly;
-use crate::kv_cache::KvCache;
+use crate::kv_cache::{CHUNK, KvCache};
 use crate::lanes::{LANES, Lanes};
 use crate::parts::Parts;
 

@@ -5,11 +5,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::rule::AttentionRule;
 use super::softmax::Partial;
-use crate::kv_cache::AttentionShape;
+use crate::kv_cache::{AttentionShape, CHUNK};
 use crate::parts::Parts;
 
-/// Positions per pass: their keys and values stay in the first-level cache.
-pub const CHUNK: usize = 128;
 /// Queries per pass at most.
 pub const QUERIES: usize = 8;
 /// Positions that are summed up before they are joined with those before them.

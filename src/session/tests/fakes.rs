@@ -50,6 +50,10 @@ struct FakeSlm {
     next: Next,
     ids: Vec<u32>,
     capacity: usize,
+    /// Tokens that it can forget one by one; of more it forgets all.
+    exact: usize,
+    /// The most tokens it had since it forgot all.
+    longest: usize,
     /// The length of every batch, negative for a rewind.
     log: Arc<Mutex<Vec<i64>>>,
 }
@@ -87,6 +91,7 @@ impl SlmState for FakeSlm {
                 output.hidden.push(hidden(&self.ids));
             }
         }
+        self.longest = self.longest.max(self.ids.len());
         Ok(output)
     }
 
@@ -96,6 +101,9 @@ impl SlmState for FakeSlm {
             self.log.lock().unwrap().push(-(n as i64));
         }
         self.ids.truncate(self.ids.len() - n);
+        if self.longest.saturating_sub(self.ids.len()) > self.exact {
+            (self.ids, self.longest) = (Vec::new(), 0);
+        }
         Ok(())
     }
 
@@ -115,6 +123,7 @@ impl SlmState for FakeSlm {
     fn read_cache(&mut self, len: usize, bytes: &[u8]) -> Result<()> {
         assert_eq!(bytes.len(), 4 * len);
         self.ids = bytes.as_chunks().0.iter().map(|id| u32::from_le_bytes(*id)).collect();
+        self.longest = len;
         Ok(())
     }
 }
@@ -268,6 +277,8 @@ pub struct Bench {
     pub model: Fingerprint,
     pub next: Next,
     pub capacity: usize,
+    /// See the SLM's.
+    pub exact: usize,
     pub after: bool,
     pub score: Arc<dyn Fn(&Features) -> f32 + Send + Sync>,
     pub options: SessionOptions,
@@ -291,6 +302,7 @@ impl Bench {
             model: [0; 32],
             next,
             capacity: 1000,
+            exact: usize::MAX,
             after: false,
             score: Arc::new(|_| 1.0),
             options: SessionOptions::default(),
@@ -328,7 +340,8 @@ impl Bench {
 
     fn slm(&self) -> FakeSlm {
         let (next, log) = (self.next.clone(), self.log.clone());
-        FakeSlm { next, ids: Vec::new(), capacity: self.capacity, log }
+        let &Bench { capacity, exact, .. } = self;
+        FakeSlm { next, ids: Vec::new(), capacity, exact, longest: 0, log }
     }
 
     /// The SLM's logits after `ids`.

@@ -22,7 +22,7 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
     let act = prop_oneof![
         12 => Just(Act::Step),
         2 => Just(Act::Peek),
-        2 => (0..6usize).prop_map(Act::Rewind),
+        2 => (0..16usize).prop_map(Act::Rewind),
         1 => texts.prop_map(Act::Prompt),
         1 => Just(Act::Cancel),
         1 => (0..5000u64).prop_map(Act::Wait),
@@ -88,6 +88,8 @@ struct Way {
     hand_back: bool,
     draft: u32,
     corrections: u32,
+    /// Tokens that the SLM can forget one by one.
+    exact: usize,
     mode: Mode,
 }
 
@@ -98,6 +100,7 @@ const HYBRID: Way = Way {
     hand_back: false,
     draft: 0,
     corrections: 0,
+    exact: usize::MAX,
     mode: Mode::Hybrid,
 };
 
@@ -111,11 +114,11 @@ fn play(acts: &[Act], way: Way) -> (Session, Model) {
 }
 
 fn play_on(acts: &[Act], next: Next, script: Script, way: Way) -> (Session, Model) {
-    let Way { shares, after, burst, hand_back, draft, corrections, mode } = way;
+    let Way { shares, after, burst, hand_back, draft, corrections, exact, mode } = way;
     let tokens = byte_level();
     let cloud = FakeCloud::new(shares, script);
     let mut bench = Bench::weak(next, &cloud);
-    (bench.capacity, bench.after) = (40, after);
+    (bench.capacity, bench.exact, bench.after) = (40, exact, after);
     bench.score = Arc::new(|f| (hash(&[f.candidate]) % 4) as f32 / 3.0);
     bench.options.stop_strings = vec!["xy€".into()];
     bench.options.draft = draft;
@@ -190,6 +193,12 @@ fn play_on(acts: &[Act], next: Next, script: Script, way: Way) -> (Session, Mode
     (session, model)
 }
 
+/// All that steps say, but for how long they took.
+fn told(steps: &[Step]) -> Vec<String> {
+    let alike = |step: &Step| Step { local_time: Duration::ZERO, ..step.clone() };
+    steps.iter().map(|step| format!("{:?}", alike(step))).collect()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
@@ -257,12 +266,24 @@ proptest! {
         };
         let ((session, model), (plain, wanted)) = (play(draft), play(0));
         prop_assert_eq!(session.ids(), plain.ids());
-        let told = |steps: &[Step]| -> Vec<String> {
-            let alike = |step: &Step| Step { local_time: Duration::ZERO, ..step.clone() };
-            steps.iter().map(|step| format!("{:?}", alike(step))).collect()
-        };
         prop_assert_eq!(told(&model.steps), told(&wanted.steps));
         check_sums(&model.steps, &session, 0);
+    }
+
+    /// An SLM that must read again what it cannot go back to exactly says the same.
+    #[test]
+    fn reading_again_changes_nothing(
+        acts in acts(),
+        after: bool,
+        burst in 1..5u32,
+        draft in 0..=7u32,
+        exact in 8..12usize,
+    ) {
+        let way = Way { after, burst, draft, ..HYBRID };
+        let ((session, model), (plain, wanted)) =
+            (play(&acts, Way { exact, ..way }), play(&acts, way));
+        prop_assert_eq!(session.ids(), plain.ids());
+        prop_assert_eq!(told(&model.steps), told(&wanted.steps));
     }
 
     /// The cloud LLM says the same in the same place, so what it said before can take its place.

@@ -6,14 +6,15 @@ use std::sync::Arc;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::plan::{TurnState, eval};
 
-use super::ops::{AttentionState, Scratch};
+use super::ops::{LayerState, Scratch, layer, layer_mut};
 use crate::cancel::Cancel;
 use crate::error::Result;
+use crate::slm::kernels::Cache;
 use crate::slm::sequence::Runner;
 use crate::slm::state::Output;
 use crate::slm::trouble::in_run;
 
-/// tract's state of the plan; the KV cache lives in its attention ops.
+/// tract's state of the plan; the caches live in the states of its ops.
 pub struct PackedRunner {
     state: TypedSimpleState,
 }
@@ -28,20 +29,47 @@ impl PackedRunner {
         let mut state = plan.spawn().map_err(in_run)?;
         state.turn_state.shared.insert(scratch);
         let mut runner = PackedRunner { state };
-        for cache in runner.caches_mut() {
-            cache.allocate(capacity)?;
+        for layer in runner.layers_mut() {
+            layer.allocate(capacity)?;
         }
         Ok(runner)
     }
 
-    /// One per layer.
-    fn caches(&self) -> impl Iterator<Item = &AttentionState> {
-        self.state.op_states.iter().flatten().filter_map(|op| op.downcast_ref())
+    /// An interrupted run leaves values behind; before any run there are none to drop.
+    fn reset(&mut self) -> Result<()> {
+        match self.state.turn_state.values.is_empty() {
+            true => Ok(()),
+            false => self.state.reset_turn().map_err(in_run),
+        }
     }
 
-    fn caches_mut(&mut self) -> impl Iterator<Item = &mut AttentionState> {
-        self.state.op_states.iter_mut().flatten().filter_map(|op| op.downcast_mut())
+    fn layers_mut(&mut self) -> impl Iterator<Item = &mut dyn LayerState> {
+        self.state.op_states.iter_mut().flatten().filter_map(|state| layer_mut(&mut **state))
     }
+
+    /// At most one for each layer.
+    fn caches(&self) -> impl Iterator<Item = &dyn Cache> {
+        let states = self.state.op_states.iter().flatten();
+        states.filter_map(|state| layer(&**state)?.cache())
+    }
+
+    fn caches_mut(&mut self) -> impl Iterator<Item = &mut dyn Cache> {
+        self.layers_mut().filter_map(|layer| layer.cache_mut())
+    }
+}
+
+/// Lets every cache take its part of `bytes`, which are `len` tokens of these caches.
+fn read<'a>(
+    caches: impl Iterator<Item = &'a mut dyn Cache>,
+    len: usize,
+    mut bytes: &[u8],
+) -> Result<()> {
+    for cache in caches {
+        let (part, rest) = bytes.split_at(cache.bytes(len).min(bytes.len()));
+        cache.read(len, part)?;
+        bytes = rest;
+    }
+    Ok(())
 }
 
 impl Runner for PackedRunner {
@@ -81,12 +109,33 @@ impl Runner for PackedRunner {
     }
 
     fn truncate(&mut self, len: usize) -> Result<()> {
-        // An interrupted run leaves values behind; before any run there are none to drop.
-        if !self.state.turn_state.values.is_empty() {
-            self.state.reset_turn().map_err(in_run)?;
-        }
-        self.caches_mut().for_each(|cache| cache.truncate(len));
+        self.reset()?;
+        self.caches_mut().for_each(|cache| cache.ring_mut().truncate(len));
         Ok(())
+    }
+
+    fn reach(&self, more: usize) -> usize {
+        self.caches().map(|cache| cache.ring().reach(more)).max().unwrap_or(0)
+    }
+
+    fn snapshot(&self, len: usize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for cache in self.caches().filter(|cache| !cache.ring().has_all()) {
+            cache.write(len, &mut |part| bytes.extend_from_slice(part));
+        }
+        bytes
+    }
+
+    fn go_back(&mut self, len: usize, snapshot: &[u8]) -> Result<()> {
+        self.reset()?;
+        let mut some = Vec::new();
+        for cache in self.caches_mut() {
+            match cache.ring().has_all() {
+                true => cache.ring_mut().truncate(len),
+                false => some.push(cache),
+            }
+        }
+        read(some.into_iter(), len, snapshot)
     }
 
     fn cache_bytes(&self, len: usize) -> Option<usize> {
@@ -98,12 +147,6 @@ impl Runner for PackedRunner {
     }
 
     fn read_cache(&mut self, len: usize, bytes: &[u8]) -> Result<()> {
-        let mut rest = bytes;
-        for cache in self.caches_mut() {
-            let (layer, next) = rest.split_at(cache.bytes(len).min(rest.len()));
-            cache.read(len, layer)?;
-            rest = next;
-        }
-        Ok(())
+        read(self.caches_mut(), len, bytes)
     }
 }

@@ -75,8 +75,7 @@ fn a_head_is_trained_over_tls_and_installed() {
     let (status, stdout, err) = collect(&records, &online);
     assert_eq!((status, err.as_str()), (Some(0), ""), "{stdout}");
     assert!(stdout.contains("40 answers"), "{stdout}");
-    let (status, stdout, err) =
-        train(&records, &["--heads", "linear,sparse,mlp64,residual,stack"]);
+    let (status, stdout, err) = train(&records, &["--heads", "linear,sparse,mlp64,residual,stack"]);
     assert_eq!((status, err.as_str()), (Some(0), ""), "{stdout}");
     assert!(stdout.contains("train: 30 prompts"), "{stdout}");
     assert!(stdout.contains("not fitted to `soft`"), "only a teacher tells odds: {stdout}");

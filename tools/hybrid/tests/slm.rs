@@ -109,6 +109,46 @@ fn what_is_rewound_is_forgotten() {
     assert_eq!(state.len(), 200);
 }
 
+/// What is out of a window's reach must be fed again, and then every bit is the same.
+#[test]
+fn a_window_keeps_what_it_needs_and_some_more() {
+    let temp = TempDir::new().unwrap();
+    let mut file = gguf::Model::new("llama").file();
+    file.set("llama.context_length", gguf::Value::U32(2000));
+    file.set("llama.attention.sliding_window", gguf::Value::U32(100));
+    // The first layer has a window, the second sees everything.
+    file.set("llama.attention.sliding_window_pattern", gguf::Value::U32(2));
+    std::fs::write(temp.child("model.gguf"), file.bytes()).unwrap();
+    let bundle = models::pack(&temp.child("model.gguf"), &temp.child("bundle"));
+    let slm = Slm::open(&bundle, 0).unwrap();
+    let ids = prompt(1500);
+    let mut state = slm.spawn(0).unwrap();
+    let whole = feed(&mut *state, &ids, Rows::All);
+    let position = 2 * 2 * 2 * 64;
+    assert_eq!(state.cache_bytes(1500), Some((1500 + 99) * position));
+    assert_eq!(state.cache_bytes(50), Some((50 + 50) * position));
+    let mut bytes = Vec::new();
+    state.write_cache(1400, &mut |part| bytes.extend_from_slice(part));
+    let mut kept_outside = slm.spawn(1600).unwrap();
+    kept_outside.read_cache(1400, &bytes).unwrap();
+    let mut fork = state.fork().unwrap();
+    // For each state the rewinds to some lengths, and where they lead.
+    for (state, rewinds) in [
+        (&mut state, [(1300, 1300), (900, 0), (900, 900), (899, 0), (900, 899)]),
+        // The prompt's end is marked, but nothing under it.
+        (&mut fork, [(1499, 1499), (1244, 1244), (10, 0), (10, 10), (0, 0)]),
+        (&mut kept_outside, [(1400, 1400), (1399, 0), (1399, 1399), (1300, 1300), (1, 0)]),
+    ] {
+        for (to, found) in rewinds {
+            state.rewind(state.len() - to).unwrap();
+            assert_eq!(state.len(), found, "rewound to {to}");
+            let again = feed(&mut **state, &ids[found..], Rows::All);
+            assert!(whole.logits.ends_with(&again.logits), "from {found}");
+            assert!(whole.hidden.ends_with(&again.hidden), "from {found}");
+        }
+    }
+}
+
 #[test]
 fn states_of_one_model_are_independent() {
     let slm = open(gguf::Model { kind: 8, ..gguf::Model::new("qwen2") });

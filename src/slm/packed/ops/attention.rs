@@ -3,7 +3,8 @@ use tract_onnx::tract_hir::internal::*;
 
 use super::op::{PackedOp, expect_inputs, expect_vector, floats, rows_of, width_of};
 use super::scratch::{RopeKey, Scratch, scratch};
-use crate::slm::kernels::{AttentionRule, AttentionShape, KvCache, Rope};
+use super::state::LayerState;
+use crate::slm::kernels::{AttentionRule, AttentionShape, Cache, KvCache, Rope};
 
 /// `Attention(qkv [1,S,(H+2·Hkv)·Dh], rope_factors [rope_dim/2]?) -> [1,S,H·Dh]`: causal attention
 /// with RoPE. Stateful: it appends to the KV cache, whose length is the position of the first row.
@@ -88,7 +89,8 @@ impl EvalOp for Attention {
     not_out_of_plan!();
 
     fn state(&self, _: &EvalContext) -> TractResult<Option<Box<dyn OpState>>> {
-        Ok(Some(Box::new(AttentionState { shape: self.shape, rule: None, cache: None })))
+        let (shape, window) = (self.shape, self.window);
+        Ok(Some(Box::new(AttentionState { shape, window, rule: None, cache: None })))
     }
 }
 
@@ -111,40 +113,27 @@ impl TypedOp for Attention {
 #[derive(Debug, Clone)]
 pub struct AttentionState {
     shape: AttentionShape,
+    window: Option<usize>,
     /// Made at the first run, when the factors are known.
     rule: Option<AttentionRule>,
     cache: Option<KvCache>,
 }
 
-impl AttentionState {
-    /// tract makes the state without knowing the context's length; this adds the cache.
-    pub fn allocate(&mut self, capacity: usize) -> crate::Result<()> {
-        self.cache = Some(KvCache::new(self.shape, capacity)?);
+impl LayerState for AttentionState {
+    fn allocate(&mut self, capacity: usize) -> crate::Result<()> {
+        self.cache = Some(match self.window {
+            Some(window) => KvCache::with_window(self.shape, capacity, window)?,
+            None => KvCache::new(self.shape, capacity)?,
+        });
         Ok(())
     }
 
-    pub fn truncate(&mut self, len: usize) {
-        if let Some(cache) = &mut self.cache {
-            cache.truncate(len);
-        }
+    fn cache(&self) -> Option<&dyn Cache> {
+        self.cache.as_ref().map(|cache| cache as _)
     }
 
-    /// Bytes that `write` writes for `len` tokens.
-    pub fn bytes(&self, len: usize) -> usize {
-        KvCache::bytes(self.shape, len)
-    }
-
-    /// See [`KvCache::write`].
-    pub fn write(&self, len: usize, out: &mut dyn FnMut(&[u8])) {
-        if let Some(cache) = &self.cache {
-            cache.write(len, out);
-        }
-    }
-
-    /// See [`KvCache::read`].
-    pub fn read(&mut self, len: usize, bytes: &[u8]) -> crate::Result<()> {
-        let Some(cache) = &mut self.cache else { return Ok(()) };
-        Ok(cache.read(len, bytes)?)
+    fn cache_mut(&mut self) -> Option<&mut dyn Cache> {
+        self.cache.as_mut().map(|cache| cache as _)
     }
 }
 
@@ -176,7 +165,9 @@ impl OpState for AttentionState {
     }
 
     fn reset_lanes(&mut self, _: &[LaneId]) -> TractResult<()> {
-        self.truncate(0);
+        if let Some(cache) = self.cache_mut() {
+            cache.ring_mut().truncate(0);
+        }
         Ok(())
     }
 }

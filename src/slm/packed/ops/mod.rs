@@ -14,16 +14,20 @@ mod activate;
 mod attention;
 mod embedding;
 mod head_norm;
+mod layers;
 mod matmul;
 mod norm;
 mod op;
 mod outputs;
 mod rows;
 mod scratch;
+mod short_conv;
+mod state;
 
-pub use attention::AttentionState;
+pub use layers::{layer, layer_mut};
 use op::PackedOp;
 pub use scratch::Scratch;
+pub use state::LayerState;
 
 /// The domain our nodes carry in `graph.onnx`.
 pub const DOMAIN: &str = "org.libhybrid";
@@ -38,6 +42,7 @@ pub fn register(onnx: &mut Onnx) {
     ops.insert("RmsNorm", |_, node| parsed(node, 1, norm::RmsNorm::parse));
     ops.insert("SkipRmsNorm", |_, node| parsed(node, 2, norm::SkipRmsNorm::parse));
     ops.insert("Attention", |_, node| parsed(node, 1, attention::Attention::parse));
+    ops.insert("ShortConv", |_, node| parsed(node, 1, short_conv::ShortConv::parse));
     ops.insert("HeadNorm", |_, node| parsed(node, 1, head_norm::HeadNorm::parse));
     ops.insert("Activate", |_, node| parsed(node, 1, activate::Activate::parse));
     ops.insert("SelectRows", |_, node| parsed(node, 1, |_| Ok(rows::SelectRows)));

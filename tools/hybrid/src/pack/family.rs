@@ -38,13 +38,15 @@ pub enum NormKind {
     Bare,
 }
 
-/// The names of the norms before and after attention and feed-forward network, where there are any.
+/// The names of the norms before and after attention and feed-forward network, where there are any,
+/// and of the one before the output.
 #[derive(Clone, Copy)]
 pub struct Places {
     pub attention: Option<&'static str>,
     pub attention_post: Option<&'static str>,
     pub ffn: Option<&'static str>,
     pub ffn_post: Option<&'static str>,
+    pub last: &'static str,
 }
 
 /// RMS norms of queries and keys, a head at a time or all heads as the file's vectors are long.
@@ -146,6 +148,7 @@ const LLAMA: Family = Family {
         attention_post: None,
         ffn: Some("ffn_norm"),
         ffn_post: None,
+        last: "output_norm",
     },
     head_norm: HeadNorms::None,
     parallel: Parallel::No,
@@ -234,6 +237,8 @@ pub const FAMILIES: &[Family] = &[
         local: Local { period: Some(6), window: None, base: Some(10_000.0), scaled: false },
         ..GEMMA2
     },
+    // The file says which layers are convolutions.
+    Family { name: "lfm2", places: Places { last: "token_embd_norm", ..LLAMA.places }, ..QWEN3 },
     Family { name: "phi3", gate: Gate::InUp, ..QWEN2 },
     Family { name: "mistral3", ..LLAMA },
     OLMO2,

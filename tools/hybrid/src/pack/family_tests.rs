@@ -149,6 +149,44 @@ fn layers_may_lack_a_part() {
     assert!(refusal(&file).contains("layer 1 has nothing in it"));
 }
 
+#[test]
+fn a_layer_may_be_a_convolution() {
+    let mut file = Model::new("lfm2").file();
+    let matrix = |name: &str, rows: usize| {
+        let values = (0..rows * HIDDEN).map(|i| (i % 7) as f32 / 100.0);
+        let data = values.flat_map(f32::to_le_bytes).collect();
+        Tensor { name: name.into(), shape: vec![HIDDEN as u64, rows as u64], kind: 0, data }
+    };
+    file.tensors
+        .retain(|tensor| !tensor.name.starts_with("blk.0.attn_") || tensor.name.contains("norm"));
+    file.tensors.push(matrix("blk.0.shortconv.in_proj.weight", 3 * HIDDEN));
+    file.tensors.push(matrix("blk.0.shortconv.out_proj.weight", HIDDEN));
+    // Of each channel the taps: 0, 1, 2, then 3, 4, 5.
+    let taps: Vec<f32> = (0..3 * HIDDEN).map(|i| i as f32).collect();
+    let shape = vec![3, HIDDEN as u64];
+    file.tensors.push(Tensor { shape, ..vector("blk.0.shortconv.conv.weight", &taps) });
+    for part in ["q", "k"] {
+        file.tensors.push(vector(&format!("blk.1.attn_{part}_norm.weight"), &[1.0; 64]));
+    }
+    file.tensor("output_norm.weight").name = "token_embd_norm.weight".into();
+    file.set("lfm2.attention.head_count_kv", Value::I32s(vec![0, 2]));
+    assert!(refusal(&file).contains("lfm2.shortconv.l_cache is missing"));
+    file.set("lfm2.shortconv.l_cache", Value::U32(3));
+    let packed = pack_file(&file).unwrap();
+    let conv = packed.nodes("ShortConv")[0];
+    assert_eq!((number(conv, "width"), number(conv, "taps")), (HIDDEN as i64, 3));
+    let kernel = packed.initializer("conv_kernel.0");
+    assert_eq!(
+        (kernel[..2].to_vec(), kernel[HIDDEN], kernel.len()),
+        (vec![0.0, 3.0], 1.0, taps.len())
+    );
+    assert_eq!((packed.nodes("ShortConv").len(), packed.nodes("Attention").len()), (1, 1));
+    file.set("lfm2.shortconv.l_cache", Value::U32(4));
+    assert!(refusal(&file).contains("expected 256 x 4"));
+    file.set("lfm2.shortconv.l_cache", Value::U32(65));
+    assert!(refusal(&file).contains("at most 64"));
+}
+
 /// Expected values by hand from the formulas of the paper: dimensions 64, base 10000.
 #[test]
 fn yarn_keeps_fast_frequencies_and_stretches_slow_ones() {

@@ -8,7 +8,7 @@ use tract_onnx::pb::{
     TensorProto,
 };
 
-use super::plan::{Attention, Linear, Norm, Plan};
+use super::plan::{Attention, Linear, Mixer, Norm, Plan, ShortConv};
 use super::proto::{at, float, floats, integer, integers, size, symbol, text, texts, value};
 use super::weights::Entry;
 
@@ -87,22 +87,24 @@ impl Builder {
         let name = |part: &str| at(part, index);
         let last = index + 1 == plan.layers.len();
         let mut shared = None;
-        if let Some(attention) = &layer.attention {
-            let norm = attention.norm.as_ref();
-            let normed =
-                self.norm(plan, norm, &name("attention_norm"), &name("normed"), &name("residual"));
-            let mut attended = self.attention(plan, attention, index, &normed);
+        if let Some(mixer) = layer.mixer() {
+            let (norm, stem) = (mixer.norm(), name("attention_norm"));
+            let normed = self.norm(plan, norm, &stem, &name("normed"), &name("residual"));
+            let mut mixed = match mixer {
+                Mixer::Attention(attention) => self.attention(plan, attention, index, &normed),
+                Mixer::Conv(conv) => self.short_conv(conv, index, &normed),
+            };
             shared = layer.parallel.then_some(normed);
             if last {
-                // Of a row that nobody wants only the keys and values matter, and they are stored
-                // by now.
-                attended = self.select_rows(&attended);
+                // Of a row that nobody wants only what the layer remembers matters, and that is
+                // stored by now.
+                mixed = self.select_rows(&mixed);
                 shared = shared.map(|normed| self.select_rows(&normed));
                 self.select_residual();
             }
             let output = name("attention");
-            self.linear(&name("output_proj"), &attention.output, &attended, &output);
-            let post_norm = attention.post_norm.as_ref();
+            self.linear(&name("output_proj"), mixer.output(), &mixed, &output);
+            let post_norm = mixer.post_norm();
             self.pending =
                 Some(self.finish(plan, post_norm, &output, &name("attention_post_norm")));
         } else if last {
@@ -243,6 +245,17 @@ impl Builder {
         let attended = at("attended", index);
         self.node("Attention", &at("attend", index), inputs, [&attended], &attributes);
         attended
+    }
+
+    fn short_conv(&mut self, conv: &ShortConv, index: usize, normed: &str) -> String {
+        let (bcx, kernel) = (at("bcx", index), at("conv_kernel", index));
+        self.linear(&at("bcx_proj", index), &conv.input, normed, &bcx);
+        self.initializer(&kernel, &conv.kernel);
+        let width = conv.kernel.len() / conv.taps;
+        let attributes = [integer("width", width), integer("taps", conv.taps)];
+        let convolved = at("convolved", index);
+        self.node("ShortConv", &at("conv", index), [bcx, kernel], [&convolved], &attributes);
+        convolved
     }
 
     /// The initializer of these factors, which layers share.

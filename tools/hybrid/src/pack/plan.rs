@@ -23,14 +23,23 @@ pub struct Plan {
     pub epsilon: f32,
 }
 
-/// Attention and feed-forward network, both added to the residual. Layers may differ in shape, and
-/// pruned models have layers without one of them.
+/// Attention or a convolution, and a feed-forward network, both added to the residual. Layers may
+/// differ in shape, and pruned models have layers without one of them.
 #[derive(Debug)]
 pub struct Layer {
     pub attention: Option<Attention>,
+    /// In the place of attention.
+    pub conv: Option<ShortConv>,
     pub ffn: Option<FeedForward>,
     /// Both read the layer's input and are added together; else one reads the other's sum.
     pub parallel: bool,
+}
+
+/// What of a layer looks at other tokens.
+#[derive(Clone, Copy)]
+pub enum Mixer<'a> {
+    Attention(&'a Attention),
+    Conv(&'a ShortConv),
 }
 
 #[derive(Debug)]
@@ -54,6 +63,19 @@ pub struct Attention {
     pub output: Linear,
     /// Of what is added to the residual.
     pub post_norm: Option<Norm>,
+}
+
+/// A gated convolution over the last tokens, channel by channel.
+#[derive(Debug)]
+pub struct ShortConv {
+    pub norm: Option<Norm>,
+    /// What is multiplied before the convolution, what its result is multiplied with, and what it
+    /// is over: as many rows each as there are channels.
+    pub input: Linear,
+    /// `[tap][channel]`, the oldest token's tap first.
+    pub kernel: Vec<f32>,
+    pub taps: usize,
+    pub output: Linear,
 }
 
 #[derive(Debug)]
@@ -145,10 +167,45 @@ impl Plan {
 }
 
 impl Layer {
+    pub fn mixer(&self) -> Option<Mixer<'_>> {
+        let attention = self.attention.as_ref().map(Mixer::Attention);
+        self.conv.as_ref().map(Mixer::Conv).or(attention)
+    }
+
     fn matrices(&self) -> impl Iterator<Item = &Matrix> {
-        let attention = self.attention.iter().flat_map(|part| [&part.qkv, &part.output]);
+        let mixer = self.mixer().into_iter().flat_map(|mixer| [mixer.input(), mixer.output()]);
         let ffn = self.ffn.iter().flat_map(|part| [&part.input, &part.down]);
-        attention.chain(ffn).flat_map(|linear| &linear.matrices)
+        mixer.chain(ffn).flat_map(|linear| &linear.matrices)
+    }
+}
+
+impl<'a> Mixer<'a> {
+    pub fn norm(self) -> Option<&'a Norm> {
+        match self {
+            Mixer::Attention(attention) => attention.norm.as_ref(),
+            Mixer::Conv(conv) => conv.norm.as_ref(),
+        }
+    }
+
+    pub fn input(self) -> &'a Linear {
+        match self {
+            Mixer::Attention(attention) => &attention.qkv,
+            Mixer::Conv(conv) => &conv.input,
+        }
+    }
+
+    pub fn output(self) -> &'a Linear {
+        match self {
+            Mixer::Attention(attention) => &attention.output,
+            Mixer::Conv(conv) => &conv.output,
+        }
+    }
+
+    pub fn post_norm(self) -> Option<&'a Norm> {
+        match self {
+            Mixer::Attention(attention) => attention.post_norm.as_ref(),
+            Mixer::Conv(_) => None,
+        }
     }
 }
 

@@ -3,12 +3,15 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Result, bail, ensure};
+use hybrid::slm::kernels::ConvCache;
 
 use super::family::{
     self, EmbeddingScale, Family, Gate, HeadNorms, LogitScale, NormKind, Pairs, Parallel,
 };
 use super::gguf::{Gguf, Tensor, Value, required};
-use super::plan::{Attention, FeedForward, HeadNorm, Layer, Linear, Matrix, Plan, RowOrder};
+use super::plan::{
+    Attention, FeedForward, HeadNorm, Layer, Linear, Matrix, Plan, RowOrder, ShortConv,
+};
 use super::rotary::{self, Ropes};
 use super::tensors::Reader;
 
@@ -110,7 +113,7 @@ impl Reader<'_> {
             let has_ffn = ffn.as_ref().is_none_or(|sizes| sizes.get(index) != Some(&0));
             plan_layers.push(self.layer(index, heads, has_ffn, &common)?);
         }
-        let final_norm = self.norm("output_norm", hidden)?;
+        let final_norm = self.norm(self.family.places.last, hidden)?;
         let output = self.output(&embedding)?;
         let epsilon_key = self.key(match self.family.norm {
             NormKind::Rms => "attention.layer_norm_rms_epsilon",
@@ -145,18 +148,22 @@ impl Reader<'_> {
         has_ffn: bool,
         common: &Common,
     ) -> Result<Layer> {
+        let is_conv = self.has(&format!("blk.{index}.shortconv.conv.weight"));
+        let conv = if is_conv { Some(self.short_conv(index, common)?) } else { None };
         let attention = match heads {
+            _ if is_conv => None,
             0 => None,
             _ => Some(self.attention(index, heads, kv_heads, common)?),
         };
         let ffn = if has_ffn { Some(self.ffn(index, common)?) } else { None };
-        ensure!(attention.is_some() || ffn.is_some(), "layer {index} has nothing in it");
+        let is_empty = conv.is_none() && attention.is_none() && ffn.is_none();
+        ensure!(!is_empty, "layer {index} has nothing in it");
         let without_norm = ffn.as_ref().is_some_and(|ffn| ffn.norm.is_none());
         let parallel = match self.family.parallel {
             Parallel::WithoutNorm => without_norm,
             _ => common.parallel,
         };
-        Ok(Layer { attention, ffn, parallel })
+        Ok(Layer { attention, conv, ffn, parallel })
     }
 
     fn attention(
@@ -232,6 +239,21 @@ impl Reader<'_> {
             output,
             post_norm,
         })
+    }
+
+    fn short_conv(&mut self, index: usize, common: &Common) -> Result<ShortConv> {
+        let hidden = common.hidden;
+        let name = |part: &str| format!("blk.{index}.shortconv.{part}");
+        let taps = self.required_size("shortconv.l_cache")?;
+        let most = ConvCache::MAX_TAPS;
+        ensure!(taps <= most, "{} is {taps}, at most {most}", self.key("shortconv.l_cache"));
+        let norm = self.placed_norm(self.family.places.attention, index, hidden)?;
+        let input = self.linear(&[(name("in_proj"), Some(3 * hidden), RowOrder::AsIs)], hidden)?;
+        let channels = self.rows(&name("conv.weight"), hidden, taps)?;
+        let output = self.linear(&[(name("out_proj"), Some(hidden), RowOrder::AsIs)], hidden)?;
+        let taps_of = |tap: usize| channels.iter().skip(tap).step_by(taps).copied();
+        let kernel = (0..taps).flat_map(taps_of).collect();
+        Ok(ShortConv { norm, input, kernel, taps, output })
     }
 
     fn ffn(&mut self, index: usize, common: &Common) -> Result<FeedForward> {

@@ -93,9 +93,18 @@ impl Reader<'_> {
     }
 
     pub(super) fn vector(&mut self, name: &str, length: usize) -> Result<Vec<f32>> {
+        self.rows(name, 1, length)
+    }
+
+    /// The values of a tensor that is not quantised, row after row.
+    pub(super) fn rows(&mut self, name: &str, rows: usize, length: usize) -> Result<Vec<f32>> {
         let tensor = self.tensor(name)?;
-        let shape = (tensor.rows, tensor.cols);
-        ensure!(shape == (1, length), "{name} has {shape:?} values, expected {length}");
+        ensure!(
+            (tensor.rows, tensor.cols) == (rows, length),
+            "{name} has {} x {} values, expected {rows} x {length}",
+            tensor.rows,
+            tensor.cols
+        );
         tensor.floats(self.file).with_context(|| name.to_owned())
     }
 

@@ -323,7 +323,7 @@ fn what_cannot_be_packed_is_named() {
         (|f| f.set("llama.residual_scale", Value::F32(2.0)), "llama.residual_scale"),
         (|f| f.tensor("output_norm.weight").name = "x".into(), "output_norm.weight is missing"),
         (|f| f.tensor("blk.0.ffn_up.weight").kind = 16, "blk.0.ffn_up.weight: tensor type IQ2_XXS"),
-        (|f| f.tensor("output_norm.weight").shape = vec![128], "expected 256"),
+        (|f| f.tensor("output_norm.weight").shape = vec![128], "expected 1 x 256"),
         (
             |f| f.set("tokenizer.ggml.model", Value::Text("bert".into())),
             "model bert is not supported",
