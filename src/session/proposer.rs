@@ -82,6 +82,8 @@ pub(super) struct Times {
     pub local: Duration,
     /// Part of `local`.
     pub score: Duration,
+    /// While consults were under way; no part of `local`.
+    pub overlap: Duration,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -232,16 +234,67 @@ impl Proposer {
         };
         self.reader.read(context, if draft.is_empty() { following } else { &draft }, cancel)?;
         let before = self.position();
-        let logits = &self.reader.row()?.logits;
+        let (candidate, biased) = self.draw(0, context)?;
+        let (score, rescue) = (None, Rescue::NotTried);
+        self.next = Some(Next { candidate, score, rescue, biased, before });
+        Ok(candidate)
+    }
+
+    /// The token that follows `text`, which is the context and `ahead` tokens that were read ahead
+    /// of it, and with a bias the logits that it was drawn from.
+    fn draw(&mut self, ahead: usize, text: &[u32]) -> Result<(u32, Vec<f32>)> {
+        let logits = &self.reader.row_ahead(ahead).ok_or_else(out_of_step)?.logits;
         let mut biased = Vec::new();
         if !self.bias.is_empty() {
             self.bias.apply(logits, &mut biased);
         }
         let logits = if biased.is_empty() { logits } else { &biased };
-        let candidate = self.sampler.sample(logits, context)?;
-        let (score, rescue) = (None, Rescue::NotTried);
-        self.next = Some(Next { candidate, score, rescue, biased, before });
-        Ok(candidate)
+        Ok((self.sampler.sample(logits, text)?, biased))
+    }
+
+    /// Lets the SLM consume its candidate and what it would write after it, token by token: `most`
+    /// tokens at most, and as long as the next one `may_follow`. Later steps find the rows there.
+    /// Changes nothing else.
+    pub fn read_on(
+        &mut self,
+        context: &[u32],
+        most: usize,
+        may_follow: &dyn Fn(u32) -> bool,
+        cancel: &Cancel,
+    ) {
+        let (start, drawn) = (Instant::now(), self.sampler.position());
+        // What goes wrong here goes wrong again where it matters.
+        let _ = self.try_to_read_on(context, most, may_follow, cancel);
+        self.sampler.set_position(drawn);
+        self.times.overlap += start.elapsed();
+    }
+
+    /// The end of the last [`Proposer::read_on`], so long, was not while a consult was under way.
+    pub fn was_late(&mut self, by: Duration) {
+        let by = by.min(self.times.overlap);
+        self.times.overlap -= by;
+        self.times.local += by;
+    }
+
+    fn try_to_read_on(
+        &mut self,
+        context: &[u32],
+        most: usize,
+        may_follow: &dyn Fn(u32) -> bool,
+        cancel: &Cancel,
+    ) -> Result<()> {
+        let mut token = self.next()?.candidate;
+        let mut text = context.to_vec();
+        let room = self.reader.capacity().saturating_sub(context.len());
+        for ahead in 0..most.min(room) {
+            if !may_follow(token) {
+                break;
+            }
+            self.reader.read_on(ahead, token, cancel)?;
+            text.push(token);
+            (token, _) = self.draw(ahead + 1, &text)?;
+        }
+        Ok(())
     }
 
     /// Of the candidate, where there is a score.
@@ -295,7 +348,7 @@ impl Proposer {
             return Err(out_of_step());
         };
         let logits = logits_of(&self.reader, next)?;
-        let after = self.reader.row_after().filter(|_| scorer.needs_after());
+        let after = self.reader.row_ahead(1).filter(|_| scorer.needs_after());
         let start = Instant::now();
         let score = scorer.score(&Features {
             hidden: &self.reader.row()?.hidden,

@@ -71,6 +71,12 @@ pub fn check_sums(steps: &[Step], session: &Session, lost: u64) {
     assert!(lost > 0 || usage.billed_prompt_tokens == sum(|step| step.billed_prompt_tokens));
 }
 
+/// All that steps say, but for their times.
+fn told(steps: &[Step]) -> Vec<String> {
+    let alike = |step: &Step| Step { local_time: Duration::ZERO, ..step.clone() };
+    steps.iter().map(|step| format!("{:?}", alike(step))).collect()
+}
+
 /// What the test believes of the session.
 #[derive(Default)]
 struct Model {
@@ -89,6 +95,10 @@ struct Way {
     draft: u32,
     corrections: u32,
     mode: Mode,
+    rescue: u32,
+    overlap: u32,
+    temperature: f32,
+    share: Option<f64>,
 }
 
 const HYBRID: Way = Way {
@@ -99,6 +109,10 @@ const HYBRID: Way = Way {
     draft: 0,
     corrections: 0,
     mode: Mode::Hybrid,
+    rescue: 0,
+    overlap: 0,
+    temperature: 0.0,
+    share: None,
 };
 
 /// Two tokens, which depend on the context.
@@ -111,7 +125,7 @@ fn play(acts: &[Act], way: Way) -> (Session, Model) {
 }
 
 fn play_on(acts: &[Act], next: Next, script: Script, way: Way) -> (Session, Model) {
-    let Way { shares, after, burst, hand_back, draft, corrections, mode } = way;
+    let Way { shares, after, burst, hand_back, draft, corrections, mode, .. } = way;
     let tokens = byte_level();
     let cloud = FakeCloud::new(shares, script);
     let mut bench = Bench::weak(next, &cloud);
@@ -120,7 +134,11 @@ fn play_on(acts: &[Act], next: Next, script: Script, way: Way) -> (Session, Mode
     bench.options.stop_strings = vec!["xy€".into()];
     bench.options.draft = draft;
     bench.gate.mode = mode;
+    bench.sampling.temperature = way.temperature;
+    bench.sampling.repetition_penalty = 1.0 + way.temperature;
+    bench.budget.hold = way.share.map(Hold::Share);
     (bench.consult.burst, bench.consult.hand_back) = (burst, hand_back);
+    (bench.consult.rescue, bench.consult.overlap) = (way.rescue, way.overlap);
     bench.corrections = CorrectionOptions { capacity: corrections, suffix: 1000 };
     let mut session = bench.session();
     let cancel = Cancel::new();
@@ -133,7 +151,9 @@ fn play_on(acts: &[Act], next: Next, script: Script, way: Way) -> (Session, Mode
                     let bytes =
                         if tokens.is_stop(step.token) { &[] } else { tokens.bytes(step.token) };
                     assert_eq!(step.bytes, bytes);
-                    if step.reason != Reason::Burst || hand_back {
+                    let greedy = way.temperature == 0.0 && way.rescue == 0;
+                    let compares = hand_back && mode == Mode::Hybrid;
+                    if greedy && (step.reason != Reason::Burst || compares) {
                         let want = (bench.next)(&model.ids);
                         assert_eq!(step.candidate, want, "the SLM saw another context");
                     }
@@ -257,11 +277,49 @@ proptest! {
         };
         let ((session, model), (plain, wanted)) = (play(draft), play(0));
         prop_assert_eq!(session.ids(), plain.ids());
-        let told = |steps: &[Step]| -> Vec<String> {
-            let alike = |step: &Step| Step { local_time: Duration::ZERO, ..step.clone() };
-            steps.iter().map(|step| format!("{:?}", alike(step))).collect()
-        };
         prop_assert_eq!(told(&model.steps), told(&wanted.steps));
+        check_sums(&model.steps, &session, 0);
+    }
+
+    /// However long a consult takes and however far the SLM gets meanwhile.
+    #[test]
+    fn overlap_changes_nothing(
+        acts in acts(),
+        (shares, after, hand_back) in any::<(bool, bool, bool)>(),
+        (burst, rescue) in (1..5u32, 0..3u32),
+        (overlap, draft) in (1..=20u32, 0..=7u32),
+        corrections in prop::sample::select(vec![0, 2]),
+        mode in prop::sample::select(vec![Mode::Hybrid, Mode::CloudFirst]),
+        temperature in prop::sample::select(vec![0.0, 0.1, 2.0]),
+        share in prop::sample::select(vec![None, Some(0.3)]),
+        pace in 0..500u32,
+    ) {
+        let play = |overlap| {
+            let moody = moody();
+            let script: Script = Arc::new(move |r| {
+                (0..hash(r.ids) % (pace + 1)).for_each(|_| std::thread::yield_now());
+                // Most weak candidates are right.
+                if hash(r.ids) % 3 > 0 { ids(&[endless()(r.ids)]) } else { moody(r) }
+            });
+            let way = Way {
+                shares, after, burst, hand_back, draft, corrections, mode, rescue, overlap,
+                temperature, share,
+            };
+            play_on(&acts, endless(), script, way)
+        };
+        let ((session, model), (plain, wanted)) = (play(overlap), play(0));
+        prop_assert_eq!(session.ids(), plain.ids());
+        prop_assert_eq!(told(&model.steps), told(&wanted.steps));
+        prop_assert_eq!(session.usage(), plain.usage());
+        prop_assert_eq!(session.threshold(), plain.threshold());
+        prop_assert_eq!(session.save_corrections(), plain.save_corrections());
+        let goes_on_from = |session: &Session| {
+            let conversation = &session.conversation;
+            let (held, stopped) = conversation.text.held();
+            let burst = (conversation.burst.clone(), conversation.burst_source);
+            (session.proposer.drawn(), burst, held.to_vec(), stopped, conversation.end)
+        };
+        prop_assert_eq!(goes_on_from(&session), goes_on_from(&plain));
         check_sums(&model.steps, &session, 0);
     }
 
