@@ -78,17 +78,19 @@
 ///   none of them: fork first, then open the model.
 ///
 /// ## Callbacks
-///   A callback runs on the thread that made the call, and gets `user` as you gave it. It may call
-///   the library, but not the session that is calling it (HYBRID_ERR_BUSY). It must return: a C++
-///   exception or a longjmp out of it is undefined behaviour.
+///   A callback runs on the thread that made the call, and gets `user` as you gave it. With
+///   hybrid_consult.overlap the log callback also runs on the thread of a consult, during the call
+///   that consults. A callback may call the library, but not the session that is calling it
+///   (HYBRID_ERR_BUSY). It must return: a C++ exception or a longjmp out of it is undefined
+///   behaviour.
 ///
 /// ## Side effects
 ///   The library prints nothing, opens only files that you name, and reads no environment variables
 ///   but the TRACT_* ones of the tract runtime, which are for debugging. It starts no threads but
-///   those of hybrid_model_options.threads, and a short-lived helper for each new connection to a
-///   cloud, which handles no signals of the process either. It never ends the process, with two
-///   exceptions: when memory cannot be allocated, and in the build without a cloud (`min`), where a
-///   bug in the library aborts the process.
+///   those of hybrid_model_options.threads, a short-lived helper for each new connection to a
+///   cloud, and with hybrid_consult.overlap one for each consult. None handles signals of the
+///   process. It never ends the process, with two exceptions: when memory cannot be allocated, and
+///   in the build without a cloud (`min`), where a bug in the library aborts the process.
 ///
 /// ## Bugs
 ///   If the library itself fails (a Rust panic), the call returns HYBRID_ERR_PANIC with a text to
@@ -1058,13 +1060,22 @@ typedef struct hybrid_consult {
   /// best of them reaches the threshold, take it and do not consult. Each costs the SLM's time
   /// for a token. Acts in the mode HYBRID_MODE_HYBRID, with a reward head. Default: 0.
   uint32_t rescue;
+  /// While the cloud is asked, the SLM reads on from its candidate, so many tokens at most, 0
+  /// (off) to 64. If the cloud answers with the candidate, or not at all, the next steps need not
+  /// compute these tokens. Tokens, scores, decisions and what is sent stay the same to the last
+  /// bit. Each consult then runs on a thread of its own, which ends with it. Takes memory for as
+  /// many rows of logits (vocabulary * 4 bytes each). HYBRID_ERR_UNSUPPORTED with a plain ONNX
+  /// export. Default: 0.
+  uint32_t overlap;
+  /// 0.
+  uint32_t reserved;
 } hybrid_consult;
 
 /// Sets the defaults. `struct_size` is sizeof(hybrid_consult).
 HYBRID_API hybrid_status hybrid_consult_init(hybrid_consult *consult, size_t struct_size);
 
 /// Sets how the session consults from the next candidate on. HYBRID_ERR_UNSUPPORTED: `rescue` with
-/// a score that is not the reward head's.
+/// a score that is not the reward head's, or `overlap` with a plain ONNX export.
 HYBRID_API hybrid_status hybrid_session_set_consult(
     hybrid_session *session, const hybrid_consult *consult);
 
@@ -1274,10 +1285,13 @@ typedef struct hybrid_stats {
   uint64_t rescued;
   /// Time reading prompts, in nanoseconds.
   uint64_t prompt_ns;
-  /// Time generating in the SLM, the sampler and the reward head, in nanoseconds.
+  /// Time generating in the SLM, the sampler and the reward head, in nanoseconds, without
+  /// `overlap_ns`.
   uint64_t local_ns;
   /// The part of `local_ns` in the reward head.
   uint64_t score_ns;
+  /// Time of the SLM while the cloud was asked, in nanoseconds: hybrid_consult.overlap.
+  uint64_t overlap_ns;
 } hybrid_stats;
 
 /// What a session spent on the cloud since it was made, or the one that it is a fork of. Budgets
@@ -1474,8 +1488,8 @@ HYBRID_ENUM(hybrid_log_level) {
 };
 
 /// Gets one message. `text` is borrowed until the callback returns. The library calls it on the
-/// thread that is inside the library, and on several at once if several are. See the chapter
-/// *Callbacks*.
+/// thread that is inside the library or on that of a consult, and on several at once if there are
+/// several. See the chapter *Callbacks*.
 typedef void (*hybrid_log_callback)(hybrid_log_level level, const char *text, void *user);
 
 /// Sends messages of `level` and more urgent ones to `callback`, for the whole process. It replaces

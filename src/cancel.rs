@@ -7,28 +7,56 @@ use crate::error::{Error, Result};
 
 /// Clones share the flag. Raising it is async-signal-safe.
 #[derive(Clone, Debug, Default)]
-pub struct Cancel(Arc<AtomicBool>);
+pub struct Cancel {
+    raised: Arc<AtomicBool>,
+    parent: Option<Box<Cancel>>,
+}
 
 impl Cancel {
     pub fn new() -> Self {
         Self::default()
     }
 
+    /// A flag that counts as raised while this one is. Raising it leaves this one as it is.
+    pub fn child(&self) -> Cancel {
+        Cancel { raised: Arc::default(), parent: Some(Box::new(self.clone())) }
+    }
+
     pub fn cancel(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.raised.store(true, Ordering::Relaxed);
     }
 
     /// Lowers the flag again, so that the next call runs.
     pub fn reset(&self) {
-        self.0.store(false, Ordering::Relaxed);
+        self.raised.store(false, Ordering::Relaxed);
     }
 
     pub fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.raised.load(Ordering::Relaxed)
+            || self.parent.as_ref().is_some_and(|parent| parent.is_cancelled())
     }
 
     /// `Err(Error::Cancelled)` once the flag is up.
     pub fn check(&self) -> Result<()> {
         if self.is_cancelled() { Err(Error::Cancelled) } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_follows_its_parent_and_not_the_other_way_round() {
+        let parent = Cancel::new();
+        let (child, other) = (parent.child(), parent.child());
+        child.cancel();
+        let raised = [&parent, &child, &other, &child.clone(), &child.child()];
+        assert_eq!(raised.map(|flag| flag.is_cancelled()), [false, true, false, true, true]);
+        child.reset();
+        parent.clone().cancel();
+        assert!(child.is_cancelled() && other.check().is_err());
+        parent.reset();
+        assert!(!child.is_cancelled() && other.check().is_ok());
     }
 }

@@ -4,7 +4,8 @@
 use std::cell::Cell;
 use std::io;
 use std::mem::MaybeUninit;
-use std::thread::{Builder, JoinHandle};
+use std::panic::resume_unwind;
+use std::thread::{Builder, JoinHandle, scope};
 
 thread_local! {
     static IS_OURS: Cell<bool> = const { Cell::new(false) };
@@ -27,7 +28,31 @@ pub fn spawn<T: Send + 'static>(
     })
 }
 
-/// The current thread is one that [`spawn`] started.
+/// Runs `work` on a thread of the library, as [`spawn`] starts it, while `meanwhile` runs on this
+/// one. Both have ended when it returns. A panic of either goes on here.
+///
+/// Errors: those of [`Builder::spawn`]; nothing ran then.
+pub fn beside<T: Send, U>(
+    name: String,
+    stack_bytes: usize,
+    work: &(impl Fn() -> T + Sync),
+    meanwhile: impl FnOnce() -> U,
+) -> io::Result<(T, U)> {
+    scope(|scope| {
+        let blocked = BlockedSignals::new();
+        let thread = Builder::new().name(name).stack_size(stack_bytes);
+        let thread = thread.spawn_scoped(scope, || {
+            IS_OURS.set(true);
+            work()
+        })?;
+        drop(blocked);
+        let meanwhile = meanwhile();
+        let worked = thread.join().unwrap_or_else(|panic| resume_unwind(panic));
+        Ok((worked, meanwhile))
+    })
+}
+
+/// The current thread is one that [`spawn`] or [`beside`] started.
 pub fn is_ours() -> bool {
     IS_OURS.get()
 }
@@ -84,5 +109,43 @@ mod tests {
         let seen = spawn("hybrid-test".into(), 64 << 10, move || (signals.map(blocks), is_ours()));
         assert_eq!(seen.unwrap().join().unwrap(), ([true, true, true, false], true));
         assert_eq!((signals.map(blocks), is_ours()), (before, false), "the caller's are as before");
+    }
+
+    #[test]
+    fn two_work_side_by_side() {
+        let (there, here) = (std::sync::Barrier::new(2), std::cell::Cell::new(0));
+        let work = || {
+            there.wait();
+            (is_ours(), blocks(libc::SIGTERM))
+        };
+        let meanwhile = || {
+            there.wait();
+            here.set(7);
+            is_ours()
+        };
+        let (worked, other) = beside("hybrid-test".into(), 64 << 10, &work, meanwhile).unwrap();
+        assert_eq!((worked, other, here.get()), ((true, true), false, 7));
+        assert!(!blocks(libc::SIGTERM), "the caller takes signals as before");
+    }
+
+    /// What borrows from the caller has ended, whichever of the two panics.
+    #[test]
+    fn panics_go_on_when_both_have_ended() {
+        let quiet = std::panic::take_hook();
+        std::panic::set_hook(Box::new(|_| ()));
+        for (in_work, in_meanwhile) in [(true, false), (false, true)] {
+            let ended = std::sync::atomic::AtomicUsize::new(0);
+            let count = || ended.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let act = |panics: bool| {
+                count();
+                assert!(!panics, "on purpose");
+            };
+            let both =
+                || beside("hybrid-test".into(), 64 << 10, &|| act(in_work), || act(in_meanwhile));
+            let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(both));
+            assert!(caught.is_err());
+            assert_eq!(ended.load(std::sync::atomic::Ordering::Relaxed), 2);
+        }
+        std::panic::set_hook(quiet);
     }
 }

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::boundary::enter;
-use super::fault::Result;
+use super::fault::{Result, bad};
 use super::objects::hybrid_session;
 use super::pointers;
 use super::session::with;
@@ -33,6 +33,15 @@ pub struct hybrid_consult {
     /// best of them reaches the threshold, take it and do not consult. Each costs the SLM's time
     /// for a token. Acts in the mode HYBRID_MODE_HYBRID, with a reward head. Default: 0.
     pub rescue: u32,
+    /// While the cloud is asked, the SLM reads on from its candidate, so many tokens at most, 0
+    /// (off) to 64. If the cloud answers with the candidate, or not at all, the next steps need not
+    /// compute these tokens. Tokens, scores, decisions and what is sent stay the same to the last
+    /// bit. Each consult then runs on a thread of its own, which ends with it. Takes memory for as
+    /// many rows of logits (vocabulary * 4 bytes each). HYBRID_ERR_UNSUPPORTED with a plain ONNX
+    /// export. Default: 0.
+    pub overlap: u32,
+    /// 0.
+    pub reserved: u32,
 }
 
 // SAFETY: C layout, plain numbers.
@@ -55,7 +64,7 @@ pub unsafe extern "C" fn hybrid_consult_init(
 }
 
 /// Sets how the session consults from the next candidate on. HYBRID_ERR_UNSUPPORTED: `rescue` with
-/// a score that is not the reward head's.
+/// a score that is not the reward head's, or `overlap` with a plain ONNX export.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hybrid_session_set_consult(
     session: *mut hybrid_session,
@@ -88,11 +97,15 @@ pub unsafe extern "C" fn hybrid_session_get_consult(
 impl hybrid_consult {
     /// The core checks the ranges.
     fn parse(&self) -> Result<ConsultOptions> {
+        if self.reserved != 0 {
+            return Err(bad("consult.reserved must be 0; call hybrid_consult_init first".into()));
+        }
         Ok(ConsultOptions {
             burst: self.burst,
             deadline: Duration::from_millis(self.deadline_ms.into()),
             hand_back: pointers::flag(self.hand_back, "consult.hand_back")?,
             rescue: self.rescue,
+            overlap: self.overlap,
         })
     }
 }
@@ -105,6 +118,8 @@ impl From<ConsultOptions> for hybrid_consult {
             deadline_ms: u32::try_from(consult.deadline.as_millis()).unwrap_or(u32::MAX),
             hand_back: consult.hand_back.into(),
             rescue: consult.rescue,
+            overlap: consult.overlap,
+            reserved: 0,
         }
     }
 }
@@ -116,10 +131,12 @@ mod tests {
     #[test]
     fn every_field_survives_the_way_there_and_back() {
         let deadline = Duration::from_millis(1500);
-        let options = ConsultOptions { burst: 3, deadline, hand_back: true, rescue: 2 };
+        let options = ConsultOptions { burst: 3, deadline, hand_back: true, rescue: 2, overlap: 9 };
         assert_eq!(hybrid_consult::from(options).parse().unwrap(), options);
         assert_eq!(hybrid_consult::neutral().parse().unwrap(), ConsultOptions::default());
         let wrong = hybrid_consult { hand_back: 2, ..hybrid_consult::neutral() };
         assert!(wrong.parse().unwrap_err().to_string().contains("consult.hand_back is 2"));
+        let wrong = hybrid_consult { reserved: 1, ..hybrid_consult::neutral() };
+        assert!(wrong.parse().unwrap_err().to_string().contains("consult.reserved must be 0"));
     }
 }

@@ -36,10 +36,13 @@ pub struct hybrid_stats {
     pub rescued: u64,
     /// Time reading prompts, in nanoseconds.
     pub prompt_ns: u64,
-    /// Time generating in the SLM, the sampler and the reward head, in nanoseconds.
+    /// Time generating in the SLM, the sampler and the reward head, in nanoseconds, without
+    /// `overlap_ns`.
     pub local_ns: u64,
     /// The part of `local_ns` in the reward head.
     pub score_ns: u64,
+    /// Time of the SLM while the cloud was asked, in nanoseconds: hybrid_consult.overlap.
+    pub overlap_ns: u64,
 }
 
 // SAFETY: C layout, plain numbers.
@@ -211,6 +214,7 @@ impl From<Stats> for hybrid_stats {
             prompt_ns: nanoseconds(stats.prompt_time),
             local_ns: nanoseconds(stats.local_time),
             score_ns: nanoseconds(stats.score_time),
+            overlap_ns: nanoseconds(stats.overlap_time),
         }
     }
 }

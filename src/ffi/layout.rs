@@ -44,7 +44,7 @@ fn ours() -> Vec<String> {
             struct_size, pins, pin_count, client_file, client_pem, client_pem_size, system_too,
             reserved,
         }
-        hybrid_consult { struct_size, burst, deadline_ms, hand_back, rescue }
+        hybrid_consult { struct_size, burst, deadline_ms, hand_back, rescue, overlap, reserved }
         hybrid_consult_result {
             struct_size, consulted, failure, http_status, reserved, bytes_sent, bytes_received,
             billed_prompt_tokens, answer_tokens, cloud_ns,
@@ -72,7 +72,7 @@ fn ours() -> Vec<String> {
         }
         hybrid_stats {
             struct_size, prompt_tokens, tokens, local, cloud, fallback, corrections, rescued,
-            prompt_ns, local_ns, score_ns,
+            prompt_ns, local_ns, score_ns, overlap_ns,
         }
         hybrid_step_details {
             struct_size, bytes, bytes_size, logprobs, logprob_count, local_ns,

@@ -45,8 +45,8 @@ values!(hybrid_log_level {
 });
 
 /// Gets one message. `text` is borrowed until the callback returns. The library calls it on the
-/// thread that is inside the library, and on several at once if several are. See the chapter
-/// *Callbacks*.
+/// thread that is inside the library or on that of a consult, and on several at once if there are
+/// several. See the chapter *Callbacks*.
 pub type hybrid_log_callback = Option<
     unsafe extern "C" fn(level: Number<hybrid_log_level>, text: *const c_char, user: *mut c_void),
 >;

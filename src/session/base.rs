@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::clock::Clock;
 use super::model::Model;
 use super::proposer::Score;
-use crate::bundle::RewardInfo;
+use crate::bundle::{GraphKind, RewardInfo};
 use crate::error::Result;
 use crate::reward::{ScoreKind, Scorer};
 use crate::sealed::Fingerprint;
@@ -23,6 +23,8 @@ pub(super) trait Base: Send + Sync {
     fn score_kind(&self, kind: ScoreKind) -> Result<ScoreKind>;
     /// See [`Scorer::new`].
     fn open_score(&self, kind: ScoreKind, seed: u64) -> Result<Box<dyn Score>>;
+    /// The SLM's rows are the same in a batch and alone, to the last bit.
+    fn rows_are_exact(&self) -> bool;
     /// One that begins now.
     fn clock(&self) -> Clock;
 }
@@ -50,6 +52,10 @@ impl Base for Model {
 
     fn open_score(&self, kind: ScoreKind, seed: u64) -> Result<Box<dyn Score>> {
         Ok(Box::new(Scorer::new(kind, self.head.as_ref(), seed)?))
+    }
+
+    fn rows_are_exact(&self) -> bool {
+        self.bundle.manifest().model.graph == GraphKind::Packed
     }
 
     fn clock(&self) -> Clock {

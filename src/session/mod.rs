@@ -1,9 +1,9 @@
 //! A session: one conversation, generated step by step.
 //!
 //! Read [`step`] first: it is what this library is about. [`plan`] is what a step is going to do,
-//! [`proposer`] and [`reader`] the SLM's part of it, [`answer`] the cloud's, [`crate::policy`] the
-//! decision between them. [`rules`] are the settings that the decision follows, [`setters`] change
-//! them.
+//! [`proposer`] and [`reader`] the SLM's part of it, [`ask`] and [`answer`] the cloud's,
+//! [`crate::policy`] the decision between them. [`rules`] are the settings that the decision
+//! follows, [`setters`] change them.
 //!
 //! The context is the list of tokens that were prompted or handed out. Tokens that the SLM has not
 //! consumed yet are *pending*: they are fed in one batch when the next candidate is needed, so a
@@ -12,7 +12,6 @@
 
 use std::sync::Arc;
 
-use crate::bundle::GraphKind;
 use crate::cancel::Cancel;
 use crate::consult::Consult;
 use crate::error::{Error, Result};
@@ -22,6 +21,7 @@ use crate::slm::SlmState;
 use crate::tokens::Tokens;
 
 mod answer;
+mod ask;
 mod base;
 mod clock;
 mod context;
@@ -108,13 +108,6 @@ impl Session {
         cloud: Option<Arc<dyn Consult>>,
         options: SessionOptions,
     ) -> Result<Session> {
-        if options.draft > 0 && model.bundle.manifest().model.graph == GraphKind::Plain {
-            return Err(Error::Unsupported(
-                "draft: a plain export computes tokens alone and together with other roundings; \
-                 set draft to 0"
-                    .into(),
-            ));
-        }
         Session::on(model, slm, cloud, options)
     }
 
@@ -125,6 +118,7 @@ impl Session {
         options: SessionOptions,
     ) -> Result<Session> {
         options.check()?;
+        check_reading_ahead(&*base, "draft", options.draft)?;
         let settings = Settings::default();
         let score = base.score_kind(settings.gate.score)?;
         let rules = Rules::new(settings, score, base.reward())?;
@@ -202,4 +196,15 @@ impl Session {
     pub fn usage(&self) -> Usage {
         self.usage
     }
+}
+
+/// `tokens`: what the option `name` lets the SLM read ahead at most.
+fn check_reading_ahead(base: &dyn Base, name: &str, tokens: u32) -> Result<()> {
+    if tokens > 0 && !base.rows_are_exact() {
+        return Err(Error::Unsupported(format!(
+            "{name}: a plain export computes tokens alone and together with other roundings; set \
+             {name} to 0"
+        )));
+    }
+    Ok(())
 }

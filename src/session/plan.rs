@@ -80,7 +80,7 @@ impl Session {
         }
         // Alternatives of the SLM are tried before the cloud is paid.
         let threshold = self.rules.threshold();
-        let proposal = self.proposer.rescue(rescue, threshold, cancel)?;
+        let proposal = self.proposer.rescue(context, rescue, threshold, cancel)?;
         Ok(Plan::new(proposal, self.decide(&proposal)))
     }
 

@@ -82,6 +82,8 @@ pub(super) struct Times {
     pub local: Duration,
     /// Part of `local`.
     pub score: Duration,
+    /// While consults were under way; no part of `local`.
+    pub overlap: Duration,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -173,12 +175,13 @@ impl Proposer {
     /// where the score wants the state after it. The candidate has been proposed and scored.
     pub fn rescue(
         &mut self,
+        context: &[u32],
         alternatives: usize,
         threshold: f32,
         cancel: &Cancel,
     ) -> Result<Proposal> {
         self.timed(|proposer| {
-            proposer.find_rescue(alternatives, threshold, cancel)?;
+            proposer.find_rescue(context, alternatives, threshold, cancel)?;
             proposer.proposal()
         })
     }
@@ -234,16 +237,67 @@ impl Proposer {
         };
         self.reader.read(context, if draft.is_empty() { following } else { &draft }, cancel)?;
         let before = self.position();
-        let logits = &self.reader.row()?.logits;
+        let (candidate, biased) = self.draw(0, context)?;
+        let (score, rescue) = (None, Rescue::NotTried);
+        self.next = Some(Next { candidate, score, rescue, biased, before });
+        Ok(candidate)
+    }
+
+    /// The token that follows `text`, which is the context and `ahead` tokens that were read ahead
+    /// of it, and with a bias the logits that it was drawn from.
+    fn draw(&mut self, ahead: usize, text: &[u32]) -> Result<(u32, Vec<f32>)> {
+        let logits = &self.reader.row_ahead(ahead).ok_or_else(out_of_step)?.logits;
         let mut biased = Vec::new();
         if !self.bias.is_empty() {
             self.bias.apply(logits, &mut biased);
         }
         let logits = if biased.is_empty() { logits } else { &biased };
-        let candidate = self.sampler.sample(logits, context)?;
-        let (score, rescue) = (None, Rescue::NotTried);
-        self.next = Some(Next { candidate, score, rescue, biased, before });
-        Ok(candidate)
+        Ok((self.sampler.sample(logits, text)?, biased))
+    }
+
+    /// Lets the SLM consume its candidate and what it would write after it, token by token: `most`
+    /// tokens at most, and as long as the next one `may_follow`. Later steps find the rows there.
+    /// Changes nothing else.
+    pub fn read_on(
+        &mut self,
+        context: &[u32],
+        most: usize,
+        may_follow: &dyn Fn(u32) -> bool,
+        cancel: &Cancel,
+    ) {
+        let (start, drawn) = (Instant::now(), self.sampler.position());
+        // What goes wrong here goes wrong again where it matters.
+        let _ = self.try_to_read_on(context, most, may_follow, cancel);
+        self.sampler.set_position(drawn);
+        self.times.overlap += start.elapsed();
+    }
+
+    /// The end of the last [`Proposer::read_on`], so long, was not while a consult was under way.
+    pub fn was_late(&mut self, by: Duration) {
+        let by = by.min(self.times.overlap);
+        self.times.overlap -= by;
+        self.times.local += by;
+    }
+
+    fn try_to_read_on(
+        &mut self,
+        context: &[u32],
+        most: usize,
+        may_follow: &dyn Fn(u32) -> bool,
+        cancel: &Cancel,
+    ) -> Result<()> {
+        let mut token = self.next()?.candidate;
+        let mut text = context.to_vec();
+        let room = self.reader.capacity().saturating_sub(context.len());
+        for ahead in 0..most.min(room) {
+            if !may_follow(token) {
+                break;
+            }
+            self.reader.read_on(ahead, token, cancel)?;
+            text.push(token);
+            (token, _) = self.draw(ahead + 1, &text)?;
+        }
+        Ok(())
     }
 
     /// Of the candidate, where there is a score.
@@ -254,16 +308,23 @@ impl Proposer {
         }
         if self.needs_read(candidate) {
             let draft = self.draft(context, &[candidate]);
-            self.reader.read_ahead(&[&[candidate], draft.as_slice()].concat(), cancel)?;
+            let tokens = [&[candidate], draft.as_slice()].concat();
+            self.reader.read_ahead(context, &tokens, cancel)?;
         }
-        let score = self.score_of(candidate, cancel)?;
+        let score = self.score_of(context, candidate, cancel)?;
         if let Some(next) = &mut self.next {
             next.score = Some(score);
         }
         Ok(())
     }
 
-    fn find_rescue(&mut self, alternatives: usize, threshold: f32, cancel: &Cancel) -> Result<()> {
+    fn find_rescue(
+        &mut self,
+        context: &[u32],
+        alternatives: usize,
+        threshold: f32,
+        cancel: &Cancel,
+    ) -> Result<()> {
         let next = self.next()?;
         if next.rescue != Rescue::NotTried {
             return Ok(());
@@ -275,7 +336,7 @@ impl Proposer {
         let others: Vec<u32> = likeliest.filter(|&id| id != next.candidate).collect();
         let mut best = None;
         for &id in others.iter().take(alternatives) {
-            let score = self.score_of(id, cancel)?;
+            let score = self.score_of(context, id, cancel)?;
             if score >= threshold && best.is_none_or(|(_, best)| score > best) {
                 best = Some((id, score));
             }
@@ -289,15 +350,15 @@ impl Proposer {
         Ok(())
     }
 
-    fn score_of(&mut self, token: u32, cancel: &Cancel) -> Result<f32> {
+    fn score_of(&mut self, context: &[u32], token: u32, cancel: &Cancel) -> Result<f32> {
         if self.needs_read(token) {
-            self.reader.read_ahead(&[token], cancel)?;
+            self.reader.read_ahead(context, &[token], cancel)?;
         }
         let (Some(scorer), Some(next)) = (&mut self.scorer, &self.next) else {
             return Err(out_of_step());
         };
         let logits = logits_of(&self.reader, next)?;
-        let after = self.reader.row_after().filter(|_| scorer.needs_after());
+        let after = self.reader.row_ahead(1).filter(|_| scorer.needs_after());
         let start = Instant::now();
         let score = scorer.score(&Features {
             hidden: &self.reader.row()?.hidden,

@@ -1,9 +1,9 @@
 //! What the SLM has read: the context, and perhaps tokens ahead of it.
 //!
 //! Tokens are read *ahead* where they are likely to follow: the candidate that a score wants to see
-//! consumed, the rest of a burst, a draft. Rows are the same in a batch and alone, to the last bit,
-//! so what is read ahead, and rewound where something else comes, changes no candidate and no
-//! score.
+//! consumed, the rest of a burst, a draft, what the SLM would write while a consult is under way.
+//! Rows are the same in a batch and alone, to the last bit, so what is read ahead, and rewound
+//! where something else comes, changes no candidate and no score.
 
 use std::collections::VecDeque;
 
@@ -44,9 +44,10 @@ impl Reader {
         self.rows.front().ok_or_else(out_of_step)
     }
 
-    /// The row of the token after the context, which must have been read ahead.
-    pub fn row_after(&self) -> Option<&Output> {
-        self.rows.get(1)
+    /// The row of the `n`th token after the context, if it has been read ahead; 0: as
+    /// [`Reader::row`].
+    pub fn row_ahead(&self, n: usize) -> Option<&Output> {
+        self.rows.get(n)
     }
 
     /// `token` is the first one that was read ahead.
@@ -82,8 +83,9 @@ impl Reader {
     }
 
     /// Lets the SLM consume what may follow the context, in place of what it has read ahead.
-    pub fn read_ahead(&mut self, tokens: &[u32], cancel: &Cancel) -> Result<()> {
+    pub fn read_ahead(&mut self, context: &[u32], tokens: &[u32], cancel: &Cancel) -> Result<()> {
         self.forget_ahead()?;
+        self.read(context, &[], cancel)?;
         self.row()?;
         let output = self.slm.feed(tokens, Rows::All, cancel)?;
         self.rows.append(&mut rows_of(output, tokens.len()));
@@ -91,12 +93,33 @@ impl Reader {
         Ok(())
     }
 
+    /// Lets the SLM consume `token` after the first `kept` of those that it has read ahead, in
+    /// place of what followed them. The context has been consumed.
+    pub fn read_on(&mut self, kept: usize, token: u32, cancel: &Cancel) -> Result<()> {
+        if self.ahead.get(kept) == Some(&token) {
+            return Ok(());
+        }
+        let place = self.slm.len() - self.ahead.len() + kept;
+        self.keep_ahead(kept)?;
+        if self.slm.len() != place {
+            return Err(out_of_step());
+        }
+        self.rows.push_back(self.slm.feed(&[token], Rows::Last, cancel)?);
+        self.ahead.push_back(token);
+        Ok(())
+    }
+
     pub fn forget_ahead(&mut self) -> Result<()> {
+        self.keep_ahead(0)
+    }
+
+    /// Forgets all but the first `kept` tokens that were read ahead. The SLM may have to forget more
+    /// than that, also of the context: `read` feeds it again. The row of the context stays.
+    fn keep_ahead(&mut self, kept: usize) -> Result<()> {
         let context = self.slm.len().saturating_sub(self.ahead.len());
-        self.slm.rewind(self.ahead.len())?;
-        self.ahead.clear();
-        // The SLM may have had to forget more than that; `read` feeds it again.
-        self.rows.truncate(usize::from(self.slm.len() == context));
+        self.slm.rewind(self.ahead.len().saturating_sub(kept))?;
+        self.ahead.truncate(self.slm.len().saturating_sub(context));
+        self.rows.truncate(self.ahead.len() + 1);
         Ok(())
     }
 

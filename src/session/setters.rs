@@ -6,9 +6,9 @@
 
 use std::sync::Arc;
 
-use super::Session;
 use super::rules::{Rules, Settings};
 use super::settings::{ConsultOptions, CorrectionOptions, Gate, in_range};
+use super::{Session, check_reading_ahead};
 use crate::cancel::Cancel;
 use crate::consult::Consult;
 use crate::error::Result;
@@ -57,8 +57,10 @@ impl Session {
     }
 
     /// Errors: [`crate::Error::InvalidArgument`] for a number out of its range,
-    /// [`crate::Error::Unsupported`] for a rescue where the score is not a reward head's.
+    /// [`crate::Error::Unsupported`] for a rescue where the score is not a reward head's, and for
+    /// overlap with a plain export.
     pub fn set_consult(&mut self, consult: ConsultOptions) -> Result<()> {
+        check_reading_ahead(&*self.base, "overlap", consult.overlap)?;
         self.set_rules(Settings { consult, ..self.rules.settings() })
     }
 

@@ -9,6 +9,7 @@ use crate::reward::{ScoreKind, Threshold};
 use crate::slm::kernels::logits::TOP;
 
 const MAX_BURST: u32 = 1024;
+const MAX_OVERLAP: u32 = 64;
 const MAX_RESCUE: u32 = TOP as u32 - 1;
 /// Searched one by one for every weak candidate, which reads a megabyte at most.
 const MAX_CORRECTIONS: u32 = 1 << 14;
@@ -62,6 +63,14 @@ pub struct ConsultOptions {
     /// candidate, 0 (off) to 7, and takes the best one if it reaches the threshold (after Q*,
     /// arXiv:2406.14283). Needs a reward head. Works in hybrid mode, rests in others.
     pub rescue: u32,
+    /// Tokens that the SLM reads on at most while a consult is under way, 0 (off) to 64; not with
+    /// plain exports. It consumes its candidate and what it would write after it. If the cloud
+    /// answers with the candidate, or not at all, the next steps need not compute these tokens;
+    /// otherwise they are rewound. Tokens, scores and decisions are the same to the last bit, and
+    /// so is what is sent. Each consult runs on a thread of its own, which ends with it. Takes
+    /// memory for as many rows of logits (vocabulary × 4 bytes each), and energy where the answer
+    /// is another token.
+    pub overlap: u32,
 }
 
 /// Which answers of the cloud are remembered. A *correction* is such an answer with its place: the
@@ -79,7 +88,7 @@ pub struct CorrectionOptions {
 impl Default for ConsultOptions {
     fn default() -> Self {
         let deadline = Duration::from_secs(2);
-        ConsultOptions { burst: 1, deadline, hand_back: false, rescue: 0 }
+        ConsultOptions { burst: 1, deadline, hand_back: false, rescue: 0, overlap: 0 }
     }
 }
 
@@ -109,6 +118,7 @@ impl ConsultOptions {
     pub(super) fn check(&self) -> Result<()> {
         in_range("burst", self.burst, 1, MAX_BURST)?;
         in_range("rescue", self.rescue, 0, MAX_RESCUE)?;
+        in_range("overlap", self.overlap, 0, MAX_OVERLAP)?;
         let deadline = self.deadline;
         ensure(!deadline.is_zero() && deadline <= MAX_DEADLINE, || {
             format!("the deadline is {deadline:?}, but must be over 0 and at most 10 minutes")
@@ -144,14 +154,16 @@ mod tests {
             SessionOptions { draft, stop_strings, ..Default::default() }.check()
         };
         let consult = |burst, rescue, deadline| {
-            ConsultOptions { burst, rescue, deadline, hand_back: false }.check()
+            ConsultOptions { burst, rescue, deadline, ..Default::default() }.check()
         };
+        let overlap = |overlap| ConsultOptions { overlap, ..Default::default() }.check();
         let corrections = |capacity, suffix| CorrectionOptions { capacity, suffix }.check();
         let second = Duration::from_secs(1);
         let good = [
             born(7, vec!["x".repeat(1024); 64]),
             consult(1, 7, Duration::from_nanos(1)),
             consult(1024, 0, MAX_DEADLINE),
+            overlap(64),
             corrections(16384, 1024),
             corrections(0, 1),
             SessionOptions::default().check(),
@@ -167,6 +179,7 @@ mod tests {
             ("burst is 0", consult(0, 0, second)),
             ("burst is 1025", consult(1025, 0, second)),
             ("rescue is 8", consult(1, 8, second)),
+            ("overlap is 65", overlap(65)),
             ("deadline is 0", consult(1, 0, Duration::ZERO)),
             ("deadline is", consult(1, 0, MAX_DEADLINE + second)),
             ("capacity of corrections is 16385", corrections(16385, 1)),

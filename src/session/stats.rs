@@ -25,10 +25,12 @@ pub struct Stats {
     pub rescued: u64,
     /// Spent on prompts, not part of `local_time`.
     pub prompt_time: Duration,
-    /// Spent in the SLM, the sampler and the reward head.
+    /// Spent in the SLM, the sampler and the reward head, but for `overlap_time`.
     pub local_time: Duration,
     /// Part of `local_time` spent in the reward head.
     pub score_time: Duration,
+    /// Spent in the SLM while consults were under way, see [`super::ConsultOptions::overlap`].
+    pub overlap_time: Duration,
 }
 
 /// What a session's consults have cost since it was made, cancelled ones included.

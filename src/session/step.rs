@@ -1,42 +1,40 @@
 //! One step: plan, act, record.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::Session;
-use super::answer::{BEYOND_BURST, tokens_of};
 use super::plan::{Plan, Remedy};
 use super::proposer::Proposal;
 use super::token::{End, Source, Step};
-use crate::breaker::SharedBreaker;
-use crate::consult::{Chat, Consult, Cost, Failure, Request};
+use crate::consult::{Cost, Failure};
 use crate::controller::{Controller, Writer};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::policy::Reason;
 
 /// What acting on a plan brought.
-struct Outcome {
-    token: u32,
+pub(super) struct Outcome {
+    pub token: u32,
     /// Further tokens of the same answer.
-    burst: Vec<u32>,
-    source: Source,
-    reason: Reason,
-    failure: Option<Failure>,
+    pub burst: Vec<u32>,
+    pub source: Source,
+    pub reason: Reason,
+    pub failure: Option<Failure>,
     /// `None` without a consult.
-    consult: Option<Consulted>,
+    pub consult: Option<Consulted>,
 }
 
 #[derive(Default)]
-struct Consulted {
-    cost: Cost,
-    answer_tokens: u64,
+pub(super) struct Consulted {
+    pub cost: Cost,
+    pub answer_tokens: u64,
 }
 
 impl Session {
     /// Generates one token.
     ///
     /// Errors, each leaving the session as it was, so that the step can be taken again:
-    /// [`Error::State`] before a prompt and after the end, [`Error::ContextFull`],
-    /// [`Error::Cancelled`] (also during a consult: what it cost is in [`Session::usage`]).
+    /// [`crate::Error::State`] before a prompt and after the end, [`crate::Error::ContextFull`],
+    /// [`crate::Error::Cancelled`] (also during a consult: what it cost is in [`Session::usage`]).
     pub fn step(&mut self) -> Result<Step> {
         let plan = self.plan()?;
         let outcome = self.act(&plan)?;
@@ -79,65 +77,6 @@ impl Session {
         }
     }
 
-    /// A consult, if the breaker still lets it through: another session may have begun the probe. A
-    /// failed one keeps the candidate. Only a cancelled one is an error.
-    fn ask(&mut self, burst: u32, reason: Reason, candidate: u32) -> Result<Outcome> {
-        let fallback = |reason| Outcome::alone(candidate, Source::Fallback, reason);
-        let Some(cloud) = self.cloud.clone() else {
-            return Ok(fallback(Reason::LocalOnly));
-        };
-        let permit = match cloud.breaker().map(SharedBreaker::admit) {
-            Some(None) => return Ok(fallback(Reason::BreakerOpen)),
-            permit => permit.flatten(),
-        };
-        let (tokens, cost) = self.consult_for(&*cloud, burst);
-        if let Some(permit) = permit {
-            permit.record(tokens.as_ref().map(|_| ()).map_err(|failure| *failure), cost.quiet);
-        }
-        let answer_tokens = tokens.as_ref().ok().map(Vec::len);
-        self.usage.count(&cost, answer_tokens);
-        self.control(|controller, now| controller.consulted(now, &cost));
-        let outcome = match tokens {
-            Ok(tokens) => {
-                self.corrections.learn(self.conversation.context.ids(), candidate, &tokens);
-                Outcome::of_answer(tokens, candidate, Source::Cloud, reason)
-            }
-            Err(Failure::Cancelled) => return Err(Error::Cancelled),
-            Err(failure) => Outcome { failure: Some(failure), ..fallback(Reason::ConsultFailed) },
-        };
-        let answer_tokens = answer_tokens.unwrap_or_default() as u64;
-        Ok(Outcome { consult: Some(Consulted { cost, answer_tokens }), ..outcome })
-    }
-
-    /// At least one token, or why there is none.
-    fn consult_for(
-        &self,
-        cloud: &dyn Consult,
-        burst: u32,
-    ) -> (std::result::Result<Vec<u32>, Failure>, Cost) {
-        let vocabulary = self.tokens.info().fingerprint.as_str();
-        let answer = self.reply().text;
-        let messages = self.conversation.turns.whole_chat().filter(|_| self.reply_is_plain());
-        let (answer, cost) = cloud.consult(&Request {
-            ids: self.conversation.context.ids(),
-            vocabulary,
-            bytes: self.conversation.context.bytes(),
-            chat: messages.map(|messages| Chat { messages, answer: &answer }),
-            max_tokens: burst,
-            deadline: Instant::now() + self.consult().deadline,
-            cancel: &self.cancel,
-        });
-        let shares_vocabulary = cloud.shares_vocabulary(vocabulary);
-        let left = self.budget().tokens.map_or(u64::MAX, |all| {
-            all.saturating_sub(self.usage.spent().tokens).max(burst.into())
-        });
-        let most = u64::from(burst + BEYOND_BURST).min(left) as u32;
-        let tokens = answer.and_then(|a| {
-            tokens_of(a, burst..=most, shares_vocabulary, &self.tokens, &self.cancel)
-        });
-        (tokens, cost)
-    }
-
     fn record(&mut self, proposal: Proposal, outcome: Outcome) -> Result<Step> {
         let token = outcome.token;
         let logprobs = self.proposer.log_probabilities(token, self.top_logprobs);
@@ -154,6 +93,7 @@ impl Session {
         let Consulted { cost, answer_tokens } = outcome.consult.unwrap_or_default();
         let times = self.proposer.take_times();
         self.stats.score_time += times.score;
+        self.stats.overlap_time += times.overlap;
         let step = Step {
             token,
             bytes,
@@ -180,7 +120,7 @@ impl Session {
     }
 
     /// Lets the controller, if there is one, move the threshold. It rests without a cloud.
-    fn control(&mut self, next: impl FnOnce(&Controller, Duration) -> Controller) {
+    pub(super) fn control(&mut self, next: impl FnOnce(&Controller, Duration) -> Controller) {
         let now = self.now();
         if self.cloud.is_some() {
             self.rules.control(|controller| next(controller, now));
@@ -216,13 +156,18 @@ fn writer(source: Source) -> Writer {
 }
 
 impl Outcome {
-    fn alone(token: u32, source: Source, reason: Reason) -> Outcome {
+    pub fn alone(token: u32, source: Source, reason: Reason) -> Outcome {
         Outcome { token, burst: Vec::new(), source, reason, failure: None, consult: None }
     }
 
     /// The answer's first token, and the others for the steps to come. `candidate`: where there is
     /// none.
-    fn of_answer(mut answer: Vec<u32>, candidate: u32, source: Source, reason: Reason) -> Outcome {
+    pub fn of_answer(
+        mut answer: Vec<u32>,
+        candidate: u32,
+        source: Source,
+        reason: Reason,
+    ) -> Outcome {
         let burst = answer.split_off(answer.len().min(1));
         let token = answer.first().copied().unwrap_or(candidate);
         Outcome { burst, ..Outcome::alone(token, source, reason) }

@@ -56,7 +56,8 @@ pub struct Step {
     pub billed_prompt_tokens: u64,
     /// Tokens of the consult's answer: this one and the rest of the burst.
     pub answer_tokens: u64,
-    /// The SLM's and the reward head's work for this step.
+    /// The SLM's and the reward head's work for this step, without what the SLM did while a consult
+    /// was under way.
     pub local_time: Duration,
     pub cloud_time: Duration,
     pub end: End,

@@ -56,6 +56,8 @@ struct FakeSlm {
     longest: usize,
     /// The length of every batch, negative for a rewind.
     log: Arc<Mutex<Vec<i64>>>,
+    /// See [`Bench::stuck`].
+    stuck: Arc<AtomicBool>,
 }
 
 impl FakeSlm {
@@ -81,6 +83,9 @@ impl SlmState for FakeSlm {
 
     fn feed(&mut self, ids: &[u32], rows: Rows, cancel: &Cancel) -> Result<Output> {
         assert!(!ids.is_empty() && self.ids.len() + ids.len() <= self.capacity);
+        if self.stuck.load(Relaxed) {
+            wait_until(|| cancel.is_cancelled());
+        }
         cancel.check()?;
         self.log.lock().unwrap().push(ids.len() as i64);
         let mut output = Output::default();
@@ -230,6 +235,7 @@ struct FakeBase {
     score: Arc<dyn Fn(&Features) -> f32 + Send + Sync>,
     tokens: Arc<Tokens>,
     template: Option<Arc<ChatTemplate>>,
+    exact_rows: bool,
     millis: Arc<AtomicU64>,
     clock_set: Arc<AtomicBool>,
 }
@@ -263,6 +269,10 @@ impl Base for FakeBase {
         }
     }
 
+    fn rows_are_exact(&self) -> bool {
+        self.exact_rows
+    }
+
     fn clock(&self) -> Clock {
         let (millis, clock_set) = (self.millis.clone(), self.clock_set.clone());
         Clock {
@@ -289,7 +299,11 @@ pub struct Bench {
     pub corrections: CorrectionOptions,
     pub cloud: Option<Arc<FakeCloud>>,
     pub template: Option<&'static str>,
+    /// See [`Base::rows_are_exact`].
+    pub exact_rows: bool,
     pub log: Arc<Mutex<Vec<i64>>>,
+    /// The SLM computes until it is stopped.
+    pub stuck: Arc<AtomicBool>,
     /// The time of the session and of the cloud's breaker.
     pub millis: Arc<AtomicU64>,
     pub clock_set: Arc<AtomicBool>,
@@ -313,7 +327,9 @@ impl Bench {
             corrections: CorrectionOptions::default(),
             cloud: None,
             template: None,
+            exact_rows: true,
             log: Arc::default(),
+            stuck: Arc::default(),
             millis: Arc::default(),
             clock_set: Arc::new(AtomicBool::new(true)),
         }
@@ -333,15 +349,16 @@ impl Bench {
             score: self.score.clone(),
             template: self.template.map(|t| Arc::new(ChatTemplate::new(t, &tokens).unwrap())),
             tokens,
+            exact_rows: self.exact_rows,
             millis: self.millis.clone(),
             clock_set: self.clock_set.clone(),
         }
     }
 
     fn slm(&self) -> FakeSlm {
-        let (next, log) = (self.next.clone(), self.log.clone());
+        let (next, log, stuck) = (self.next.clone(), self.log.clone(), self.stuck.clone());
         let &Bench { capacity, exact, .. } = self;
-        FakeSlm { next, ids: Vec::new(), capacity, exact, longest: 0, log }
+        FakeSlm { next, ids: Vec::new(), capacity, exact, longest: 0, log, stuck }
     }
 
     /// The SLM's logits after `ids`.
@@ -388,4 +405,13 @@ pub fn steps(session: &mut Session, max: usize) -> Vec<Step> {
 
 pub fn text_of(steps: &[Step]) -> String {
     steps.iter().map(|step| step.text.as_str()).collect()
+}
+
+/// Waits for what another thread will do soon.
+pub fn wait_until(done: impl Fn() -> bool) {
+    let late = Instant::now() + Duration::from_secs(20);
+    while !done() {
+        assert!(Instant::now() < late, "it does not come");
+        std::thread::sleep(Duration::from_micros(100));
+    }
 }

@@ -15,6 +15,7 @@ use crate::tokens::example::*;
 mod bytes;
 mod fakes;
 mod life;
+mod overlap;
 mod property;
 mod remedies;
 mod setters;

@@ -71,6 +71,12 @@ pub fn check_sums(steps: &[Step], session: &Session, lost: u64) {
     assert!(lost > 0 || usage.billed_prompt_tokens == sum(|step| step.billed_prompt_tokens));
 }
 
+/// All that steps say, but for their times.
+fn told(steps: &[Step]) -> Vec<String> {
+    let alike = |step: &Step| Step { local_time: Duration::ZERO, ..step.clone() };
+    steps.iter().map(|step| format!("{:?}", alike(step))).collect()
+}
+
 /// What the test believes of the session.
 #[derive(Default)]
 struct Model {
@@ -91,6 +97,10 @@ struct Way {
     /// Tokens that the SLM can forget one by one.
     exact: usize,
     mode: Mode,
+    rescue: u32,
+    overlap: u32,
+    temperature: f32,
+    share: Option<f64>,
 }
 
 const HYBRID: Way = Way {
@@ -102,6 +112,10 @@ const HYBRID: Way = Way {
     corrections: 0,
     exact: usize::MAX,
     mode: Mode::Hybrid,
+    rescue: 0,
+    overlap: 0,
+    temperature: 0.0,
+    share: None,
 };
 
 /// Two tokens, which depend on the context.
@@ -114,7 +128,7 @@ fn play(acts: &[Act], way: Way) -> (Session, Model) {
 }
 
 fn play_on(acts: &[Act], next: Next, script: Script, way: Way) -> (Session, Model) {
-    let Way { shares, after, burst, hand_back, draft, corrections, exact, mode } = way;
+    let Way { shares, after, burst, hand_back, draft, corrections, exact, mode, .. } = way;
     let tokens = byte_level();
     let cloud = FakeCloud::new(shares, script);
     let mut bench = Bench::weak(next, &cloud);
@@ -123,7 +137,11 @@ fn play_on(acts: &[Act], next: Next, script: Script, way: Way) -> (Session, Mode
     bench.options.stop_strings = vec!["xy€".into()];
     bench.options.draft = draft;
     bench.gate.mode = mode;
+    bench.sampling.temperature = way.temperature;
+    bench.sampling.repetition_penalty = 1.0 + way.temperature;
+    bench.budget.hold = way.share.map(Hold::Share);
     (bench.consult.burst, bench.consult.hand_back) = (burst, hand_back);
+    (bench.consult.rescue, bench.consult.overlap) = (way.rescue, way.overlap);
     bench.corrections = CorrectionOptions { capacity: corrections, suffix: 1000 };
     let mut session = bench.session();
     let cancel = Cancel::new();
@@ -136,7 +154,9 @@ fn play_on(acts: &[Act], next: Next, script: Script, way: Way) -> (Session, Mode
                     let bytes =
                         if tokens.is_stop(step.token) { &[] } else { tokens.bytes(step.token) };
                     assert_eq!(step.bytes, bytes);
-                    if step.reason != Reason::Burst || hand_back {
+                    let greedy = way.temperature == 0.0 && way.rescue == 0;
+                    let compares = hand_back && mode == Mode::Hybrid;
+                    if greedy && (step.reason != Reason::Burst || compares) {
                         let want = (bench.next)(&model.ids);
                         assert_eq!(step.candidate, want, "the SLM saw another context");
                     }
@@ -191,12 +211,6 @@ fn play_on(acts: &[Act], next: Next, script: Script, way: Way) -> (Session, Mode
         assert!(session.len() <= 40);
     }
     (session, model)
-}
-
-/// All that steps say, but for how long they took.
-fn told(steps: &[Step]) -> Vec<String> {
-    let alike = |step: &Step| Step { local_time: Duration::ZERO, ..step.clone() };
-    steps.iter().map(|step| format!("{:?}", alike(step))).collect()
 }
 
 proptest! {
@@ -276,14 +290,58 @@ proptest! {
         acts in acts(),
         after: bool,
         burst in 1..5u32,
+        rescue in 0..3u32,
         draft in 0..=7u32,
         exact in 8..12usize,
     ) {
-        let way = Way { after, burst, draft, ..HYBRID };
+        let way = Way { after, burst, rescue, draft, ..HYBRID };
         let ((session, model), (plain, wanted)) =
             (play(&acts, Way { exact, ..way }), play(&acts, way));
         prop_assert_eq!(session.ids(), plain.ids());
         prop_assert_eq!(told(&model.steps), told(&wanted.steps));
+    }
+
+    /// However long a consult takes and however far the SLM gets meanwhile.
+    #[test]
+    fn overlap_changes_nothing(
+        acts in acts(),
+        (shares, after, hand_back) in any::<(bool, bool, bool)>(),
+        (burst, rescue) in (1..5u32, 0..3u32),
+        (overlap, draft) in (1..=20u32, 0..=7u32),
+        corrections in prop::sample::select(vec![0, 2]),
+        mode in prop::sample::select(vec![Mode::Hybrid, Mode::CloudFirst]),
+        temperature in prop::sample::select(vec![0.0, 0.1, 2.0]),
+        share in prop::sample::select(vec![None, Some(0.3)]),
+        pace in 0..500u32,
+        exact in prop::sample::select(vec![8, 11, usize::MAX]),
+    ) {
+        let play = |overlap| {
+            let moody = moody();
+            let script: Script = Arc::new(move |r| {
+                (0..hash(r.ids) % (pace + 1)).for_each(|_| std::thread::yield_now());
+                // Most weak candidates are right.
+                if hash(r.ids) % 3 > 0 { ids(&[endless()(r.ids)]) } else { moody(r) }
+            });
+            let way = Way {
+                shares, after, burst, hand_back, draft, corrections, mode, rescue, overlap,
+                temperature, share, exact,
+            };
+            play_on(&acts, endless(), script, way)
+        };
+        let ((session, model), (plain, wanted)) = (play(overlap), play(0));
+        prop_assert_eq!(session.ids(), plain.ids());
+        prop_assert_eq!(told(&model.steps), told(&wanted.steps));
+        prop_assert_eq!(session.usage(), plain.usage());
+        prop_assert_eq!(session.threshold(), plain.threshold());
+        prop_assert_eq!(session.save_corrections(), plain.save_corrections());
+        let goes_on_from = |session: &Session| {
+            let conversation = &session.conversation;
+            let (held, stopped) = conversation.text.held();
+            let burst = (conversation.burst.clone(), conversation.burst_source);
+            (session.proposer.drawn(), burst, held.to_vec(), stopped, conversation.end)
+        };
+        prop_assert_eq!(goes_on_from(&session), goes_on_from(&plain));
+        check_sums(&model.steps, &session, 0);
     }
 
     /// The cloud LLM says the same in the same place, so what it said before can take its place.

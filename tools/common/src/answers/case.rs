@@ -271,6 +271,7 @@ impl Case<'_> {
             deadline: DEADLINE,
             hand_back: extras.hand_back,
             rescue: if setting.uses_head() { extras.rescue } else { 0 },
+            ..ConsultOptions::default()
         })?;
         if extras.corrections > 0 {
             let options = CorrectionOptions { capacity: CORRECTIONS, suffix: extras.corrections };

@@ -24,6 +24,7 @@ const FOR_THE_CLOUD: &[&str] = &[
     "burst",
     "hand-back",
     "rescue",
+    "overlap",
     "corrections",
     "deadline-ms",
     "budget-consults",
@@ -109,6 +110,10 @@ pub fn command() -> Command {
             small("rescue", "Score up to N other tokens of the SLM before a consult")
                 .default_value("0"),
         )
+        .arg(
+            small("overlap", "Let the SLM read on, N tokens at most, while the cloud is asked")
+                .default_value("0"),
+        )
         .arg(small("corrections", "Remember the answers of up to N consults").default_value("0"))
         .arg(small("correction-suffix", "Preceding ids that must match").default_value("32"))
         .arg(file(
@@ -183,6 +188,7 @@ impl Settings {
                 deadline: Duration::from_millis(get(arguments, "deadline-ms")?),
                 hand_back: arguments.get_flag("hand-back"),
                 rescue: get(arguments, "rescue")?,
+                overlap: get(arguments, "overlap")?,
             },
             budget: Budget {
                 consults: limit("budget-consults"),
@@ -279,12 +285,13 @@ mod tests {
     #[test]
     fn options() {
         let line = "run b --chat hi --mode hybrid --hand-back --rescue 2 --threshold -1 --score \
-                    margin --burst 3 --deadline-ms 50 --budget-consults 1 --budget-bytes 9 \
-                    --temperature 0.5 --top-k 4 --seed 7 --draft 7 --context 99 --stop A --stop B";
+                    margin --burst 3 --overlap 9 --deadline-ms 50 --budget-consults 1 \
+                    --budget-bytes 9 --temperature 0.5 --top-k 4 --seed 7 --draft 7 --context 99 \
+                    --stop A --stop B";
         let settings = Settings::parse(&parse(line).unwrap()).unwrap();
         let Settings { birth, sampling, gate, consult, budget, .. } = settings;
         assert_eq!((gate.mode, gate.score), (Mode::Hybrid, ScoreKind::Margin));
-        assert_eq!((consult.hand_back, consult.rescue), (true, 2));
+        assert_eq!((consult.hand_back, consult.rescue, consult.overlap), (true, 2, 9));
         assert_eq!((gate.threshold, consult.burst), (Threshold::At(-1.0), 3));
         assert_eq!(budget, Budget { consults: Some(1), bytes: Some(9), ..Budget::default() });
         assert_eq!((sampling.temperature, sampling.top_k), (0.5, 4));
