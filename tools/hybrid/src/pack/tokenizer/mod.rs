@@ -42,6 +42,7 @@ enum Kind {
 }
 
 /// The content of `tokenizer.json` and what the manifest says of it.
+#[derive(Clone)]
 pub struct Tokenizer {
     pub json: Vec<u8>,
     pub info: TokenInfo,
@@ -74,7 +75,7 @@ pub fn from_gguf(metadata: &Metadata, rows: usize) -> Result<Tokenizer> {
         "model": parts.model,
     });
     let json = serde_json::to_vec(&document)?;
-    let info = vocabulary.info(metadata, parts.add_bos)?;
+    let info = vocabulary.info(metadata, &parts)?;
     let info = super::fingerprinted(&json, info)?;
     Ok(Tokenizer { json, info, left_out })
 }
@@ -87,6 +88,8 @@ struct Parts {
     model: Value,
     /// Where the file does not say whether a prompt begins with `bos`.
     add_bos: bool,
+    /// `bos` and `eos` of files that do not name them.
+    edges: Option<[u32; 2]>,
 }
 
 impl<'a> Vocabulary<'a> {
@@ -168,10 +171,13 @@ impl<'a> Vocabulary<'a> {
     }
 
     /// Without the fingerprint.
-    fn info(&self, metadata: &Metadata, add_bos: bool) -> Result<TokenInfo> {
-        let bos = self.special(metadata, "bos")?;
-        let add_bos = metadata.flag("tokenizer.ggml.add_bos_token")?.unwrap_or(add_bos);
-        let stop = end::stop_tokens(self, metadata)?;
+    fn info(&self, metadata: &Metadata, parts: &Parts) -> Result<TokenInfo> {
+        let usable = |id: &u32| (*id as usize) < self.usable;
+        let [bos, eos] = parts.edges.map_or([None, None], |edges| edges.map(Some));
+        let bos = self.special(metadata, "bos")?.or(bos).filter(usable);
+        let add_bos = metadata.flag("tokenizer.ggml.add_bos_token")?.unwrap_or(parts.add_bos);
+        let eos = self.special(metadata, "eos")?.or(eos).filter(usable);
+        let stop = end::stop_tokens(self, eos, metadata)?;
         ensure!(!stop.is_empty(), "no token is known to end a text (tokenizer.ggml.eos_token_id)");
         let add_bos = add_bos && bos.is_some();
         Ok(TokenInfo { bos, add_bos, stop, usable: self.usable, fingerprint: String::new() })
