@@ -4,7 +4,7 @@
 use super::gguf::Tensor;
 
 /// A whole model.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Plan {
     pub embedding: Matrix,
     /// Multiplies the embedding.
@@ -25,7 +25,7 @@ pub struct Plan {
 
 /// Attention and feed-forward network, both added to the residual. Layers may differ in shape, and
 /// pruned models have layers without one of them.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Layer {
     pub attention: Option<Attention>,
     pub ffn: Option<FeedForward>,
@@ -33,7 +33,7 @@ pub struct Layer {
     pub parallel: bool,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Attention {
     pub norm: Option<Norm>,
     /// Queries, keys and values.
@@ -56,7 +56,7 @@ pub struct Attention {
     pub post_norm: Option<Norm>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct FeedForward {
     /// None: it reads the residual; or, where the layer is parallel, what attention reads.
     pub norm: Option<Norm>,
@@ -69,7 +69,7 @@ pub struct FeedForward {
     pub post_norm: Option<Norm>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Norm {
     pub gamma: Vec<f32>,
     pub bias: Option<Vec<f32>>,
@@ -78,7 +78,7 @@ pub struct Norm {
 }
 
 /// RMS norms of queries and keys before they are turned, over groups as long as these.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct HeadNorm {
     pub queries: Vec<f32>,
     pub keys: Vec<f32>,
@@ -93,7 +93,7 @@ pub enum Activation {
 }
 
 /// Matrices with the same columns, one below the other, and a bias over all rows.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Linear {
     pub matrices: Vec<Matrix>,
     pub bias: Option<Vec<f32>>,
@@ -142,17 +142,62 @@ impl Plan {
         }
         all
     }
+
+    /// Weights of the matrices and their biases.
+    pub fn parameters(&self) -> u64 {
+        let matrices = self.matrices();
+        let weights = matrices.iter().map(|m| m.tensor.rows as u64 * m.tensor.cols as u64);
+        let linears = self.layers.iter().flat_map(Layer::linears).chain([&self.output]);
+        let biases = linears.filter_map(|linear| linear.bias.as_ref());
+        weights.sum::<u64>() + biases.map(|bias| bias.len() as u64).sum::<u64>()
+    }
 }
 
 impl Layer {
-    fn matrices(&self) -> impl Iterator<Item = &Matrix> {
+    /// Every product of the layer.
+    pub fn linears(&self) -> impl Iterator<Item = &Linear> {
         let attention = self.attention.iter().flat_map(|part| [&part.qkv, &part.output]);
         let ffn = self.ffn.iter().flat_map(|part| [&part.input, &part.down]);
-        attention.chain(ffn).flat_map(|linear| &linear.matrices)
+        attention.chain(ffn)
+    }
+
+    pub fn linears_mut(&mut self) -> impl Iterator<Item = &mut Linear> {
+        let attention = self.attention.iter_mut().flat_map(|p| [&mut p.qkv, &mut p.output]);
+        let ffn = self.ffn.iter_mut().flat_map(|part| [&mut part.input, &mut part.down]);
+        attention.chain(ffn)
+    }
+
+    fn matrices(&self) -> impl Iterator<Item = &Matrix> {
+        self.linears().flat_map(|linear| &linear.matrices)
+    }
+}
+
+impl Attention {
+    /// Heads that read the same keys.
+    pub fn queries(&self) -> usize {
+        self.heads / self.kv_heads
+    }
+
+    /// Whether its heads do not depend on each other: a norm over all of them would.
+    pub fn can_lose_heads(&self) -> bool {
+        self.head_norm.as_ref().is_none_or(|norm| {
+            [&norm.queries, &norm.keys].iter().all(|gamma| gamma.len() == self.head_dim)
+        })
+    }
+}
+
+impl FeedForward {
+    /// Channels between its matrices.
+    pub fn width(&self) -> usize {
+        if self.gated { self.input.rows() / 2 } else { self.input.rows() }
     }
 }
 
 impl Linear {
+    pub fn columns(&self) -> usize {
+        self.matrices.first().map_or(0, |matrix| matrix.tensor.cols)
+    }
+
     pub fn rows(&self) -> usize {
         self.matrices.iter().map(|matrix| matrix.tensor.rows).sum()
     }
