@@ -45,9 +45,31 @@ pub fn run(arguments: &ArgMatches) -> Result<()> {
         "--prompt-tokens and --tokens need a context of {context} tokens, but the model has \
          {limit}; take fewer"
     );
-    let mut state = slm.spawn(context)?;
-    // What the ids are does not change the work; what they are not is all equal.
     let usable = bundle.manifest().tokens.usable as u32;
+    let speed = measure(&slm, usable, prompt_tokens, tokens)?;
+    let line = serde_json::json!({
+        "model": bundle.manifest().model.name,
+        "prompt_tokens": prompt_tokens,
+        "tokens": tokens,
+        "threads": threads.max(1),
+        "prefill_tok_s": speed.prompt,
+        "decode_tok_s": speed.generation,
+    });
+    print(&format!("{line}\n"))
+}
+
+/// In tokens per second.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Speed {
+    pub prompt: f64,
+    pub generation: f64,
+}
+
+/// How fast a prompt of so many tokens is read and so many more are written. `usable`: the ids
+/// below are tokens.
+pub fn measure(slm: &Slm, usable: u32, prompt_tokens: usize, tokens: usize) -> Result<Speed> {
+    let mut state = slm.spawn(prompt_tokens + tokens + 1)?;
+    // What the ids are does not change the work; what they are not is all equal.
     let prompt: Vec<u32> = (0..prompt_tokens as u32).map(|i| (i * 7919 + 13) % usable).collect();
 
     let cancel = Cancel::new();
@@ -63,16 +85,7 @@ pub fn run(arguments: &ArgMatches) -> Result<()> {
         logits = state.feed(&[largest(&logits)], Rows::Last, &cancel)?.logits;
     }
     let decode = start.elapsed().as_secs_f64();
-
-    let line = serde_json::json!({
-        "model": bundle.manifest().model.name,
-        "prompt_tokens": prompt_tokens,
-        "tokens": tokens,
-        "threads": threads.max(1),
-        "prefill_tok_s": prompt_tokens as f64 / prefill,
-        "decode_tok_s": tokens as f64 / decode,
-    });
-    print(&format!("{line}\n"))
+    Ok(Speed { prompt: prompt_tokens as f64 / prefill, generation: tokens as f64 / decode })
 }
 
 fn largest(logits: &[f32]) -> u32 {

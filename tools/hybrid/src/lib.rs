@@ -11,6 +11,7 @@ mod calibrate;
 mod check;
 mod pack;
 mod perplexity;
+mod prune;
 mod reward;
 mod run;
 mod try_out;
@@ -20,6 +21,7 @@ pub const PROGRAM: Program = Program {
     about: "Packs, checks and runs model bundles for libhybrid",
     subcommands: &[
         Subcommand { command: pack::command, run: pack::run },
+        Subcommand { command: prune::command, run: prune::run },
         Subcommand { command: check::command, run: check::run },
         Subcommand { command: perplexity::command, run: perplexity::run },
         Subcommand { command: run::command, run: run::run },

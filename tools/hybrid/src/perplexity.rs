@@ -57,15 +57,26 @@ pub fn score(
     let name = text.display();
     let text = std::fs::read(text).with_context(|| format!("cannot read {name}"))?;
     let text = String::from_utf8(text).with_context(|| format!("{name} is not UTF-8"))?;
-    let slm = Slm::open(bundle, threads)?;
-    let mut ids = Tokens::open(bundle)?.encode(&text, false)?;
+    score_text(bundle, &Slm::open(bundle, threads)?, &text, tokens, window)
+        .with_context(|| name.to_string())
+}
+
+/// Scores a text, or its first `tokens`. `slm`: that of the bundle.
+pub fn score_text(
+    bundle: &Bundle,
+    slm: &Slm,
+    text: &str,
+    tokens: Option<usize>,
+    window: usize,
+) -> Result<Perplexity> {
+    let mut ids = Tokens::open(bundle)?.encode(text, false)?;
     ids.truncate(tokens.unwrap_or(usize::MAX));
     ensure!(
         ids.len() >= window,
-        "{name} has only {} tokens to score, but a window has {window}; use a longer text or \
+        "there are only {} tokens to score, but a window has {window}; use a longer text or \
          smaller windows",
         ids.len()
     );
     let bar = Steps::new("scoring", (ids.len() - ids.len() % window) as u64);
-    Ok(slm::perplexity(&slm, &ids, window, &interrupt::cancel(), |_| bar.add(window as u64))?)
+    Ok(slm::perplexity(slm, &ids, window, &interrupt::cancel(), |_| bar.add(window as u64))?)
 }

@@ -1,8 +1,10 @@
 //! A GGUF file, or what was read as if it were one, as the source of a bundle.
 
+use std::any::Any;
 use std::fs::File;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use anyhow::{Context, Result};
 use hybrid::bundle::{self, FileRole, GraphKind, Manifest, ModelInfo, Writer};
@@ -17,16 +19,18 @@ use super::tokenizer::{self, Tokenizer};
 use super::vocabulary::left_out;
 use super::{graph, weights};
 
+#[derive(Clone)]
 pub struct PackedSource {
     /// The source's files, the first one's name stands for all.
     paths: Vec<PathBuf>,
-    file: Box<dyn Deref<Target = [u8]>>,
-    plan: Plan,
+    /// The plan's tensors lie in it.
+    pub file: Rc<dyn Deref<Target = [u8]>>,
+    pub plan: Plan,
     bits: Bits,
     shape: Shape,
-    tokenizer: Tokenizer,
+    pub tokenizer: Tokenizer,
     model_name: String,
-    chat_template: Option<String>,
+    pub chat_template: Option<String>,
     notes: Vec<String>,
 }
 
@@ -71,7 +75,7 @@ impl PackedSource {
         let (chat_template, notes) = (None, Vec::new());
         Ok(PackedSource {
             paths,
-            file,
+            file: file.into(),
             plan,
             bits,
             shape,
@@ -93,6 +97,29 @@ impl PackedSource {
 
     pub fn set_chat_template(&mut self, template: Option<String>) {
         self.chat_template = template;
+    }
+
+    /// The same model with other weights, which lie in `file`, and other tokens. `name` is added
+    /// to its own.
+    pub fn changed(
+        &self,
+        plan: Plan,
+        file: Vec<u8>,
+        tokenizer: Tokenizer,
+        name: &str,
+    ) -> PackedSource {
+        let parameters = self.shape.parameters + plan.parameters() - self.plan.parameters();
+        PackedSource {
+            paths: self.paths.clone(),
+            file: Rc::new(file),
+            plan,
+            bits: self.bits,
+            shape: Shape { parameters, ..self.shape.clone() },
+            tokenizer,
+            model_name: format!("{}{name}", self.model_name),
+            chat_template: self.chat_template.clone(),
+            notes: self.notes.clone(),
+        }
     }
 
     pub fn add_notes(&mut self, notes: Vec<String>) {
@@ -140,6 +167,10 @@ impl Source for PackedSource {
         });
         let notes = self.notes.iter().cloned().chain(kept).chain(recoded);
         notes.chain(left_out(&self.tokenizer.left_out)).chain(context).collect()
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self
     }
 
     fn write(self: Box<Self>, writer: &mut Writer) -> Result<Manifest> {

@@ -5,42 +5,44 @@ mod chat_tests;
 mod family;
 #[cfg(test)]
 mod family_tests;
-mod from_gguf;
-mod gguf;
+pub(crate) mod from_gguf;
+pub(crate) mod gguf;
 mod graph;
 mod hint;
 #[cfg(test)]
 mod odd_tests;
 mod onnx;
-mod plan;
-mod proto;
+pub(crate) mod plan;
+pub(crate) mod proto;
 mod reader;
-mod requantise;
+pub(crate) mod requantise;
 mod rotary;
 mod source;
 mod tensors;
 #[cfg(test)]
-mod testing;
-mod tokenizer;
-mod vocabulary;
+pub(crate) mod testing;
+pub(crate) mod tokenizer;
+pub(crate) mod vocabulary;
 mod weights;
 
 use std::fs::File;
 use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use hybrid::bundle::{Bundle, Complete, Verify, Writer};
 
+use hybrid_common::arguments::{path, text};
 use hybrid_common::cli::{print, printable};
 use hybrid_common::interrupt;
 use hybrid_common::progress::Spinner;
 
 use crate::perplexity;
 use crate::try_out::try_out_dir;
+use from_gguf::PackedSource;
 use requantise::Bits;
-use source::{Options, Source, name};
+pub(crate) use source::{Options, Source, name};
 
 /// What `--perplexity` scores at most, in windows of 512.
 const SCORED_TOKENS: usize = 8704;
@@ -48,69 +50,48 @@ const SCORED_TOKENS: usize = 8704;
 pub fn command() -> Command {
     Command::new("pack")
         .about("Make a bundle from a GGUF file or an ONNX export")
+        .args(model_arguments())
         .arg(
-            Arg::new("MODEL")
-                .help(
-                    "A .gguf file, an ONNX export's directory with tokenizer.json and config.json, \
-                     or one of its .onnx files",
-                )
-                .required(true)
-                .value_parser(value_parser!(PathBuf)),
+            path("perplexity", "FILE", "With --bits: measure what rounding costs on this text")
+                .requires("bits"),
         )
-        .arg(
-            Arg::new("output")
-                .help("Directory of the new bundle")
-                .short('o')
-                .long("output")
-                .value_name("BUNDLE")
-                .required(true)
-                .value_parser(value_parser!(PathBuf)),
+}
+
+/// What every subcommand takes that makes a bundle of a model file.
+pub(crate) fn model_arguments() -> Vec<Arg> {
+    vec![
+        Arg::new("MODEL")
+            .help(
+                "A .gguf file, an ONNX export's directory with tokenizer.json and config.json, \
+                 or one of its .onnx files",
+            )
+            .required(true)
+            .value_parser(value_parser!(PathBuf)),
+        path("output", "BUNDLE", "Directory of the new bundle").short('o').required(true),
+        flag("force", "Replace an existing bundle"),
+        flag(
+            "no-chat-template",
+            "Leave out the model's chat template; `hybrid run --chat` will not work",
+        ),
+        text(
+            "context",
+            "N",
+            "Tokens of the context, at most the model's; chooses LongRoPE's factors too",
         )
-        .arg(
-            Arg::new("force")
-                .help("Replace an existing bundle")
-                .long("force")
-                .action(ArgAction::SetTrue),
-        )
-        .arg(
-            Arg::new("no-chat-template")
-                .help("Leave out the model's chat template; `hybrid run --chat` will not work")
-                .long("no-chat-template")
-                .action(ArgAction::SetTrue),
-        )
-        .arg(
-            Arg::new("context")
-                .help("Tokens of the context, at most the model's; chooses LongRoPE's factors too")
-                .long("context")
-                .value_name("N")
-                .value_parser(value_parser!(u32).range(1..)),
-        )
-        .arg(
-            Arg::new("bits")
-                .help("Round weights to 4 bits: smaller and faster, but less exact")
-                .long("bits")
-                .value_name("N")
-                .value_parser(["4"]),
-        )
-        .arg(
-            Arg::new("perplexity")
-                .help("With --bits: measure what rounding costs on this text (UTF-8)")
-                .long("perplexity")
-                .value_name("FILE")
-                .requires("bits")
-                .value_parser(value_parser!(PathBuf)),
-        )
+        .value_parser(value_parser!(u32).range(1..)),
+        text("bits", "N", "Round weights to 4 bits: smaller and faster, but less exact")
+            .value_parser(["4"]),
+    ]
+}
+
+fn flag(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).help(help).action(ArgAction::SetTrue)
 }
 
 pub fn run(arguments: &ArgMatches) -> Result<()> {
     let model: &PathBuf = arguments.get_one("MODEL").expect("required by clap");
     let output: &PathBuf = arguments.get_one("output").expect("required by clap");
-    let options = Options {
-        bits: if arguments.contains_id("bits") { Bits::Four } else { Bits::AsTheyAre },
-        replace: arguments.get_flag("force"),
-        chat_template: !arguments.get_flag("no-chat-template"),
-        context: arguments.get_one("context").map(|context: &u32| *context as usize),
-    };
+    let options = Options::of(arguments);
     let text: Option<&PathBuf> = arguments.get_one("perplexity");
     if let Some(text) = text {
         // Packing takes long: what is wrong with the text shall be said before it.
@@ -163,7 +144,11 @@ fn compare(model: &Path, output: &Path, options: Options, text: Option<&Path>) -
 
 /// Makes the bundle and puts it into place once it has run.
 fn pack(model: &Path, output: &Path, options: Options) -> Result<()> {
-    let bundle = assemble(model, output, options)?;
+    finish(assemble(model, output, options)?)
+}
+
+/// Puts a bundle into place once it has run.
+pub(crate) fn finish(bundle: Complete) -> Result<()> {
     let trying = Spinner::new("trying out");
     let notes = try_out_dir(bundle.dir()).map_err(|error| {
         let without = "pack with --no-chat-template to leave it out";
@@ -183,6 +168,11 @@ fn assemble(model: &Path, output: &Path, options: Options) -> Result<Complete> {
     let source = open(model, options)?;
     drop(reading);
     print_notes(&source.notes());
+    write(source, output, options)
+}
+
+/// As [`assemble`], of what is read already.
+pub(crate) fn write(source: Box<dyn Source>, output: &Path, options: Options) -> Result<Complete> {
     let mut writer = Writer::create(output, options.replace)?;
     let mut manifest = source.write(&mut writer)?;
     if let Some(context) = options.context {
@@ -194,14 +184,14 @@ fn assemble(model: &Path, output: &Path, options: Options) -> Result<Complete> {
     Ok(writer.complete(manifest)?)
 }
 
-fn print_notes(notes: &[String]) {
+pub(crate) fn print_notes(notes: &[String]) {
     for note in notes {
         eprintln!("note: {}", printable(note));
     }
 }
 
 /// Finds out what `model` is.
-fn open(model: &Path, options: Options) -> Result<Box<dyn Source>> {
+pub(crate) fn open(model: &Path, options: Options) -> Result<Box<dyn Source>> {
     let kind = std::fs::metadata(model)?;
     if kind.is_dir() {
         return onnx::open(model, options);
@@ -209,12 +199,20 @@ fn open(model: &Path, options: Options) -> Result<Box<dyn Source>> {
     let mut magic = [0; 4];
     let found = File::open(model).and_then(|mut file| file.read(&mut magic))?;
     match magic.get(..found) {
-        Some(b"GGUF") => Ok(Box::new(from_gguf::PackedSource::open(model, options)?)),
+        Some(b"GGUF") => Ok(Box::new(PackedSource::open(model, options)?)),
         _ if model.extension().is_some_and(|extension| extension == "onnx") => {
             onnx::open(model, options)
         }
         _ => bail!(hint::of_file(model)),
     }
+}
+
+/// The plan and the weights of a packed model.
+///
+/// Errors: as [`open`]; a plain export has none.
+pub(crate) fn open_packed(model: &Path, options: Options) -> Result<Box<PackedSource>> {
+    let source = open(model, options)?.into_any().downcast();
+    source.map_err(|_| anyhow!("this is a plain ONNX export; take the GGUF file of the model"))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 use super::gguf::Tensor;
 
 /// A whole model.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Plan {
     pub embedding: Matrix,
     /// Multiplies the embedding.
@@ -25,7 +25,7 @@ pub struct Plan {
 
 /// Attention or a convolution, and a feed-forward network, both added to the residual. Layers may
 /// differ in shape, and pruned models have layers without one of them.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Layer {
     pub attention: Option<Attention>,
     /// In the place of attention.
@@ -42,7 +42,7 @@ pub enum Mixer<'a> {
     Conv(&'a ShortConv),
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Attention {
     pub norm: Option<Norm>,
     /// Queries, keys and values.
@@ -66,7 +66,7 @@ pub struct Attention {
 }
 
 /// A gated convolution over the last tokens, channel by channel.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct ShortConv {
     pub norm: Option<Norm>,
     /// What is multiplied before the convolution, what its result is multiplied with, and what it
@@ -78,7 +78,7 @@ pub struct ShortConv {
     pub output: Linear,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct FeedForward {
     /// None: it reads the residual; or, where the layer is parallel, what attention reads.
     pub norm: Option<Norm>,
@@ -91,7 +91,7 @@ pub struct FeedForward {
     pub post_norm: Option<Norm>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Norm {
     pub gamma: Vec<f32>,
     pub bias: Option<Vec<f32>>,
@@ -100,7 +100,7 @@ pub struct Norm {
 }
 
 /// RMS norms of queries and keys before they are turned, over groups as long as these.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct HeadNorm {
     pub queries: Vec<f32>,
     pub keys: Vec<f32>,
@@ -115,7 +115,7 @@ pub enum Activation {
 }
 
 /// Matrices with the same columns, one below the other, and a bias over all rows.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Linear {
     pub matrices: Vec<Matrix>,
     pub bias: Option<Vec<f32>>,
@@ -164,6 +164,15 @@ impl Plan {
         }
         all
     }
+
+    /// Weights of the matrices and their biases.
+    pub fn parameters(&self) -> u64 {
+        let matrices = self.matrices();
+        let weights = matrices.iter().map(|m| m.tensor.rows as u64 * m.tensor.cols as u64);
+        let linears = self.layers.iter().flat_map(Layer::linears).chain([&self.output]);
+        let biases = linears.filter_map(|linear| linear.bias.as_ref());
+        weights.sum::<u64>() + biases.map(|bias| bias.len() as u64).sum::<u64>()
+    }
 }
 
 impl Layer {
@@ -172,10 +181,22 @@ impl Layer {
         self.conv.as_ref().map(Mixer::Conv).or(attention)
     }
 
-    fn matrices(&self) -> impl Iterator<Item = &Matrix> {
+    /// Every product of the layer.
+    pub fn linears(&self) -> impl Iterator<Item = &Linear> {
         let mixer = self.mixer().into_iter().flat_map(|mixer| [mixer.input(), mixer.output()]);
         let ffn = self.ffn.iter().flat_map(|part| [&part.input, &part.down]);
-        mixer.chain(ffn).flat_map(|linear| &linear.matrices)
+        mixer.chain(ffn)
+    }
+
+    pub fn linears_mut(&mut self) -> impl Iterator<Item = &mut Linear> {
+        let attention = self.attention.iter_mut().flat_map(|p| [&mut p.qkv, &mut p.output]);
+        let conv = self.conv.iter_mut().flat_map(|part| [&mut part.input, &mut part.output]);
+        let ffn = self.ffn.iter_mut().flat_map(|part| [&mut part.input, &mut part.down]);
+        attention.chain(conv).chain(ffn)
+    }
+
+    fn matrices(&self) -> impl Iterator<Item = &Matrix> {
+        self.linears().flat_map(|linear| &linear.matrices)
     }
 }
 
@@ -209,7 +230,32 @@ impl<'a> Mixer<'a> {
     }
 }
 
+impl Attention {
+    /// Heads that read the same keys.
+    pub fn queries(&self) -> usize {
+        self.heads / self.kv_heads
+    }
+
+    /// Whether its heads do not depend on each other: a norm over all of them would.
+    pub fn can_lose_heads(&self) -> bool {
+        self.head_norm.as_ref().is_none_or(|norm| {
+            [&norm.queries, &norm.keys].iter().all(|gamma| gamma.len() == self.head_dim)
+        })
+    }
+}
+
+impl FeedForward {
+    /// Channels between its matrices.
+    pub fn width(&self) -> usize {
+        if self.gated { self.input.rows() / 2 } else { self.input.rows() }
+    }
+}
+
 impl Linear {
+    pub fn columns(&self) -> usize {
+        self.matrices.first().map_or(0, |matrix| matrix.tensor.cols)
+    }
+
     pub fn rows(&self) -> usize {
         self.matrices.iter().map(|matrix| matrix.tensor.rows).sum()
     }

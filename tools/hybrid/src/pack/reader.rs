@@ -24,7 +24,7 @@ const UNSUPPORTED_KEYS: &[(&str, &str)] = &[
 ];
 
 /// The numbers of a model, for the manifest.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Shape {
     pub architecture: String,
     pub context: usize,

@@ -55,7 +55,7 @@ impl Bits {
             return matrix.tensor.decode_row(file, row, buffer);
         }
         for block in values(matrix, file, row)?.as_chunks().0 {
-            let block = quantise(block);
+            let block = quantise(block, 4);
             buffer.scales.push(block.scale);
             buffer.mins.push(block.min);
             buffer.codes.extend(block.codes);
@@ -103,7 +103,7 @@ fn are_alike(a: &Matrix, b: &Matrix, file: &[u8]) -> Result<bool> {
 }
 
 /// A row of the source.
-fn values(matrix: &Matrix, file: &[u8], row: usize) -> Result<Vec<f32>> {
+pub fn values(matrix: &Matrix, file: &[u8], row: usize) -> Result<Vec<f32>> {
     let mut buffer = RowBuffer::default();
     matrix.tensor.decode_row(file, row, &mut buffer)?;
     let format = matrix.tensor.kind.format();
@@ -120,17 +120,18 @@ fn values(matrix: &Matrix, file: &[u8], row: usize) -> Result<Vec<f32>> {
     Ok(values)
 }
 
-/// A block of [`Format::Q4M`]: `scale · code + min`.
+/// A block of [`Format::Q4M`] or [`Format::Q5M`]: `scale · code + min`.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Block {
-    scale: f16,
-    min: f16,
-    codes: [u8; BLOCK],
+pub struct Block {
+    pub scale: f16,
+    pub min: f16,
+    pub codes: [u8; BLOCK],
 }
 
-/// With about the least squared error. Tried are steps from the whole range's sixteenth down to
-/// where both ends are cut off; each is replaced by the line that fits the codes it gives best.
-fn quantise(values: &[f32; BLOCK]) -> Block {
+/// With about the least squared error. Tried are steps from one that is wider than the whole range
+/// needs down to where both ends are cut off; each is replaced by the line that fits the codes it
+/// gives best.
+pub fn quantise(values: &[f32; BLOCK], bits: u32) -> Block {
     const TRIED: std::ops::RangeInclusive<i32> = -4..=20;
     let low = values.iter().copied().fold(f32::INFINITY, f32::min);
     let high = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -139,12 +140,13 @@ fn quantise(values: &[f32; BLOCK]) -> Block {
     if low == high {
         return best;
     }
-    let middle = (low + high) / 2.0;
+    let (middle, largest) = ((low + high) / 2.0, ((1 << bits) - 1) as f32);
     for tried in TRIED {
-        let step = (high - low) / (15.0 + 0.25 * tried as f32);
-        let (scale, min) = fit(values, &codes(values, step, middle - 7.5 * step));
+        let step = (high - low) / (largest + largest / 60.0 * tried as f32);
+        let start = middle - largest / 2.0 * step;
+        let (scale, min) = fit(values, &codes(values, step, start, largest));
         let (scale, min) = (f16::from_f32(scale), f16::from_f32(min));
-        let codes = codes(values, scale.to_f32(), min.to_f32()).map(|code| code as u8);
+        let codes = codes(values, scale.to_f32(), min.to_f32(), largest).map(|code| code as u8);
         let block = Block { scale, min, codes };
         let error = error(values, &block);
         if error < least {
@@ -154,11 +156,11 @@ fn quantise(values: &[f32; BLOCK]) -> Block {
     best
 }
 
-fn codes(values: &[f32; BLOCK], scale: f32, min: f32) -> [f32; BLOCK] {
+fn codes(values: &[f32; BLOCK], scale: f32, min: f32, largest: f32) -> [f32; BLOCK] {
     /// Added to a small float it leaves the nearest integer in the low bits.
     const ROUND: f32 = 12_582_912.0;
     let inverse = 1.0 / scale;
-    values.map(|value| ((value - min) * inverse).clamp(0.0, 15.0) + ROUND - ROUND)
+    values.map(|value| ((value - min) * inverse).clamp(0.0, largest) + ROUND - ROUND)
 }
 
 /// Scale and minimum of the least squared error for some codes.
@@ -204,18 +206,18 @@ mod tests {
     fn what_has_4_bits_comes_back() {
         for (scale, min) in [(0.25, -2.0), (3.0, 0.5), (0.125, -100.0)] {
             let values = std::array::from_fn(|i| scale * (i % 16) as f32 + min);
-            let block = quantise(&values);
+            let block = quantise(&values, 4);
             assert_eq!(error(&values, &block), 0.0, "{scale} {min} {block:?}");
         }
         for value in [0.0, 1e-9, 7.0, -0.25] {
             let values = [value; BLOCK];
-            assert!(error(&values, &quantise(&values)) <= 1e-13, "{value}");
+            assert!(error(&values, &quantise(&values, 4)) <= 1e-13, "{value}");
         }
         // One value apart, and a range that is too small for an f16's step.
         for (other, limit) in [(1.0, 1e-6), (1e-9, 1e-16)] {
             let mut values = [0.0; BLOCK];
             values[7] = other;
-            assert!(error(&values, &quantise(&values)) <= limit, "{other}");
+            assert!(error(&values, &quantise(&values, 4)) <= limit, "{other}");
         }
     }
 
@@ -231,7 +233,7 @@ mod tests {
                 let codes = values.map(|value| ((value - min) / scale).round().clamp(0.0, 15.0));
                 values.iter().zip(codes).map(|(v, c)| (v - scale * c - min).powi(2)).sum::<f32>()
             };
-            ours += error(&values, &quantise(&values));
+            ours += error(&values, &quantise(&values, 4));
             plain += with(step, low);
             let grid = (40..110).flat_map(|scale| (-10..60).map(move |min| (scale, min)));
             let errors = grid.map(|(scale, min)| {

@@ -1,10 +1,12 @@
 //! What every kind of model file is read as.
 
+use std::any::Any;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use clap::ArgMatches;
 use hybrid::bundle::{Manifest, Writer, sha256_reader};
 
 use hybrid_common::interrupt::Interruptible;
@@ -24,9 +26,19 @@ pub struct Options {
     pub context: Option<usize>,
 }
 
-#[cfg(test)]
 impl Options {
+    /// As [`super::model_arguments`] were given.
+    pub fn of(arguments: &ArgMatches) -> Options {
+        Options {
+            bits: if arguments.contains_id("bits") { Bits::Four } else { Bits::AsTheyAre },
+            replace: arguments.get_flag("force"),
+            chat_template: !arguments.get_flag("no-chat-template"),
+            context: arguments.get_one("context").map(|context: &u32| *context as usize),
+        }
+    }
+
     /// Those of a command line without any.
+    #[cfg(test)]
     pub fn new() -> Options {
         Options { bits: Bits::AsTheyAre, replace: false, chat_template: true, context: None }
     }
@@ -39,6 +51,8 @@ pub trait Source {
 
     /// Writes the bundle's files and says what goes into its manifest.
     fn write(self: Box<Self>, writer: &mut Writer) -> Result<Manifest>;
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any>;
 }
 
 /// The SHA-256 of files, one after the other, with a progress bar.

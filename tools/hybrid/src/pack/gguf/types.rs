@@ -45,6 +45,7 @@ impl TensorType {
     pub const F16: TensorType = new(1, "F16", 1, 2, Kept(Format::F16, f16_value));
     pub const Q4_0: TensorType = new(2, "Q4_0", 32, 18, Kept(Format::Q4, q4_0));
     pub const Q4_1: TensorType = new(3, "Q4_1", 32, 20, Kept(Format::Q4M, q4_1));
+    pub const Q5_1: TensorType = new(7, "Q5_1", 32, 24, Kept(Format::Q5M, q5_1));
     pub const Q8_0: TensorType = new(8, "Q8_0", 32, 34, Kept(Format::Q8, q8_0));
 
     /// All that files may have, so that an error can name the one it is about.
@@ -54,7 +55,7 @@ impl TensorType {
         TensorType::Q4_0,
         TensorType::Q4_1,
         new(6, "Q5_0", 32, 22, Kept(Format::Q5, q5_0)),
-        new(7, "Q5_1", 32, 24, Kept(Format::Q5M, q5_1)),
+        TensorType::Q5_1,
         TensorType::Q8_0,
         new(9, "Q8_1", 32, 36, Refused),
         new(10, "Q2_K", 256, 84, Recoded(Format::Q8, q2_k)),

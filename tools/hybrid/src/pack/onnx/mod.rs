@@ -10,6 +10,7 @@ mod file;
 mod interface;
 mod vocabulary;
 
+use std::any::Any;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -90,6 +91,10 @@ impl OnnxSource {
 impl Source for OnnxSource {
     fn notes(&self) -> Vec<String> {
         left_out(&self.left_out).into_iter().collect()
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self
     }
 
     fn write(mut self: Box<Self>, writer: &mut Writer) -> Result<Manifest> {

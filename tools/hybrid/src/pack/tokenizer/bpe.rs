@@ -48,6 +48,7 @@ pub(super) fn parts(metadata: &Metadata, vocabulary: &Vocabulary) -> Result<Part
             "merges": merges,
         }),
         add_bos: pre.add_bos,
+        edges: None,
     })
 }
 

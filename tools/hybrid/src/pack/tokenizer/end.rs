@@ -47,9 +47,13 @@ pub(super) fn mark_control(vocabulary: &mut Vocabulary) {
 }
 
 /// The model's own end of text first, then all others, each once.
-pub(super) fn stop_tokens(vocabulary: &Vocabulary, metadata: &Metadata) -> Result<Vec<u32>> {
-    let mut stop = Vec::new();
-    for name in ["eos", "eot", "eom"] {
+pub(super) fn stop_tokens(
+    vocabulary: &Vocabulary,
+    eos: Option<u32>,
+    metadata: &Metadata,
+) -> Result<Vec<u32>> {
+    let mut stop: Vec<u32> = eos.into_iter().collect();
+    for name in ["eot", "eom"] {
         stop.extend(vocabulary.special(metadata, name)?);
     }
     for (id, token, kind) in vocabulary.iter() {

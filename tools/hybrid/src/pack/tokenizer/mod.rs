@@ -17,6 +17,7 @@ use super::vocabulary::fingerprinted;
 use vocabulary::Vocabulary;
 
 /// The content of `tokenizer.json` and what the manifest says of it.
+#[derive(Clone)]
 pub struct Tokenizer {
     pub json: Vec<u8>,
     pub info: TokenInfo,
@@ -49,8 +50,10 @@ pub fn from_gguf(metadata: &Metadata, rows: usize) -> Result<Tokenizer> {
         "model": parts.model,
     });
     let json = serde_json::to_vec(&document)?;
-    let stop = end::stop_tokens(&vocabulary, metadata)?;
-    let info = vocabulary.info(metadata, stop, parts.add_bos)?;
+    let [bos, eos] = parts.edges.map_or([None; 2], |edges| edges.map(Some));
+    let stop = end::stop_tokens(&vocabulary, vocabulary.edge(metadata, "eos", eos)?, metadata)?;
+    let info =
+        vocabulary.info(metadata, vocabulary.edge(metadata, "bos", bos)?, stop, parts.add_bos)?;
     let info = fingerprinted(&json, info)?;
     Ok(Tokenizer { json, info, left_out })
 }

@@ -46,6 +46,8 @@ pub(super) fn parts(metadata: &Metadata, vocabulary: &Vocabulary) -> Result<Part
             "merges": merges,
         }),
         add_bos: true,
+        // SentencePiece's own order: unknown, begin, end.
+        edges: Some([1, 2]),
     })
 }
 

@@ -177,3 +177,36 @@ fn real_vocabularies_are_described() {
         assert!(!found.info.add_bos);
     }
 }
+
+/// As llama.cpp takes them where a file does not say: begin and end by SentencePiece's own ids, a
+/// space in front. What is for other kinds of vocabularies changes nothing.
+#[test]
+fn sentence_piece_has_defaults() {
+    let rows: Vec<_> = recorded("spm-vocabulary.json");
+    let bare = |keys: &[(&str, Value)]| {
+        let mut metadata = Metadata::default();
+        for key in ["model", "tokens", "scores", "token_type"] {
+            let key = format!("tokenizer.ggml.{key}");
+            metadata.set(&key, sentence_piece(&rows).get(&key).unwrap().clone());
+        }
+        for (key, value) in keys {
+            metadata.set(&format!("tokenizer.ggml.{key}"), value.clone());
+        }
+        metadata
+    };
+    let others = [
+        ("remove_extra_whitespaces", Value::Integer(1)),
+        ("add_sep_token", Value::Integer(1)),
+        ("add_eos_token", Value::Integer(1)),
+    ];
+    for keys in [&[][..], &others] {
+        let metadata = bare(keys);
+        let info = from_gguf(&metadata, usize::MAX).unwrap().info;
+        assert_eq!((info.bos, info.add_bos, info.stop.first()), (Some(1), true, Some(&2)));
+        let different = differences(&metadata, "tokens-spm.json");
+        assert!(different.is_empty(), "{}\n{}", different.len(), different.join("\n"));
+    }
+    let named = bare(&[("bos_token_id", Value::Integer(2)), ("add_bos_token", Value::Integer(0))]);
+    let info = from_gguf(&named, usize::MAX).unwrap().info;
+    assert_eq!((info.bos, info.add_bos), (Some(2), false));
+}

@@ -43,6 +43,8 @@ pub struct Parts {
     pub model: Value,
     /// Where the file does not say whether a prompt begins with `bos`.
     pub add_bos: bool,
+    /// `bos` and `eos` of files that do not name them.
+    pub edges: Option<[u32; 2]>,
 }
 
 impl<'a> Vocabulary<'a> {
@@ -124,12 +126,28 @@ impl<'a> Vocabulary<'a> {
     }
 
     /// Without the fingerprint.
-    pub fn info(&self, metadata: &Metadata, stop: Vec<u32>, add_bos: bool) -> Result<TokenInfo> {
-        let bos = self.special(metadata, "bos")?;
+    pub fn info(
+        &self,
+        metadata: &Metadata,
+        bos: Option<u32>,
+        stop: Vec<u32>,
+        add_bos: bool,
+    ) -> Result<TokenInfo> {
         let add_bos = metadata.flag("tokenizer.ggml.add_bos_token")?.unwrap_or(add_bos);
         ensure!(!stop.is_empty(), "no token is known to end a text (tokenizer.ggml.eos_token_id)");
         let add_bos = add_bos && bos.is_some();
         Ok(TokenInfo { bos, add_bos, stop, usable: self.usable, fingerprint: String::new() })
+    }
+
+    /// `bos` or `eos`; `default` where the file does not name it.
+    pub fn edge(
+        &self,
+        metadata: &Metadata,
+        name: &str,
+        default: Option<u32>,
+    ) -> Result<Option<u32>> {
+        let named = self.special(metadata, name)?.or(default);
+        Ok(named.filter(|id| (*id as usize) < self.usable))
     }
 
     /// `tokenizer.ggml.NAME_token_id`, if it is the id of a usable token.
