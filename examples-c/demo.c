@@ -14,15 +14,15 @@
 
 static const char USAGE[] =
     "demo --bundle DIR --prompt TEXT [options]\n"
-    "  --url URL          the cloud LLM, https://HOST[:PORT]\n"
+    "  --cloud-url URL    the cloud LLM, https://HOST[:PORT]\n"
     "  --ca FILE          PEM file of the CA that signed its certificate (default: the system's)\n"
-    "  --kind KIND        openai or llama: its wire format (default: the probe finds it)\n"
-    "  --model NAME       the name of the cloud LLM, where the wire format has one\n"
+    "  --server KIND      openai or llama-cpp: its wire format (default: the probe finds it)\n"
+    "  --cloud-model NAME the name of the cloud LLM, where the wire format has one\n"
     "  --token-file FILE  its access token is the first line of this file\n"
     "  --header TEXT      send \"NAME: VALUE\" with every request; may be given 8 times\n"
     "  --proxy URL        reach it through this proxy, http://HOST[:PORT]\n"
     "  --pin BASE64       its key must be one of these: two to 8 of them\n"
-    "  --client FILE      PEM file of the certificate and key to show to it\n"
+    "  --client-cert FILE PEM file of the certificate and key to show to it\n"
     "  --threshold F      consult when score < F, 0 to 1 (default: the bundle's)\n"
     "  --burst N          tokens taken from one consult at most (default: 1)\n"
     "  --deadline-ms N    the whole consult must end within this time (default: 2000)\n"
@@ -62,8 +62,8 @@ static double number(const char *option, const char *text, double low, double hi
 
 static hybrid_server kind(const char *text) {
   if (strcmp(text, "openai") == 0) return HYBRID_SERVER_OPENAI;
-  if (strcmp(text, "llama") == 0) return HYBRID_SERVER_LLAMA_CPP;
-  usage_error("--kind is openai or llama, not ", text);
+  if (strcmp(text, "llama-cpp") == 0) return HYBRID_SERVER_LLAMA_CPP;
+  usage_error("--server is openai or llama-cpp, not ", text);
   return HYBRID_SERVER_OPENAI;
 }
 
@@ -84,14 +84,14 @@ static void add_pin(settings *s, const char *text) {
 static settings parse(int argc, char **argv) {
   static const struct option OPTIONS[] = {
       {"bundle", required_argument, NULL, 'b'},    {"prompt", required_argument, NULL, 'p'},
-      {"url", required_argument, NULL, 'u'},       {"ca", required_argument, NULL, 'c'},
-      {"kind", required_argument, NULL, 'k'},      {"model", required_argument, NULL, 'm'},
+      {"cloud-url", required_argument, NULL, 'u'},       {"ca", required_argument, NULL, 'c'},
+      {"server", required_argument, NULL, 'k'},      {"cloud-model", required_argument, NULL, 'm'},
       {"token-file", required_argument, NULL, 'f'}, {"threshold", required_argument, NULL, 't'},
       {"burst", required_argument, NULL, 'n'},     {"deadline-ms", required_argument, NULL, 'd'},
       {"max-tokens", required_argument, NULL, 'x'}, {"threads", required_argument, NULL, 'j'},
       {"local", no_argument, NULL, 'l'},           {"raw", no_argument, NULL, 'r'},
       {"header", required_argument, NULL, 'e'},    {"proxy", required_argument, NULL, 'y'},
-      {"pin", required_argument, NULL, 'i'},       {"client", required_argument, NULL, 'o'},
+      {"pin", required_argument, NULL, 'i'},       {"client-cert", required_argument, NULL, 'o'},
       {"help", no_argument, NULL, 'h'},            {NULL, 0, NULL, 0}};
   settings s = {.threshold = -1,
                 .burst = 1,

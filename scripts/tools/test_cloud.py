@@ -75,7 +75,7 @@ class Bench:
             "20000",
         ]
         server = [
-            "--url",
+            "--cloud-url",
             self.url,
             "--ca",
             ca or self.ca,
@@ -114,20 +114,20 @@ def threshold_zero_is_local_only(bench: Bench) -> None:
 
 def ids_to_a_server_with_the_same_vocabulary(bench: Bench, kind: str) -> None:
     """Every token is asked for. The server has the same model, so it says what the SLM would."""
-    got = bench.run(bench.same, "--threshold", "2", "--kind", kind)
+    got = bench.run(bench.same, "--threshold", "2", "--server", kind)
     assert "shares its ids" in got.output, got.output
     assert got.tokens > 0 and got.cloud == got.consults == got.tokens, got
     assert got.text == bench.run(bench.same, "--local").text, got.text
 
 
 def a_burst_needs_fewer_consults(bench: Bench) -> None:
-    got = bench.run(bench.same, "--threshold", "2", "--burst", "8", "--kind", "llama")
+    got = bench.run(bench.same, "--threshold", "2", "--burst", "8", "--server", "llama-cpp")
     assert got.cloud == got.tokens and got.consults <= (got.tokens + 7) // 8 + 1, got
     assert got.text == bench.run(bench.same, "--local").text, got.text
 
 
 def bytes_to_a_server_with_another_vocabulary(bench: Bench, kind: str) -> None:
-    got = bench.run(bench.other, "--threshold", "0.9", "--kind", kind)
+    got = bench.run(bench.other, "--threshold", "0.9", "--server", kind)
     assert "bytes go to the cloud" in got.output, got.output
     assert 0 < got.cloud <= got.tokens and got.fallback == 0 and got.consults > 0, got
 
