@@ -108,7 +108,7 @@ impl Worker {
         let start = Instant::now();
         session.run(most, &mut |_| true)?;
         let seconds = start.elapsed().as_secs_f64();
-        let written = session.ids()[prompt..].to_vec();
+        let written = session.tokens()[prompt..].to_vec();
         let tokens = written.len() as f64;
         let before = self.answers.entry(file.to_owned()).or_insert_with(|| written.clone());
         ensure!(*before == written, "drafts of {draft} tokens change the answer to {file}");

@@ -186,7 +186,7 @@ impl Life {
             let prompted = thread::scope(|scope| {
                 scope.spawn(|| {
                     thread::sleep(Duration::from_micros(micros));
-                    cancel.cancel();
+                    cancel.raise();
                 });
                 session.prompt(&self.prompt[..self.prompt.len() / 2])
             });
@@ -213,12 +213,12 @@ impl Life {
         session.rewind(session.len() - before)?;
         session.chat(&user("And now?"))?;
         ensure!(write(&mut session, 80)? == second, "another answer");
-        let ids = session.ids().to_vec();
+        let ids = session.tokens().to_vec();
         let mut fresh = self.session(0)?;
-        fresh.prompt_ids(&ids[..ids.len() - 80])?;
+        fresh.prompt_tokens(&ids[..ids.len() - 80])?;
         ensure!(write(&mut fresh, 80)? == second, "another answer to the same ids");
         fresh.reset();
-        fresh.prompt_ids(&ids[..before - 20])?;
+        fresh.prompt_tokens(&ids[..before - 20])?;
         ensure!(write(&mut fresh, 20)? == first, "another first answer to the same ids");
         Ok(())
     }

@@ -22,23 +22,23 @@ impl Cancel {
         Cancel { raised: Arc::default(), parent: Some(Box::new(self.clone())) }
     }
 
-    pub fn cancel(&self) {
+    pub fn raise(&self) {
         self.raised.store(true, Ordering::Relaxed);
     }
 
     /// Lowers the flag again, so that the next call runs.
-    pub fn reset(&self) {
+    pub fn lower(&self) {
         self.raised.store(false, Ordering::Relaxed);
     }
 
-    pub fn is_cancelled(&self) -> bool {
+    pub fn is_raised(&self) -> bool {
         self.raised.load(Ordering::Relaxed)
-            || self.parent.as_ref().is_some_and(|parent| parent.is_cancelled())
+            || self.parent.as_ref().is_some_and(|parent| parent.is_raised())
     }
 
     /// `Err(Error::Cancelled)` once the flag is up.
     pub fn check(&self) -> Result<()> {
-        if self.is_cancelled() { Err(Error::Cancelled) } else { Ok(()) }
+        if self.is_raised() { Err(Error::Cancelled) } else { Ok(()) }
     }
 }
 
@@ -50,13 +50,13 @@ mod tests {
     fn a_child_follows_its_parent_and_not_the_other_way_round() {
         let parent = Cancel::new();
         let (child, other) = (parent.child(), parent.child());
-        child.cancel();
+        child.raise();
         let raised = [&parent, &child, &other, &child.clone(), &child.child()];
-        assert_eq!(raised.map(|flag| flag.is_cancelled()), [false, true, false, true, true]);
-        child.reset();
-        parent.clone().cancel();
-        assert!(child.is_cancelled() && other.check().is_err());
-        parent.reset();
-        assert!(!child.is_cancelled() && other.check().is_ok());
+        assert_eq!(raised.map(|flag| flag.is_raised()), [false, true, false, true, true]);
+        child.lower();
+        parent.clone().raise();
+        assert!(child.is_raised() && other.check().is_err());
+        parent.lower();
+        assert!(!child.is_raised() && other.check().is_ok());
     }
 }

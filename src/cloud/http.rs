@@ -141,7 +141,7 @@ impl Http {
         match response.body_mut().with_config().limit(post.limit).read_to_vec() {
             Ok(body) => Ok(Reply { status, quiet, body }),
             // The status says all that matters, but to a cancelled call.
-            Err(_) if status != 200 && !line.watch.snapshot().cancel.is_cancelled() => {
+            Err(_) if status != 200 && !line.watch.snapshot().cancel.is_raised() => {
                 Ok(Reply { status, quiet, body: Vec::new() })
             }
             Err(e) => Err(e),
@@ -179,7 +179,7 @@ impl Trouble {
     /// What the caller asked for comes first: a cancelled or late exchange is that, however it
     /// ended.
     fn of(error: ureq::Error, exchange: &Exchange) -> Trouble {
-        let failure = if exchange.cancel.is_cancelled() {
+        let failure = if exchange.cancel.is_raised() {
             Failure::Cancelled
         } else if Instant::now() >= exchange.deadline || matches!(error, ureq::Error::Timeout(_)) {
             Failure::Timeout

@@ -93,18 +93,21 @@ impl Cloud {
 
     fn open(options: &CloudOptions) -> Result<Cloud> {
         let endpoint = Endpoint::parse(&options.url)?;
-        let headers =
-            Headers::new(Wire::of(options.kind).auth, options.token.as_deref(), &options.headers)?;
+        let headers = Headers::new(
+            Wire::of(options.server).auth,
+            options.token.as_deref(),
+            &options.headers,
+        )?;
         let server = endpoint.origin.trim_start_matches("https://");
         let proxy = options.proxy.as_deref().map(|url| Proxy::parse(url, server)).transpose()?;
         let tls = tls::client_config(options)?;
         Ok(Cloud {
             http: Http::new(endpoint, headers, tls, proxy),
-            kind: options.kind,
+            kind: options.server,
             model: options.model.clone(),
             breaker: SharedBreaker::new(),
             found: Mutex::new(Found {
-                kind: options.kind,
+                kind: options.server,
                 continues: Continues::Unknown,
                 shared: Vec::new(),
             }),
@@ -123,7 +126,7 @@ impl Cloud {
     }
 
     /// The wire format in use; [`ServerKind::Auto`] until a probe has found one.
-    pub fn kind(&self) -> ServerKind {
+    pub fn server(&self) -> ServerKind {
         self.found().kind
     }
 
@@ -143,7 +146,7 @@ impl Cloud {
     }
 
     fn ask(&self, request: &Request, cost: &mut Cost) -> std::result::Result<Answer, Trouble> {
-        if request.cancel.is_cancelled() {
+        if request.cancel.is_raised() {
             return Err(Failure::Cancelled.into());
         }
         if !clock::is_set() {
@@ -250,7 +253,7 @@ impl fmt::Debug for Cloud {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Cloud")
             .field("origin", &self.http.origin())
-            .field("kind", &self.kind())
+            .field("kind", &self.server())
             .field("model", &self.model)
             .finish_non_exhaustive()
     }

@@ -59,7 +59,7 @@ pub struct CloudOptions {
     /// The path is the API's base path, as the server's SDKs take it; none is `/v1`. The query is
     /// sent with every request.
     pub url: String,
-    pub kind: ServerKind,
+    pub server: ServerKind,
     /// Sent as `model` where the wire format has one; empty: left out.
     pub model: String,
     /// Access token, a bearer token but for Anthropic; never logged, absent from `Debug`.
@@ -81,7 +81,7 @@ pub struct CloudOptions {
 impl fmt::Debug for CloudOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CloudOptions")
-            .field("kind", &self.kind)
+            .field("kind", &self.server)
             .field("model", &self.model)
             .field("token", &self.token.as_ref().map(|_| "set"))
             .field("roots", &self.roots)

@@ -104,7 +104,7 @@ impl Watch {
         let exchange = self.lock();
         let left = exchange.deadline.saturating_duration_since(Instant::now());
         // Not `Interrupted`: readers would take that for a signal and try again.
-        if exchange.cancel.is_cancelled() {
+        if exchange.cancel.is_raised() {
             Err(io::Error::other("cancelled"))
         } else if left.is_zero() {
             Err(io::Error::other("the deadline passed"))
@@ -371,7 +371,7 @@ mod tests {
             (0..MAX_DIALS).map(|_| Running::start(&dialler.running).unwrap()).collect();
         assert!(error(dialler.dial(&watch(SOON).0)).contains("deadline"));
         let (cancelled, cancel) = watch(LATE);
-        cancel.cancel();
+        cancel.raise();
         assert!(error(dialler.dial(&cancelled)).contains("cancelled"));
 
         hanging.pop();

@@ -52,7 +52,7 @@ pub unsafe extern "C" fn hybrid_cancel_raise(cancel: *mut hybrid_cancel) {
     // No boundary here: it uses thread-local storage, which a signal handler must not touch.
     // SAFETY: header rule *Pointers*: NULL or a live flag.
     if let Some(cancel) = unsafe { cancel.as_ref() } {
-        cancel.flag.cancel();
+        cancel.flag.raise();
     }
 }
 
@@ -61,7 +61,7 @@ pub unsafe extern "C" fn hybrid_cancel_raise(cancel: *mut hybrid_cancel) {
 pub unsafe extern "C" fn hybrid_cancel_lower(cancel: *mut hybrid_cancel) {
     // SAFETY: header rule *Pointers*: NULL or a live flag.
     if let Some(cancel) = unsafe { cancel.as_ref() } {
-        cancel.flag.reset();
+        cancel.flag.lower();
     }
 }
 

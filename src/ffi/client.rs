@@ -23,7 +23,7 @@ mod absent {
     #[derive(Default)]
     pub struct CloudOptions {
         pub url: String,
-        pub kind: ServerKind,
+        pub server: ServerKind,
         pub model: String,
         pub token: Option<String>,
         pub headers: Vec<(String, String)>,
@@ -77,7 +77,7 @@ mod absent {
             match *self {}
         }
 
-        pub fn kind(&self) -> ServerKind {
+        pub fn server(&self) -> ServerKind {
             match *self {}
         }
 

@@ -302,7 +302,7 @@ pub unsafe extern "C" fn hybrid_cloud_probe(
         if let Some(out) = out {
             out.set(hybrid_probe {
                 exchange: Number::of(exchange),
-                server: Number::of(cloud.cloud.kind()),
+                server: Number::of(cloud.cloud.server()),
                 ..hybrid_probe::neutral()
             });
         }
@@ -382,7 +382,7 @@ impl hybrid_cloud_options {
         }
         let mut options = CloudOptions {
             url: url.to_owned(),
-            kind: self.server.get("options.server")?,
+            server: self.server.get("options.server")?,
             model: model.unwrap_or_default().to_owned(),
             token: token.map(str::to_owned),
             // SAFETY: the caller's rules *Strings* and *Pointers*.

@@ -144,7 +144,7 @@ pub unsafe extern "C" fn hybrid_session_tokens(
         // SAFETY: header rule *Pointers*.
         let out = unsafe { pointers::copied(buffer, capacity, needed, "ids") }?;
         // SAFETY: header rule *Pointers*.
-        unsafe { with(session, |c| Ok(out.set(c.session.ids()))) }?
+        unsafe { with(session, |c| Ok(out.set(c.session.tokens()))) }?
     })
 }
 

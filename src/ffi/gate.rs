@@ -206,7 +206,7 @@ impl hybrid_gate {
             score: self.score.get("gate.score")?,
             threshold: match by {
                 hybrid_threshold_by::Default => Threshold::Default,
-                hybrid_threshold_by::Value => Threshold::At(self.threshold),
+                hybrid_threshold_by::Value => Threshold::Value(self.threshold),
                 hybrid_threshold_by::Share => Threshold::Share(self.share),
                 hybrid_threshold_by::Guarantee => {
                     Threshold::Guarantee(Guarantee::Confident { risk, confidence })
@@ -234,7 +234,7 @@ impl From<Gate> for hybrid_gate {
         };
         let by = match gate.threshold {
             Threshold::Default => hybrid_threshold_by::Default,
-            Threshold::At(threshold) => {
+            Threshold::Value(threshold) => {
                 out.threshold = threshold;
                 hybrid_threshold_by::Value
             }
@@ -265,8 +265,8 @@ mod tests {
         let risk = 0.05;
         for threshold in [
             Threshold::Default,
-            Threshold::At(0.0),
-            Threshold::At(0.25),
+            Threshold::Value(0.0),
+            Threshold::Value(0.25),
             Threshold::Share(0.2),
             Threshold::Guarantee(Guarantee::Confident { risk, confidence: 0.5 }),
             Threshold::Guarantee(Guarantee::OnAverage { risk }),

@@ -201,7 +201,7 @@ pub unsafe extern "C" fn hybrid_model_open_memory(
         // SAFETY: header rules *Strings* and *Callbacks*.
         let (parsed, mut progress) = unsafe { options.parse() }?;
         stack::check()?;
-        let model = Model::from_memory(files, parsed, &mut progress)?;
+        let model = Model::open_memory(files, parsed, &mut progress)?;
         *out = objects::give(hybrid_model::new(model));
         Ok(())
     })

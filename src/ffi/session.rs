@@ -246,7 +246,7 @@ pub unsafe extern "C" fn hybrid_session_prompt_tokens(
         // SAFETY: header rule *Pointers*: `count` elements are readable.
         let tokens = unsafe { pointers::slice(tokens, count, "tokens") }?;
         // SAFETY: header rule *Pointers*.
-        unsafe { compute(session, |c| c.session.prompt_ids(tokens)) }
+        unsafe { compute(session, |c| c.session.prompt_tokens(tokens)) }
     })
 }
 

@@ -51,7 +51,7 @@ impl Budget<'_> {
             return Ok(());
         }
         self.next_check = self.work.saturating_add(CHECK_EVERY);
-        if self.cancel.is_cancelled() {
+        if self.cancel.is_raised() {
             return Err(Fault::Cancelled);
         }
         if self.work > MAX_WORK {

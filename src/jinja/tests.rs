@@ -333,7 +333,7 @@ fn published_depths_are_accepted() {
 fn a_raised_flag_ends_it() {
     let template = Template::parse("{% for i in range(99999) %}{{ i }}{% endfor %}").unwrap();
     let cancel = Cancel::new();
-    cancel.cancel();
+    cancel.raise();
     let ended = template.render(Vec::new(), 0, &cancel);
     assert!(matches!(ended, Err(Fault::Cancelled)));
     assert!(template.render(Vec::new(), 0, &Cancel::new()).is_ok());

@@ -16,7 +16,7 @@ pub enum Threshold {
     #[default]
     Default,
     /// This one, 0 or more; see [`crate::policy::Policy::threshold`].
-    At(f32),
+    Value(f32),
     /// Under it lies this share of the candidates of the calibration data, over 0 and at most 1.
     Share(f32),
     /// See [`Guarantee`].
@@ -44,8 +44,8 @@ impl Threshold {
                 Ok(reward.map_or(WITHOUT_HEAD, |reward| reward.default_threshold))
             }
             // Also false for NaN.
-            Threshold::At(threshold) if threshold >= 0.0 => Ok(threshold),
-            Threshold::At(threshold) => {
+            Threshold::Value(threshold) if threshold >= 0.0 => Ok(threshold),
+            Threshold::Value(threshold) => {
                 Err(invalid(format!("threshold is {threshold}, but must be 0 or more")))
             }
             Threshold::Share(share) if share > 0.0 && share <= 1.0 => {
@@ -200,7 +200,7 @@ fn invalid(text: String) -> Error {
 mod tests {
     use super::*;
     use crate::reward::builtin::Uniform;
-    use Threshold::{At, Default, Share};
+    use Threshold::{Default, Share, Value};
 
     /// 1000 tokens, 100 disagreements; errors left: 100, 40, 10, 1.
     fn reward(design_effect: f32) -> RewardInfo {
@@ -243,8 +243,8 @@ mod tests {
         let reward = reward(1.0);
         let rows = [
             (Default, 0.25),
-            (At(0.0), 0.0),
-            (At(1.5), 1.5),
+            (Value(0.0), 0.0),
+            (Value(1.5), 1.5),
             (Share(0.025), 0.05),
             (Share(0.05), 0.1),
             (Share(0.075), 0.2),
@@ -274,7 +274,7 @@ mod tests {
             assert!((got - want).abs() < 1e-6, "{asked:?}: {got} is not {want}");
         }
         assert_eq!(Default.resolve(None).unwrap(), 0.5);
-        assert_eq!(At(0.7).resolve(None).unwrap(), 0.7);
+        assert_eq!(Value(0.7).resolve(None).unwrap(), 0.7);
     }
 
     /// Errors that come together make fewer trials: 5 errors of 500 instead of 10 of 1000.
@@ -292,8 +292,8 @@ mod tests {
         bare.measured = None;
         let empty = RewardInfo { calibration: Vec::new(), ..reward(1.0) };
         let rows = [
-            (At(-0.01), Some(&full), "threshold is -0.01"),
-            (At(f32::NAN), Some(&full), "threshold is NaN"),
+            (Value(-0.01), Some(&full), "threshold is -0.01"),
+            (Value(f32::NAN), Some(&full), "threshold is NaN"),
             (Share(0.0), Some(&full), "share of cloud tokens is 0"),
             (Share(1.01), Some(&full), "share of cloud tokens is 1.01"),
             (Share(f32::NAN), Some(&full), "share of cloud tokens is NaN"),

@@ -91,7 +91,7 @@ impl Session {
         let ask_beside = || {
             let answer = ask();
             if !stands(candidate, &answer.0) {
-                stop.cancel();
+                stop.raise();
             }
             let _ = answered.set(Instant::now());
             answer

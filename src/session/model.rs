@@ -55,7 +55,7 @@ impl Model {
 
     /// Opens a bundle in memory; the errors are those of [`Bundle::from_memory`] and
     /// [`Model::from_bundle`].
-    pub fn from_memory(
+    pub fn open_memory(
         files: Vec<(String, Blob)>,
         options: ModelOptions,
         progress: &mut Progress,

@@ -37,7 +37,7 @@ impl Session {
     /// Errors, each leaving the session as it was: [`Error::InvalidArgument`] for no ids and for
     /// one that is no token, [`Error::ContextFull`], [`Error::Cancelled`], [`Error::State`] as
     /// there.
-    pub fn prompt_ids(&mut self, ids: &[u32]) -> Result<()> {
+    pub fn prompt_tokens(&mut self, ids: &[u32]) -> Result<()> {
         self.check_plain_text()?;
         if ids.is_empty() {
             return Err(Error::InvalidArgument("the prompt is empty".into()));
@@ -201,7 +201,7 @@ impl Session {
     }
 
     /// Every token of the context, prompt and generated.
-    pub fn ids(&self) -> &[u32] {
+    pub fn tokens(&self) -> &[u32] {
         self.conversation.context.ids()
     }
 }

@@ -158,16 +158,16 @@ mod tests {
     fn what_contradicts_is_refused() {
         type Change = fn(&mut Settings);
         let bad: &[(&[&str], Change)] = &[
-            (&["threshold is NaN"], |s| s.gate.threshold = Threshold::At(f32::NAN)),
+            (&["threshold is NaN"], |s| s.gate.threshold = Threshold::Value(f32::NAN)),
             (&["burst is 0"], |s| s.consult.burst = 0),
             (&["share to hold"], |s| s.budget.hold = Some(Hold::Share(1.0))),
             (&["threshold 0", "held budget"], |s| {
-                s.gate.threshold = Threshold::At(0.0);
+                s.gate.threshold = Threshold::Value(0.0);
                 s.budget.hold = Some(Hold::Share(0.2));
             }),
             (&["threshold 0", "held budget"], |s| {
                 s.gate.mode = Mode::LocalOnly;
-                s.gate.threshold = Threshold::At(-0.0);
+                s.gate.threshold = Threshold::Value(-0.0);
                 s.budget.hold = Some(Hold::Share(0.2));
             }),
         ];
@@ -203,7 +203,7 @@ mod tests {
             assert!(error.contains(part) && error.contains("held budget"), "{error}");
         }
         assert_eq!(with(Threshold::Default, None).unwrap(), 0.0);
-        assert_eq!(with(Threshold::At(0.3), hold).unwrap(), 0.3);
+        assert_eq!(with(Threshold::Value(0.3), hold).unwrap(), 0.3);
     }
 
     #[test]
@@ -219,7 +219,7 @@ mod tests {
             (|s| s.consult.burst = 4, now),
             (|s| s.gate.mode = Mode::LocalOnly, now),
             (|s| s.budget.hold = Some(Hold::Share(0.3)), 0.5),
-            (|s| s.gate.threshold = Threshold::At(0.7), 0.7),
+            (|s| s.gate.threshold = Threshold::Value(0.7), 0.7),
             (|s| s.budget.hold = None, 0.5),
         ];
         for (row, (change, threshold)) in rows.into_iter().enumerate() {

@@ -360,7 +360,7 @@ mod tests {
         let mut sequence = sequence(None, 4);
         sequence.feed(&[0, 1], Rows::Last, &Cancel::new()).unwrap();
         let raised = Cancel::new();
-        raised.cancel();
+        raised.raise();
         let feeds = [
             (vec![1, 3], Cancel::new(), "outside the vocabulary of 3"),
             (vec![1, 1, 1], Cancel::new(), "2 used + 3 needed > 4"),

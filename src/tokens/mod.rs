@@ -285,7 +285,7 @@ mod tests {
     #[test]
     fn a_raised_flag_ends_it() {
         let cancel = Cancel::new();
-        cancel.cancel();
+        cancel.raise();
         let ended = byte_level().encode_prompt_cancellable("hello", true, &cancel);
         assert!(matches!(ended, Err(Error::Cancelled)), "{ended:?}");
     }

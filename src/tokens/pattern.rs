@@ -76,7 +76,7 @@ pub fn refuse<T>(text: &'static str) -> Result<T> {
 /// To be called at least every few milliseconds while encoding.
 pub fn check_watch() -> Result<()> {
     let refusal = WATCH.with_borrow(|watch| match watch {
-        Some(watch) if watch.cancel.is_cancelled() => Some("cancelled"),
+        Some(watch) if watch.cancel.is_raised() => Some("cancelled"),
         Some(watch) if Instant::now() > watch.end => {
             Some("its pattern takes too long on this text")
         }
@@ -353,7 +353,7 @@ mod tests {
     fn a_watch_ends_a_search() {
         let quadratic = regex(r"(?!x)(?:a+b|a)").unwrap();
         let cancel = Cancel::new();
-        cancel.cancel();
+        cancel.raise();
         let text = "a".repeat(1 << 20);
         let error = watched(0, &cancel, || quadratic.find(&text)).unwrap_err();
         assert_eq!(error.to_string(), "cancelled");

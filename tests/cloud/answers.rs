@@ -33,7 +33,7 @@ fn llama_cpp_is_asked_in_its_own_way() {
                 "tokens_evaluated":5,"timings/cache_n":3}"#,
         )
     });
-    let options = CloudOptions { kind: ServerKind::LlamaCpp, ..options(&server) };
+    let options = CloudOptions { server: ServerKind::LlamaCpp, ..options(&server) };
     let (answer, cost) = consult(&Cloud::new(options).unwrap(), b"is", PLENTY);
     let answer = answer.unwrap();
     assert_eq!((answer.continuation, answer.end), (bytes(" Paris"), true));

@@ -76,7 +76,7 @@ fn a_cancel_ends_a_running_consult() {
         let answer = std::thread::scope(|scope| {
             scope.spawn(|| {
                 std::thread::sleep(DEADLINE);
-                cancel.cancel();
+                cancel.raise();
             });
             let deadline = begun + PLENTY;
             cloud.consult(&request(&context, deadline, &cancel)).0
@@ -92,7 +92,7 @@ fn a_cancel_ends_a_running_consult() {
 fn a_cancel_of_before_sends_nothing() {
     let server = always(|| Reaction::json(200, PARIS));
     let cancel = Cancel::new();
-    cancel.cancel();
+    cancel.raise();
     let deadline = Instant::now() + PLENTY;
     let (answer, cost) = client(&server).consult(&request(b"x", deadline, &cancel));
     assert_eq!(answer.unwrap_err(), Failure::Cancelled);
@@ -128,7 +128,7 @@ fn a_cancel_ends_a_probe() {
                 std::thread::sleep(Duration::from_millis(5));
                 !server.requests().is_empty()
             });
-            cancel.cancel();
+            cancel.raise();
         });
         let error = cloud.probe(&support::Toy::new(), &cancel).unwrap_err();
         assert!(matches!(error, hybrid::Error::Cancelled), "{error}");

@@ -14,7 +14,7 @@ fn server(toy: Toy, completion: &'static str) -> Server {
 }
 
 fn llama(server: &Server) -> Cloud {
-    Cloud::new(CloudOptions { kind: ServerKind::LlamaCpp, ..options(server) }).unwrap()
+    Cloud::new(CloudOptions { server: ServerKind::LlamaCpp, ..options(server) }).unwrap()
 }
 
 fn probe(cloud: &Cloud) -> hybrid::Result<Exchange> {
@@ -75,7 +75,7 @@ fn a_server_that_answers_without_ids_gets_bytes() {
         (ServerKind::SgLang, r#"{"text":"x"}"#),
     ] {
         let server = server(Toy::new(), completion);
-        let cloud = Cloud::new(CloudOptions { kind, ..options(&server) }).unwrap();
+        let cloud = Cloud::new(CloudOptions { server: kind, ..options(&server) }).unwrap();
         assert_eq!(probe(&cloud).unwrap(), Exchange::Bytes, "{kind:?}");
         assert_eq!(ask(&cloud).unwrap().continuation, bytes("x"), "{kind:?}");
     }
@@ -101,7 +101,7 @@ fn a_probe_can_be_cancelled() {
     let result = std::thread::scope(|scope| {
         scope.spawn(|| {
             std::thread::sleep(Duration::from_millis(100));
-            cancel.cancel();
+            cancel.raise();
         });
         cloud.probe(&Toy::new(), &cancel)
     });
@@ -224,7 +224,7 @@ fn what_ids_mean_on_the_wire() {
             let completion = if probing { good } else { completion };
             Toy::new().answer(request).unwrap_or_else(|| Reaction::json(200, completion))
         });
-        let cloud = Cloud::new(CloudOptions { kind, ..options(&server) }).unwrap();
+        let cloud = Cloud::new(CloudOptions { server: kind, ..options(&server) }).unwrap();
         assert_eq!(probe(&cloud).unwrap(), Exchange::Ids);
         let got = ask(&cloud).map(|answer| (answer.continuation, answer.end));
         assert_eq!(got, expected, "{completion}");

@@ -32,7 +32,7 @@ const PARIS: &str = r#"{
 fn options(server: &Server) -> CloudOptions {
     CloudOptions {
         url: server.url(),
-        kind: ServerKind::OpenAi,
+        server: ServerKind::OpenAi,
         model: "big".into(),
         roots: server.roots(),
         ..CloudOptions::default()

@@ -142,7 +142,7 @@ const CHATS: [ServerKind; 3] =
 fn chats_are_continued() {
     for kind in CHATS {
         let server = chat_server("/v1/chat/completions", |_| "is.".into());
-        let cloud = with(&server, |options| options.kind = kind);
+        let cloud = with(&server, |options| options.server = kind);
         assert!(cloud.needs_messages());
         let exchange = cloud.probe(&Toy::new(), &Cancel::new()).unwrap();
         assert_eq!(exchange, Exchange::Messages, "{kind:?}");
@@ -157,11 +157,11 @@ fn chats_are_continued() {
 #[test]
 fn a_repeated_beginning_is_cut_off() {
     let server = chat_server("/v1/chat/completions", |begun| format!("{begun}is."));
-    let cloud = with(&server, |options| options.kind = ServerKind::ChatPrefix);
+    let cloud = with(&server, |options| options.server = ServerKind::ChatPrefix);
     cloud.probe(&Toy::new(), &Cancel::new()).unwrap();
     assert_eq!(chat(&cloud, "Par").unwrap().continuation, bytes("is."));
     // Without a probe, only what is surely a repetition.
-    let cloud = with(&server, |options| options.kind = ServerKind::ChatPrefix);
+    let cloud = with(&server, |options| options.server = ServerKind::ChatPrefix);
     assert_eq!(chat(&cloud, ANSWER).unwrap().continuation, bytes("is."));
 }
 
@@ -171,7 +171,7 @@ fn a_server_that_begins_afresh_is_refused() {
     for answer in ["The capital of France is Paris.", "Paris", "", "As far as I know: Paris"] {
         for kind in CHATS {
             let server = chat_server("/v1/chat/completions", |_| answer.into());
-            let cloud = with(&server, |options| options.kind = kind);
+            let cloud = with(&server, |options| options.server = kind);
             let error = cloud.probe(&Toy::new(), &Cancel::new()).unwrap_err().to_string();
             assert!(error.contains("instead of continuing"), "{error}");
             let before = server.requests().len();
@@ -187,7 +187,7 @@ fn anthropic_is_asked_in_its_own_way() {
         Reaction::json(200, r#"{"content":[{"type":"text","text":"is"}],"stop_reason":"x"}"#)
     });
     let cloud = with(&server, |options| {
-        options.kind = ServerKind::Anthropic;
+        options.server = ServerKind::Anthropic;
         options.token = Some("key".into());
     });
     assert_eq!(chat(&cloud, "Par").unwrap().continuation, bytes("is"));
@@ -201,9 +201,9 @@ fn anthropic_is_asked_in_its_own_way() {
 #[test]
 fn the_wire_format_is_found() {
     let found = |server: &Server| {
-        let cloud = with(server, |options| options.kind = ServerKind::Auto);
-        assert_eq!(cloud.kind(), ServerKind::Auto);
-        cloud.probe(&Toy::new(), &Cancel::new()).map(|exchange| (cloud.kind(), exchange))
+        let cloud = with(server, |options| options.server = ServerKind::Auto);
+        assert_eq!(cloud.server(), ServerKind::Auto);
+        cloud.probe(&Toy::new(), &Cancel::new()).map(|exchange| (cloud.server(), exchange))
     };
     let only = |path: &'static str, body: &'static str| {
         Server::start(&Identity::good(), move |request| match request.path == path {

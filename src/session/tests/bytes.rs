@@ -54,7 +54,7 @@ fn chats_are_sent_as_messages() {
     session.chat(&user("b")).unwrap();
     steps(&mut session, 1);
     // The name of another message's writer: what follows is not the answer alone.
-    session.prompt_ids(&[USER]).unwrap();
+    session.prompt_tokens(&[USER]).unwrap();
     steps(&mut session, 1);
     let mut preceded = bench.prompted();
     preceded.chat(&user("c")).unwrap();
@@ -80,7 +80,7 @@ fn plain_text_is_refused_where_only_messages_can_be_asked_about() {
     let mut bench = Bench::weak(endless(), &cloud);
     bench.template = Some(TEMPLATE);
     let mut session = bench.session();
-    for error in [session.prompt("a"), session.prompt_ids(&[HELLO])] {
+    for error in [session.prompt("a"), session.prompt_tokens(&[HELLO])] {
         assert!(error.unwrap_err().to_string().contains("begin the session with a chat"));
     }
     assert!(session.is_empty());

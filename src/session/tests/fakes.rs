@@ -84,7 +84,7 @@ impl SlmState for FakeSlm {
     fn feed(&mut self, ids: &[u32], rows: Rows, cancel: &Cancel) -> Result<Output> {
         assert!(!ids.is_empty() && self.ids.len() + ids.len() <= self.capacity);
         if self.stuck.load(Relaxed) {
-            wait_until(|| cancel.is_cancelled());
+            wait_until(|| cancel.is_raised());
         }
         cancel.check()?;
         self.log.lock().unwrap().push(ids.len() as i64);

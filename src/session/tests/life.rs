@@ -65,13 +65,13 @@ fn a_full_context_loses_nothing() {
         let cut = |error: Error| error.to_string().split(';').next().unwrap_or_default().to_owned();
         assert_eq!(session.prompt("12345").map_err(cut), full(1, 5));
         assert_eq!(steps(&mut session, 4).len(), 4);
-        let before = session.ids().to_vec();
+        let before = session.tokens().to_vec();
         assert_eq!(session.step().map(drop).map_err(cut), full(5, 1));
         assert_eq!(session.peek().map(drop).map_err(cut), full(5, 1));
-        assert_eq!(session.ids(), before);
+        assert_eq!(session.tokens(), before);
         session.rewind(2).unwrap();
         steps(&mut session, 2);
-        assert_eq!(session.ids(), before, "greedy: the same tokens again");
+        assert_eq!(session.tokens(), before, "greedy: the same tokens again");
     }
 }
 
@@ -139,11 +139,11 @@ fn cancelling_loses_nothing() {
         let cancel = Cancel::new();
         session.set_cancel(cancel.clone());
         for step in &straight {
-            let before = session.ids().to_vec();
-            cancel.cancel();
+            let before = session.tokens().to_vec();
+            cancel.raise();
             assert!(matches!(session.step(), Err(Error::Cancelled)));
             assert!(matches!(session.prompt("more"), Err(Error::Cancelled)));
-            cancel.reset();
+            cancel.lower();
             cancelled.store(true, Relaxed);
             if session.peek().unwrap().would_consult {
                 let consults = session.usage().consults;
@@ -151,7 +151,7 @@ fn cancelling_loses_nothing() {
                 assert_eq!(session.usage().consults, consults + 1, "its bytes were sent");
             }
             cancelled.store(false, Relaxed);
-            assert_eq!(session.ids(), before);
+            assert_eq!(session.tokens(), before);
             let again = session.step().unwrap();
             assert_eq!((again.token, again.source), (step.token, step.source));
         }
@@ -167,7 +167,7 @@ fn a_cancelled_prompt_is_taken_back() {
     bench.after = true;
     // The fake SLM checks before it feeds; the score of the peek comes before the prompt's feed.
     bench.score = Arc::new(move |_| {
-        raise.cancel();
+        raise.raise();
         1.0
     });
     let mut session = bench.prompted();
@@ -175,7 +175,7 @@ fn a_cancelled_prompt_is_taken_back() {
     let peek = session.peek().unwrap();
     assert!(matches!(session.prompt("more"), Err(Error::Cancelled)));
     assert_eq!((session.len(), session.stats().prompt_tokens), (1, 1));
-    cancel.reset();
+    cancel.lower();
     assert_eq!(session.step().unwrap().token, peek.candidate);
 }
 
@@ -206,11 +206,11 @@ fn rewinding() {
 fn a_prompt_of_ids_is_taken_as_it_is() {
     let bench = Bench::new(endless());
     let mut session = bench.session();
-    assert!(matches!(session.prompt_ids(&[]), Err(Error::InvalidArgument(_))));
-    let error = session.prompt_ids(&[USER, PADDING]).unwrap_err().to_string();
+    assert!(matches!(session.prompt_tokens(&[]), Err(Error::InvalidArgument(_))));
+    let error = session.prompt_tokens(&[USER, PADDING]).unwrap_err().to_string();
     assert!(error.contains(&format!("token {PADDING}")), "{error}");
     assert!(session.is_empty());
-    session.prompt_ids(&[byte(b'>')]).unwrap();
+    session.prompt_tokens(&[byte(b'>')]).unwrap();
     assert_eq!(session.stats().prompt_tokens, 1);
     let mut other = bench.prompted();
     let told =

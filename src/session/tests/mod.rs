@@ -42,7 +42,7 @@ fn local_generation() {
     assert_eq!((last.token, last.end, last.bytes.len()), (END, End::StopToken, 0));
     assert!(matches!(session.step(), Err(Error::State(_))), "it has ended");
     assert!(matches!(session.peek(), Err(Error::State(_))));
-    assert_eq!(session.ids().len(), 11, "prompt, text and stop token");
+    assert_eq!(session.tokens().len(), 11, "prompt, text and stop token");
 }
 
 /// A cloud that is not asked, or never answers, does not change a token.
@@ -60,7 +60,7 @@ fn cloud_off_changes_nothing() {
         let mut session = bench.prompted();
         let steps = steps(&mut session, 60);
         let bytes: Vec<u8> = steps.iter().flat_map(|step| step.bytes.clone()).collect();
-        (session.ids().to_vec(), bytes, text_of(&steps), session.flush())
+        (session.tokens().to_vec(), bytes, text_of(&steps), session.flush())
     };
     let alone = generate(Mode::LocalOnly, None, false);
     for after in [false, true] {
@@ -128,8 +128,8 @@ fn the_score_sees_the_state_before_and_after() {
     let mut session = bench.prompted();
     steps(&mut session, 5);
     for (n, (before, after)) in seen.lock().unwrap().iter().enumerate() {
-        assert_eq!(before, &[hidden(&session.ids()[..n + 1])]);
-        assert_eq!(after, &[hidden(&session.ids()[..n + 2])]);
+        assert_eq!(before, &[hidden(&session.tokens()[..n + 1])]);
+        assert_eq!(after, &[hidden(&session.tokens()[..n + 2])]);
     }
 }
 
@@ -358,7 +358,7 @@ fn bytes_are_re_encoded() {
     let mut session = bench.prompted();
     let steps = steps(&mut session, 4);
     assert_eq!(text_of(&steps), "hello é");
-    assert_eq!(session.ids()[1..], [HELLO, byte(b' '), byte(0xC3), byte(0xA9)]);
+    assert_eq!(session.tokens()[1..], [HELLO, byte(b' '), byte(0xC3), byte(0xA9)]);
     assert_eq!(session.stats().cloud, 4);
 }
 

@@ -107,7 +107,7 @@ fn an_answer_that_disagrees_stops_the_slm() {
 fn a_cancel_ends_both() {
     let mut bench = with_overlap(bench("a", 0, Err(Failure::Cancelled)), 5);
     let script: Script = Arc::new(|r| {
-        r.cancel.cancel();
+        r.cancel.raise();
         Err(Failure::Cancelled)
     });
     bench.cloud = Some(FakeCloud::new(true, script));
@@ -118,7 +118,7 @@ fn a_cancel_ends_both() {
     assert!(matches!(session.step(), Err(Error::Cancelled)));
     assert_eq!((session.text(), session.usage().consults), (">".into(), 1));
     bench.stuck.store(false, Relaxed);
-    cancel.reset();
+    cancel.lower();
     session.set_cloud(None);
     assert_eq!(text_of(&steps(&mut session, 9)), "abcdefgh");
 }

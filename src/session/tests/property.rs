@@ -184,9 +184,9 @@ fn play_on(acts: &[Act], next: Next, script: Script, way: Way) -> (Session, Mode
                 Err(error) => assert!(matches!(error, Error::ContextFull { .. }), "{error}"),
             },
             Act::Cancel => {
-                cancel.cancel();
+                cancel.raise();
                 assert!(matches!(session.step(), Err(Error::Cancelled)));
-                cancel.reset();
+                cancel.lower();
             }
             Act::Reset => {
                 session.reset();
@@ -204,7 +204,7 @@ fn play_on(acts: &[Act], next: Next, script: Script, way: Way) -> (Session, Mode
                 bench.millis.fetch_add(millis, Relaxed);
             }
         }
-        assert_eq!(session.ids(), model.ids);
+        assert_eq!(session.tokens(), model.ids);
         let bytes: Vec<u8> =
             model.ids.iter().flat_map(|&id| tokens.bytes_with_special(id)).copied().collect();
         assert_eq!(session.conversation.context.bytes(), bytes);
@@ -234,7 +234,7 @@ proptest! {
     fn the_way_of_scoring_changes_no_token(acts in acts(), burst in 1..5u32) {
         let (before, _) = play(&acts, Way { burst, ..HYBRID });
         let (after, _) = play(&acts, Way { burst, after: true, ..HYBRID });
-        prop_assert_eq!(before.ids(), after.ids());
+        prop_assert_eq!(before.tokens(), after.tokens());
     }
 
     /// Handing back says whose a token is, never which: only tokens of bursts become the SLM's.
@@ -243,7 +243,7 @@ proptest! {
         let way = Way { shares, after, burst, ..HYBRID };
         let (plain, all) = play(&acts, way);
         let (session, model) = play(&acts, Way { hand_back: true, ..way });
-        prop_assert_eq!(session.ids(), plain.ids());
+        prop_assert_eq!(session.tokens(), plain.tokens());
         for (ours, plain) in model.steps.iter().zip(&all.steps) {
             prop_assert_eq!(ours.consulted, plain.consulted);
             if ours.source != plain.source {
@@ -279,7 +279,7 @@ proptest! {
             play_on(&acts, next.clone(), moody(), way)
         };
         let ((session, model), (plain, wanted)) = (play(draft), play(0));
-        prop_assert_eq!(session.ids(), plain.ids());
+        prop_assert_eq!(session.tokens(), plain.tokens());
         prop_assert_eq!(told(&model.steps), told(&wanted.steps));
         check_sums(&model.steps, &session, 0);
     }
@@ -297,7 +297,7 @@ proptest! {
         let way = Way { after, burst, rescue, draft, ..HYBRID };
         let ((session, model), (plain, wanted)) =
             (play(&acts, Way { exact, ..way }), play(&acts, way));
-        prop_assert_eq!(session.ids(), plain.ids());
+        prop_assert_eq!(session.tokens(), plain.tokens());
         prop_assert_eq!(told(&model.steps), told(&wanted.steps));
     }
 
@@ -329,7 +329,7 @@ proptest! {
             play_on(&acts, endless(), script, way)
         };
         let ((session, model), (plain, wanted)) = (play(overlap), play(0));
-        prop_assert_eq!(session.ids(), plain.ids());
+        prop_assert_eq!(session.tokens(), plain.tokens());
         prop_assert_eq!(told(&model.steps), told(&wanted.steps));
         prop_assert_eq!(session.usage(), plain.usage());
         prop_assert_eq!(session.threshold(), plain.threshold());
@@ -354,7 +354,7 @@ proptest! {
         for corrections in [2, 100] {
             let way = Way { corrections, ..way };
             let (session, model) = play_on(&acts, endless(), steady(), way);
-            prop_assert_eq!(session.ids(), plain.ids());
+            prop_assert_eq!(session.tokens(), plain.tokens());
             for (ours, plain) in model.steps.iter().zip(&all.steps) {
                 prop_assert_eq!(ours.token, plain.token);
                 if ours.source == Source::Correction {

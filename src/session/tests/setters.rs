@@ -5,7 +5,7 @@ use super::*;
 use crate::reward::Threshold;
 
 fn gate(threshold: f32) -> Gate {
-    Gate { threshold: Threshold::At(threshold), ..Gate::default() }
+    Gate { threshold: Threshold::Value(threshold), ..Gate::default() }
 }
 
 fn share(share: f64) -> Budget {
@@ -122,7 +122,7 @@ fn a_peek_before_a_change_changes_no_text() {
                     change(&mut session);
                 }
                 steps(&mut session, 5);
-                session.ids().to_vec()
+                session.tokens().to_vec()
             };
             assert_eq!(write(true), write(false), "{name}, {after}");
         }
@@ -266,7 +266,7 @@ fn log_probabilities() {
     let steps = steps(&mut session, 3);
     assert!(steps[1].logprobs.is_empty(), "the SLM did not look at it");
     for (at, step) in [(1, &steps[0]), (3, &steps[2])] {
-        let row = bench.row(&session.ids()[..at]);
+        let row = bench.row(&session.tokens()[..at]);
         let sum: f64 = row.iter().map(|&logit| f64::from(logit).exp()).sum();
         let want = |id: u32| (id, f64::from(row[id as usize]) - sum.ln());
         let top = crate::sampler::top_tokens(&row);

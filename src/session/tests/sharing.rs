@@ -81,7 +81,7 @@ fn a_fork_goes_on_alike() {
             way(&mut session);
             let mut fork = session.fork().unwrap();
             assert_eq!((fork.stats(), fork.usage()), (session.stats(), session.usage()));
-            assert_eq!(fork.ids(), session.ids());
+            assert_eq!(fork.tokens(), session.tokens());
             let told = |session: &mut Session| {
                 let steps = steps(session, 12).into_iter();
                 let told = steps.map(|s| (s.token, s.text, s.source, s.score.to_bits()));
@@ -104,12 +104,12 @@ fn a_fork_shares_nothing_that_changes() {
     session.set_cancel(cancel.clone());
     session.step().unwrap();
     let mut fork = session.fork().unwrap();
-    cancel.cancel();
+    cancel.raise();
     assert!(matches!(session.step(), Err(Error::Cancelled)));
     let step = fork.step().unwrap();
     assert_eq!(step.source, Source::Cloud, "its own flag");
     assert_eq!(fork.step().unwrap().reason, Reason::BudgetConsults, "one was spent before");
-    cancel.reset();
+    cancel.lower();
     assert_eq!(session.step().unwrap().source, Source::Cloud, "the fork's is its own");
     assert_eq!(session.step().unwrap().reason, Reason::BudgetConsults);
     assert_eq!((session.usage().consults, fork.usage().consults), (2, 2));

@@ -16,7 +16,7 @@ fn rest(mut session: Session) -> (Vec<u32>, String, End) {
     let rest =
         if session.conversation.end == End::None { steps(&mut session, 12) } else { Vec::new() };
     let text = text_of(&rest) + &session.flush();
-    (session.ids().to_vec(), text, session.conversation.end)
+    (session.tokens().to_vec(), text, session.conversation.end)
 }
 
 /// In the middle of whatever: a burst, a character, a stop string, a peek; at an end; with and
@@ -72,7 +72,7 @@ fn a_chat_goes_on() {
     for session in [&mut session, &mut other] {
         session.chat(&[user("b")]).unwrap();
     }
-    assert_eq!(other.ids(), session.ids());
+    assert_eq!(other.tokens(), session.tokens());
     session.rewind(3).unwrap();
     assert_eq!(saved(&session).len(), session.state_bytes());
 }

@@ -84,7 +84,7 @@ pub fn cloud(arguments: &ArgMatches) -> Result<Option<CloudOptions>> {
     let headers = all("header").map(|given| headers(given)).collect::<Result<Vec<_>>>()?;
     Ok(Some(CloudOptions {
         url,
-        kind: kind.map(|(_, kind)| *kind).unwrap_or_default(),
+        server: kind.map(|(_, kind)| *kind).unwrap_or_default(),
         model: one("cloud-model").unwrap_or_default(),
         token: token(path("token-file").as_deref())?,
         headers: headers.concat(),
@@ -202,7 +202,7 @@ mod tests {
         let headers = [("Org", "ours"), ("api-key", "k:1"), ("X-Route", "a")];
         let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned()));
         assert_eq!((options.url.as_str(), options.model.as_str()), ("https://h/api?v=1", "big"));
-        assert_eq!((options.kind, options.token.as_deref()), (ServerKind::SgLang, Some("t")));
+        assert_eq!((options.server, options.token.as_deref()), (ServerKind::SgLang, Some("t")));
         assert_eq!(options.headers, headers);
         assert_eq!(options.proxy.as_deref(), Some("http://u:p@10.0.0.1:3128"));
         assert_eq!(options.roots, Roots::PemFile("ca.pem".into()));

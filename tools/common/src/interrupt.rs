@@ -20,7 +20,7 @@ pub fn catch() -> io::Result<()> {
     std::thread::spawn(move || {
         for signal in signals.forever() {
             if CAUGHT.swap(signal, Ordering::SeqCst) == 0 {
-                CANCEL.cancel();
+                CANCEL.raise();
             } else {
                 let _ = signal_hook::low_level::emulate_default_handler(signal);
             }

@@ -31,7 +31,11 @@ fn main() -> Result<()> {
 
     let begun = Instant::now();
     let exchange = cloud.probe(&tokens, &Cancel::new())?;
-    println!("probe      {:?}, {exchange:?} cross the wire, {:.0?}", cloud.kind(), begun.elapsed());
+    println!(
+        "probe      {:?}, {exchange:?} cross the wire, {:.0?}",
+        cloud.server(),
+        begun.elapsed()
+    );
     for (max_tokens, answer) in [(1, "The capital of France is"), (8, "The primes begin with 2,")] {
         for turn in 1..=TIMES {
             let (text, cost) = ask(&cloud, &tokens, exchange, answer, max_tokens)?;

@@ -164,14 +164,14 @@ fn model() -> Arc<Model> {
 fn session(model: &Arc<Model>, server: &Server, name: String, consults: u64) -> Session {
     let cloud = Cloud::new(CloudOptions {
         url: server.url(),
-        kind: ServerKind::OpenAi,
+        server: ServerKind::OpenAi,
         model: name,
         roots: server.roots(),
         ..CloudOptions::default()
     });
     let options = SessionOptions::default();
     let mut session = Session::new(model.clone(), Some(Arc::new(cloud.unwrap())), options).unwrap();
-    session.set_gate(Gate { threshold: Threshold::At(2.0), ..Gate::default() }).unwrap();
+    session.set_gate(Gate { threshold: Threshold::Value(2.0), ..Gate::default() }).unwrap();
     session.set_budget(Budget { consults: Some(consults), ..Budget::default() }).unwrap();
     let consult = ConsultOptions { deadline: DEADLINE, ..ConsultOptions::default() };
     session.set_consult(consult).unwrap();

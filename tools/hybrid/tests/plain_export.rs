@@ -154,7 +154,7 @@ fn chunks_rewind_and_failure_are_as_in_a_packed_bundle() {
         feed(&mut *state, ids, Rows::Last);
         state.rewind(40 - keep).unwrap();
         let raised = Cancel::new();
-        raised.cancel();
+        raised.raise();
         assert!(matches!(state.feed(&ids[keep..], Rows::All, &raised), Err(Error::Cancelled)));
         let error = state.feed(&[1; 51], Rows::Last, &Cancel::new()).unwrap_err();
         assert!(matches!(error, Error::ContextFull { limit: 50, .. }));
@@ -179,7 +179,7 @@ fn a_fork_goes_on_alone() {
         let want = feed(&mut *begin(), rest, Rows::All);
         let mut state = begin();
         let raised = Cancel::new();
-        raised.cancel();
+        raised.raise();
         assert!(state.feed(rest, Rows::All, &raised).is_err());
         let mut fork = state.fork().unwrap();
         assert_eq!((fork.len(), fork.capacity()), (20, 50));

@@ -40,7 +40,7 @@ fn a_chat_of_two_turns() {
     assert_eq!(first.last().unwrap().end, End::StopToken);
     let before = session.len();
     session.chat(&[user("Tell me a story.")]).unwrap();
-    let added: Vec<u8> = session.ids()[before..]
+    let added: Vec<u8> = session.tokens()[before..]
         .iter()
         .flat_map(|&id| model.tokens.bytes_with_special(id))
         .copied()
@@ -163,7 +163,7 @@ fn a_saved_session_goes_on_where_it_was() {
         assert_eq!(state.len(), session.state_bytes());
         other.prompt("Something else").unwrap();
         other.restore(&state).unwrap();
-        assert_eq!(other.ids(), session.ids());
+        assert_eq!(other.tokens(), session.tokens());
         assert_eq!(rest(&mut other), rest(&mut session));
         state[8] ^= 1;
         let error = other.restore(&state).unwrap_err().to_string();
@@ -204,7 +204,7 @@ fn a_model_in_memory_writes_the_same() {
     };
     let files = std::fs::read_dir(dir).unwrap().map(file).collect();
     let (mut last, mut calls) = ((0, 0), 0);
-    let in_memory = Model::from_memory(files, ModelOptions::default(), &mut |done, total| {
+    let in_memory = Model::open_memory(files, ModelOptions::default(), &mut |done, total| {
         (last, calls) = ((done, total), calls + 1);
         true
     });
@@ -226,7 +226,7 @@ fn a_model_tokenises() {
     let [as_prompt, as_text] = [prompt, plain].map(|how| model.tokenize(text, how).unwrap());
     let mut session = local(&model, SessionOptions::default());
     session.prompt(text).unwrap();
-    assert_eq!(session.ids(), as_prompt);
+    assert_eq!(session.tokens(), as_prompt);
     assert!(as_text.len() > as_prompt.len(), "the control token is text");
     assert_eq!(model.count_tokens(text, prompt).unwrap(), as_prompt.len());
     assert_eq!(model.count_tokens(text, plain).unwrap(), as_text.len());
@@ -261,13 +261,13 @@ fn a_long_prompt_is_cancelled() {
     let raise = cancel.clone();
     let watchdog = thread::spawn(move || {
         thread::sleep(Duration::from_millis(50));
-        raise.cancel();
+        raise.raise();
     });
     let long = STORY.repeat(4000 / before);
     assert!(matches!(session.prompt(&long), Err(Error::Cancelled)));
     watchdog.join().unwrap();
     assert_eq!((session.len(), session.stats().prompt_tokens), (before, before as u64));
-    cancel.reset();
+    cancel.lower();
     let mut straight = local(&model, SessionOptions::default());
     straight.prompt(STORY).unwrap();
     assert_eq!(ids(&steps(&mut session, 8)), ids(&steps(&mut straight, 8)));
@@ -290,7 +290,7 @@ fn the_cloud_is_unplugged() {
     let cloud = Arc::new(Cloud::new(options).unwrap());
     let options = SessionOptions::default();
     let mut session = Session::new(model.clone(), Some(cloud), options).unwrap();
-    session.set_gate(Gate { threshold: Threshold::At(2.0), ..Gate::default() }).unwrap();
+    session.set_gate(Gate { threshold: Threshold::Value(2.0), ..Gate::default() }).unwrap();
     let deadline = Duration::from_secs(20);
     session.set_consult(ConsultOptions { deadline, ..ConsultOptions::default() }).unwrap();
     session.prompt(STORY).unwrap();

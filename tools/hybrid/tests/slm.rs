@@ -260,7 +260,7 @@ fn cancelled_feeds(threads: usize) {
         let result = thread::scope(|scope| {
             scope.spawn(|| {
                 thread::sleep(Duration::from_micros(200 * try_));
-                cancel.cancel();
+                cancel.raise();
             });
             state.feed(&ids[20..], Rows::Last, &cancel)
         });

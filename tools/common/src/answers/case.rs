@@ -265,7 +265,7 @@ impl Case<'_> {
     /// A greedy session with this setting.
     fn set(&self, mut session: Session, setting: Setting) -> Result<Session> {
         let Setting { mode, score, threshold, burst, extras } = setting;
-        session.set_gate(Gate { mode, score, threshold: Threshold::At(threshold) })?;
+        session.set_gate(Gate { mode, score, threshold: Threshold::Value(threshold) })?;
         session.set_consult(ConsultOptions {
             burst,
             deadline: DEADLINE,
@@ -302,7 +302,7 @@ impl Case<'_> {
     fn outcome(&self, mut session: Session) -> Result<Outcome> {
         let mut bytes = Vec::new();
         self.generate(&mut session, &mut |step| bytes.extend_from_slice(&step.bytes))?;
-        self.note(session.ids().get(self.ids.len()..).unwrap_or_default());
+        self.note(session.tokens().get(self.ids.len()..).unwrap_or_default());
         let (stats, usage) = (session.stats(), session.usage());
         Ok(Outcome {
             text: self.bench.text(self.prompt, &bytes),

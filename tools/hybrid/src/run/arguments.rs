@@ -216,7 +216,7 @@ impl Settings {
 fn threshold(arguments: &ArgMatches) -> Result<Threshold> {
     let given = |name| arguments.get_one::<f32>(name).copied();
     if let Some(threshold) = given("threshold") {
-        return Ok(Threshold::At(threshold));
+        return Ok(Threshold::Value(threshold));
     }
     if let Some(share) = given("share") {
         return Ok(Threshold::Share(share));
@@ -292,7 +292,7 @@ mod tests {
         let Settings { birth, sampling, gate, consult, budget, .. } = settings;
         assert_eq!((gate.mode, gate.score), (Mode::Hybrid, ScoreKind::Margin));
         assert_eq!((consult.hand_back, consult.rescue, consult.overlap), (true, 2, 9));
-        assert_eq!((gate.threshold, consult.burst), (Threshold::At(-1.0), 3));
+        assert_eq!((gate.threshold, consult.burst), (Threshold::Value(-1.0), 3));
         assert_eq!(budget, Budget { consults: Some(1), bytes: Some(9), ..Budget::default() });
         assert_eq!((sampling.temperature, sampling.top_k), (0.5, 4));
         assert_eq!((birth.draft, birth.context, birth.stop_strings.len()), (7, 99, 2));
