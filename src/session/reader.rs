@@ -113,8 +113,8 @@ impl Reader {
         self.keep_ahead(0)
     }
 
-    /// Forgets all but the first `kept` tokens that were read ahead. The SLM may have to forget more
-    /// than that, also of the context: `read` feeds it again. The row of the context stays.
+    /// Forgets all but the first `kept` tokens that were read ahead. The SLM may have to forget
+    /// more than that, also of the context: `read` feeds it again. The row of the context stays.
     fn keep_ahead(&mut self, kept: usize) -> Result<()> {
         let context = self.slm.len().saturating_sub(self.ahead.len());
         self.slm.rewind(self.ahead.len().saturating_sub(kept))?;
