@@ -183,7 +183,7 @@ impl Seen {
         took.sort();
         let at = |share: f64| {
             let index = (took.len() as f64 * share) as usize;
-            took.get(index.min(took.len().saturating_sub(1))).map_or(0, Duration::as_millis)
+            took.get(index.min(took.len().saturating_sub(1))).map_or(0.0, |took| took.as_secs_f64() * 1e3)
         };
         let failed: u64 = self.failures.iter().map(|(_, count)| count).sum();
         let consults = took.len() as u64 + failed;
@@ -193,7 +193,7 @@ impl Seen {
             "boards     {}, each every {:.1?}\n\
              consults   {consults}, {:.1} a second; {} answered, {failed} failed\n\
              requests   {}, {:.1} a second\n\
-             answered   in {} ms (median), {} ms (99 of 100), {} ms at most\n",
+             answered   in {:.1} ms (median), {:.1} ms (99 of 100), {:.1} ms at most\n",
             plan.boards,
             plan.every,
             consults as f64 / seconds,
