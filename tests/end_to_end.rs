@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use hybrid::Cancel;
 use hybrid::bundle::{Bundle, Verify};
 use hybrid::cloud::{Cloud, CloudOptions, Exchange, Roots, ServerKind};
-use hybrid::consult::{Answer, Consult, Continuation, Cost, Failure, Request};
-use hybrid::tokens::Tokens;
+use hybrid::consult::{Answer, Chat, Consult, Continuation, Cost, Failure, Request};
+use hybrid::tokens::{Message, Tokens};
 
 const KINDS: [ServerKind; 2] = [ServerKind::OpenAi, ServerKind::LlamaCpp];
 /// For a real LLM on a busy machine.
@@ -173,6 +173,39 @@ fn bytes_are_exchanged_with_another_vocabulary() {
             }
         }
     }
+}
+
+/// The probe has seen that it continues "Par".
+#[test]
+fn chats_are_continued() {
+    let tokens = vocabulary("HYBRID_TEST_SAME");
+    let ask = Message { role: "user".into(), content: "What is the capital of Germany?".into() };
+    for kind in [ServerKind::ChatContinue, ServerKind::ChatTrailing] {
+        let cloud = Cloud::new(options(kind)).unwrap();
+        assert_eq!(cloud.probe(&tokens, &Cancel::new()).unwrap(), Exchange::Messages, "{kind:?}");
+        let chat = Chat { messages: &[ask.clone()], answer: "The capital of Germany is Ber" };
+        let (cancel, deadline) = (Cancel::new(), Instant::now() + TIME);
+        let request = Request {
+            ids: &[],
+            vocabulary: same_fingerprint(),
+            bytes: b"not sent",
+            chat: Some(chat),
+            max_tokens: 4,
+            deadline,
+            cancel: &cancel,
+        };
+        match cloud.consult(&request).0.unwrap().continuation {
+            Continuation::Bytes(bytes) => assert!(bytes.starts_with(b"lin"), "{kind:?}: {bytes:?}"),
+            Continuation::Ids(ids) => panic!("{kind:?}: ids {ids:?}"),
+        }
+    }
+}
+
+#[test]
+fn the_wire_format_is_found() {
+    let cloud = Cloud::new(options(ServerKind::Auto)).unwrap();
+    let exchange = cloud.probe(&vocabulary("HYBRID_TEST_SAME"), &Cancel::new()).unwrap();
+    assert_eq!((cloud.kind(), exchange), (ServerKind::LlamaCpp, Exchange::Ids));
 }
 
 #[test]

@@ -39,7 +39,8 @@ class Server:
     """llama.cpp's server and the proxy in front of it."""
 
     def __init__(self, model: str):
-        command = [SCRIPTS / "cloud-server", "start", "--token", "--minutes", "5", "--model", model]
+        options = ["--token", "--minutes", "5", "--threads", "1", "--model", model]
+        command = [SCRIPTS / "cloud-server", "start", *options]
         lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         exports = (shlex.split(line)[1].split("=", 1) for line in lines.splitlines())
         self.environment = dict(exports)
