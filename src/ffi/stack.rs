@@ -105,10 +105,15 @@ mod tests {
 
     #[test]
     fn little_stack_is_an_error_that_says_how_much_it_takes() {
-        for (kilobytes, enough) in [(64, false), (128, false), (256, true), (8192, true)] {
-            let text = on_thread(kilobytes, || check().err().map(|fault| fault.to_string()));
-            assert_eq!(text.is_none(), enough, "{kilobytes} kB: {text:?}");
-            assert!(text.is_none_or(|text| text.contains("256 kB")), "{kilobytes} kB");
+        for wanted in [64, 128, 256, 8192] {
+            // The system may use the larger stack of a thread that has ended.
+            let (size, text) = on_thread(wanted, || {
+                let (low, high) = of_thread().unwrap();
+                (high - low, check().err().map(|fault| fault.to_string()))
+            });
+            assert!(size >= wanted << 10);
+            assert_eq!(text.is_none(), size >= 256 << 10, "{size}: {text:?}");
+            assert!(text.is_none_or(|text| text.contains("256 kB")), "{size}");
         }
     }
 
@@ -120,7 +125,7 @@ mod tests {
             (here(), low, high)
         });
         assert!((low..high).contains(&here));
-        assert!((512 << 10..600 << 10).contains(&(high - low)), "{}", high - low);
+        assert!(high - low >= 512 << 10, "{}", high - low);
     }
 
     #[test]
