@@ -38,7 +38,6 @@ enum Kind {
 struct Perplexity {
     text: String,
     text_sha256: String,
-    tokens: usize,
     tokens_sha256: String,
     window: usize,
     perplexity: f64,
@@ -91,8 +90,9 @@ fn compare_perplexity(model: &Model, reference: &Perplexity, path: &Path) -> Res
         path.display(),
         reference.text
     );
-    let mut ids = model.tokens.encode(&text, false)?;
-    ids.truncate(reference.tokens);
+    let (bos, ids) = (bos(model), model.tokens.encode(&text, false)?);
+    let windows = ids.chunks_exact(reference.window.saturating_sub(bos.len()).max(1));
+    let ids: Vec<u32> = windows.flat_map(|window| [bos.as_slice(), window].concat()).collect();
     let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
     ensure!(sha256(&bytes) == reference.tokens_sha256, "llama.cpp has other tokens for the text");
 
@@ -113,7 +113,7 @@ fn compare_greedy(model: &Model, reference: &Greedy) -> Result<bool> {
     let (mut steps, mut texts) = (0, 0);
     let (mut ties, mut wrong) = (Vec::new(), Vec::new());
     for prompt in &reference.prompts {
-        let ids = model.tokens.encode(&prompt.prompt, true)?;
+        let ids = [bos(model), model.tokens.encode(&prompt.prompt, true)?].concat();
         ensure!(ids == prompt.prompt_ids, "llama.cpp has other tokens for {:?}", prompt.prompt);
         let differ = differing_steps(model, prompt)?;
         steps += prompt.ids.len();
@@ -132,6 +132,12 @@ fn compare_greedy(model: &Model, reference: &Greedy) -> Result<bool> {
         wrong.len(),
     );
     Ok(wrong.is_empty())
+}
+
+/// What the model wants to see before every text.
+fn bos(model: &Model) -> Vec<u32> {
+    let info = model.tokens.info();
+    info.bos.filter(|_| info.add_bos).into_iter().collect()
 }
 
 /// Steps at which our most likely token is another, on llama.cpp's path, one token at a time.

@@ -21,6 +21,9 @@ use hybrid::{Cancel, Error};
 /// Tokens and their scores.
 type Told = Vec<(u32, u32)>;
 
+/// A way to the same text.
+type Way = fn(&Life) -> Result<()>;
+
 /// More than a cache that forgets can go back exactly.
 const WRITTEN: usize = 100;
 
@@ -38,7 +41,7 @@ fn main() -> Result<()> {
 
 fn check(model: Arc<Model>) -> Result<()> {
     let life = Life::new(model)?;
-    let ways: [(&str, fn(&Life) -> Result<()>); 7] = [
+    let ways: [(&str, Way); 7] = [
         ("drafted and peeked at", Life::drafts),
         ("rewound", Life::rewinds),
         ("with its prompt in two parts", Life::parts),

@@ -45,6 +45,9 @@ class Llama:
             sys.exit(f"{path} could not be loaded")
         self.vocab = llama_cpp.llama_model_get_vocab(self.model)
         self.vocabulary = llama_cpp.llama_vocab_n_tokens(self.vocab)
+        # What the model wants to see before every text.
+        adds = llama_cpp.llama_vocab_get_add_bos(self.vocab)
+        self.bos = [llama_cpp.llama_vocab_bos(self.vocab)] if adds else []
         self.context = llama_cpp.llama_init_from_model(self.model, parameters)
         self.batch = llama_cpp.llama_batch_init(batch, 0, 1)
         self.clear()
@@ -85,19 +88,23 @@ class Llama:
 
 
 def perplexity(options) -> dict:
-    """The text in whole windows, each from an empty cache; a window's first token is not scored."""
+    """The text in whole windows, each from an empty cache; a window's first token is not scored.
+
+    Where the model wants a BOS before a text, each window begins with it.
+    """
     llama = Llama(options.model, options.threads)
     ids = llama.tokenize(Path(options.text).read_text(encoding="utf-8"), special=False)
-    ids = ids[: len(ids) // WINDOW * WINDOW]
+    own = WINDOW - len(llama.bos)
+    windows = [llama.bos + ids[i : i + own] for i in range(0, len(ids) - own + 1, own)]
     nll = []
-    for start in range(0, len(ids), WINDOW):
-        window = ids[start : start + WINDOW]
+    for window in windows:
         llama.clear()
-        logits = llama.feed(window, every_row=True)[:-1]
-        shifted = logits - logits.max(axis=1, keepdims=True)
-        log_sum = np.log(np.exp(shifted).sum(axis=1))
-        nll.extend(log_sum - shifted[np.arange(WINDOW - 1), window[1:]])
+        # One by one: the rows of a large vocabulary take a gigabyte.
+        for row, token in zip(llama.feed(window, every_row=True), window[1:]):
+            top = row.max()
+            nll.append(np.log(np.exp(row - top).sum()) + top - row[token])
         print(f"{len(nll)} tokens: {np.exp(np.mean(nll)):.4f}", file=sys.stderr)
+    ids = sum(windows, [])
     return {
         "text": Path(options.text).name,
         "text_sha256": file_sha256(options.text),
@@ -132,7 +139,7 @@ def batch_noise(llama: Llama, prompt: dict) -> float:
 
 
 def greedy_one(llama: Llama, prompt: str) -> dict:
-    ids = llama.tokenize(prompt, special=True)
+    ids = llama.bos + llama.tokenize(prompt, special=True)
     written, gaps, text = [], [], b""
     llama.clear()
     logits = llama.feed(ids)
