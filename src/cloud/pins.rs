@@ -9,7 +9,7 @@ use rustls::{CertificateError, DigitallySignedStruct, OtherError, SignatureSchem
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use sha2::{Digest, Sha256};
 
-use super::proxy::base64;
+use crate::base64;
 use crate::error::{Error, Result};
 
 /// One could never be replaced: devices that know only the old key would be locked out.
@@ -58,7 +58,7 @@ impl Pinned {
     /// The server's own key: those above it may be others' certificates, put beside its own.
     fn has(&self, certificate: &CertificateDer<'_>) -> std::result::Result<bool, rustls::Error> {
         let key = ParsedCertificate::try_from(certificate)?.subject_public_key_info();
-        let pin = base64(&Sha256::digest(&key));
+        let pin = base64::encode(&Sha256::digest(&key));
         Ok(self.pins.contains(&pin))
     }
 }

@@ -13,6 +13,7 @@ mod pack;
 mod perplexity;
 mod reward;
 mod run;
+mod sign;
 mod try_out;
 
 pub const PROGRAM: Program = Program {
@@ -21,6 +22,7 @@ pub const PROGRAM: Program = Program {
     subcommands: &[
         Subcommand { command: pack::command, run: pack::run },
         Subcommand { command: check::command, run: check::run },
+        Subcommand { command: sign::command, run: sign::run },
         Subcommand { command: perplexity::command, run: perplexity::run },
         Subcommand { command: run::command, run: run::run },
         Subcommand { command: bench::command, run: bench::run },

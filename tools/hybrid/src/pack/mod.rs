@@ -37,6 +37,7 @@ use hybrid_common::interrupt::{self, Interruptible};
 use hybrid_common::progress::{Bytes, Spinner};
 
 use crate::perplexity;
+use crate::sign::SecretKey;
 use crate::try_out::try_out_dir;
 use requantise::Bits;
 
@@ -104,6 +105,13 @@ pub fn command() -> Command {
                 .value_parser(value_parser!(u32).range(1..)),
         )
         .arg(
+            Arg::new("sign")
+                .help("Sign the bundle by this key, as `hybrid sign` does")
+                .long("sign")
+                .value_name("KEYFILE")
+                .value_parser(value_parser!(PathBuf)),
+        )
+        .arg(
             Arg::new("bits")
                 .help("Round weights to 4 bits: smaller and faster, but less exact")
                 .long("bits")
@@ -134,8 +142,10 @@ pub fn run(arguments: &ArgMatches) -> Result<()> {
         // Packing takes long: what is wrong with the text shall be said before it.
         File::open(text).with_context(|| format!("cannot read {}", text.display()))?;
     }
+    let key = arguments.get_one("sign").map(|file: &PathBuf| SecretKey::read(file)).transpose()?;
     interrupt::catch()?;
-    pack(model, output, options).with_context(|| format!("cannot pack {}", model.display()))?;
+    pack_signed(model, output, options, key.as_ref())
+        .with_context(|| format!("cannot pack {}", model.display()))?;
     if options.bits == Bits::Four {
         compare(model, output, options, text.map(PathBuf::as_path))
             .with_context(|| format!("{} is packed, but not compared", output.display()))?;
@@ -179,8 +189,18 @@ fn compare(model: &Path, output: &Path, options: Options, text: Option<&Path>) -
     ))
 }
 
-/// Makes the bundle and puts it into place once it has run.
+#[cfg(test)]
 fn pack(model: &Path, output: &Path, options: Options) -> Result<()> {
+    pack_signed(model, output, options, None)
+}
+
+/// Makes the bundle and puts it into place once it has run, signed by `key` if there is one.
+fn pack_signed(
+    model: &Path,
+    output: &Path,
+    options: Options,
+    key: Option<&SecretKey>,
+) -> Result<()> {
     let bundle = assemble(model, output, options)?;
     let trying = Spinner::new("trying out");
     let notes = try_out_dir(bundle.dir()).map_err(|error| {
@@ -192,6 +212,7 @@ fn pack(model: &Path, output: &Path, options: Options) -> Result<()> {
     })?;
     drop(trying);
     print_notes(&notes);
+    key.map_or(Ok(()), |key| key.sign(bundle.dir()))?;
     Ok(bundle.put_into_place()?)
 }
 
