@@ -295,6 +295,12 @@ typedef struct hybrid_model_options {
   hybrid_progress_callback progress;
   /// Passed to `progress`. Default: NULL.
   void *progress_user;
+  /// The ed25519 key that the bundle must be signed by: the PEM that `openssl pkey -pubout`
+  /// prints, or its line of 60 characters. A bundle without a signature or with another one is
+  /// HYBRID_ERR_BUNDLE, before anything of it is parsed. The signature is of the hashes of all
+  /// files; those that `verify` leaves out are not compared with it. Default: NULL, the bundle
+  /// may come from anybody.
+  const char *public_key;
 } hybrid_model_options;
 
 /// A file of a bundle in memory. Its fields are final.

@@ -10,6 +10,7 @@
     warn(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used, clippy::expect_used)
 )]
 
+mod base64;
 pub mod breaker;
 pub mod bundle;
 pub mod cancel;

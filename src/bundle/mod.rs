@@ -2,8 +2,8 @@
 //!
 //! Sizes and hashes are checked before anybody parses a file. A bundle is a directory
 //! ([`Bundle::open`]) or lies in memory ([`Bundle::from_memory`]). Directories are made and changed
-//! by [`Writer`] and [`set_reward`] only, which never write into a file that a bundle in place
-//! names.
+//! by [`Writer`], [`set_reward`] and [`set_signature`] only, which never write into a file that a
+//! bundle in place names.
 
 use std::io::Read;
 use std::path::Path;
@@ -14,6 +14,7 @@ use crate::sealed::Fingerprint;
 mod hash;
 mod manifest;
 mod seal;
+mod signature;
 mod source;
 mod temporary;
 mod validate;
@@ -23,9 +24,10 @@ use hash::{blake3_of, blake3_reader};
 pub use hash::{fingerprint, sha256, sha256_reader};
 pub use manifest::*;
 pub use seal::seal;
+pub use signature::{PublicKey, SIGNATURE_NAME};
 pub use source::{Blob, map};
 use source::{Content, Source};
-pub use write::{Complete, Writer, set_reward};
+pub use write::{Complete, Writer, set_reward, set_signature};
 
 /// What the kernels want of the address of weights.
 const WEIGHTS_ALIGNMENT: usize = 64;
@@ -36,6 +38,7 @@ pub struct Bundle {
     source: Source,
     manifest: Manifest,
     weights: Option<Blob>,
+    signed: bool,
 }
 
 /// How much of a bundle is hashed when it is opened. Sizes are always checked.
@@ -48,26 +51,40 @@ pub enum Verify {
     AllButWeights,
 }
 
+/// What is checked when a bundle is opened. A [`Verify`] alone asks for no signature.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Checks {
+    pub verify: Verify,
+    /// A bundle is refused that is not signed by this key, before anything of it is parsed.
+    pub public_key: Option<PublicKey>,
+}
+
+impl From<Verify> for Checks {
+    fn from(verify: Verify) -> Checks {
+        Checks { verify, public_key: None }
+    }
+}
+
 /// Is told the bytes hashed so far and those to hash in all; `false` stops, with
 /// [`Error::Cancelled`].
 pub type Progress<'a> = dyn FnMut(u64, u64) -> bool + 'a;
 
 impl Bundle {
-    /// Opens the bundle in `dir`, checks the size of every file and the hashes `verify` asks for.
+    /// Opens the bundle in `dir`, checks the size of every file, and what `checks` asks for.
     ///
     /// Errors: [`Error::Io`] when `dir` or a file cannot be read, [`Error::Unsupported`] for
-    /// another format version, [`Error::Bundle`] for a wrong manifest, size or hash.
-    pub fn open(dir: &Path, verify: Verify) -> Result<Bundle> {
-        Bundle::open_with_progress(dir, verify, &mut |_, _| true)
+    /// another format version, [`Error::Bundle`] for a wrong manifest, size, hash or signature.
+    pub fn open(dir: &Path, checks: impl Into<Checks>) -> Result<Bundle> {
+        Bundle::open_with_progress(dir, checks, &mut |_, _| true)
     }
 
     /// As [`Bundle::open`], and [`Error::Cancelled`].
     pub fn open_with_progress(
         dir: &Path,
-        verify: Verify,
+        checks: impl Into<Checks>,
         progress: &mut Progress,
     ) -> Result<Bundle> {
-        Bundle::from_source(Source::Dir(dir.to_owned()), verify, progress)
+        Bundle::from_source(Source::Dir(dir.to_owned()), checks.into(), progress)
     }
 
     /// As [`Bundle::open_with_progress`], with the files of a bundle's directory by name. The
@@ -77,10 +94,10 @@ impl Bundle {
     /// [`Error::Unsupported`] and [`Error::Bundle`] as [`Bundle::open`], [`Error::Cancelled`].
     pub fn from_memory(
         files: Vec<(String, Blob)>,
-        verify: Verify,
+        checks: impl Into<Checks>,
         progress: &mut Progress,
     ) -> Result<Bundle> {
-        let bundle = Bundle::from_source(Source::memory(files)?, verify, progress)?;
+        let bundle = Bundle::from_source(Source::memory(files)?, checks.into(), progress)?;
         match &bundle.weights {
             Some(weights) if !(weights.as_ptr() as usize).is_multiple_of(WEIGHTS_ALIGNMENT) => {
                 Err(Error::InvalidArgument(format!(
@@ -92,9 +109,10 @@ impl Bundle {
         }
     }
 
-    fn from_source(source: Source, verify: Verify, progress: &mut Progress) -> Result<Bundle> {
-        let manifest = source.manifest()?;
-        let hashed = |role| role != FileRole::Weights || verify == Verify::All;
+    fn from_source(source: Source, checks: Checks, progress: &mut Progress) -> Result<Bundle> {
+        let manifest = source.manifest(checks.public_key.as_ref())?;
+        let signed = source.is_signed();
+        let hashed = |role| role != FileRole::Weights || checks.verify == Verify::All;
         let total =
             manifest.files.iter().filter(|(role, _)| hashed(**role)).map(|(_, f)| f.bytes).sum();
         let (mut done, mut weights) = (0, None);
@@ -110,11 +128,16 @@ impl Bundle {
                 weights = Some(content.into_blob()?);
             }
         }
-        Ok(Bundle { source, manifest, weights })
+        Ok(Bundle { source, manifest, weights, signed })
     }
 
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
+    }
+
+    /// Whether there was a signature, right or wrong, when the bundle was opened.
+    pub fn is_signed(&self) -> bool {
+        self.signed
     }
 
     /// Identifies what a session's state depends on: graph, weights and vocabulary.

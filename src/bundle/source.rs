@@ -10,6 +10,7 @@ use std::sync::Arc;
 use memmap2::Mmap;
 
 use super::seal::unseal;
+use super::signature::{PublicKey, SIGNATURE_LEN, SIGNATURE_NAME};
 use super::{FileEntry, MANIFEST_NAME, Manifest, validate};
 use crate::error::{Error, Result};
 
@@ -67,20 +68,56 @@ impl Source {
         Ok(Source::Memory(by_name))
     }
 
-    pub fn manifest(&self) -> Result<Manifest> {
-        let json = match self {
-            Source::Dir(dir) => read_manifest(dir)?,
+    /// Signed by `key`, if there is one.
+    pub fn manifest(&self, key: Option<&PublicKey>) -> Result<Manifest> {
+        let json = self.manifest_bytes()?;
+        if let Some(key) = key {
+            key.check(&json, self.signature()?.as_deref())?;
+        }
+        // The version goes first: it says what the rest may be.
+        Manifest::check_version(&json)?;
+        Manifest::parse(&unseal(&json)?)
+    }
+
+    pub fn manifest_bytes(&self) -> Result<Vec<u8>> {
+        match self {
+            Source::Dir(dir) => read_manifest(dir),
             Source::Memory(files) => {
                 let json = files.get(MANIFEST_NAME).ok_or_else(|| {
                     Error::Bundle(format!("no {MANIFEST_NAME} is among the files in memory"))
                 })?;
                 check_manifest_size(json.len() as u64)?;
-                json.to_vec()
+                Ok(json.to_vec())
             }
-        };
-        // The version goes first: it says what the rest may be.
-        Manifest::check_version(&json)?;
-        Manifest::parse(&unseal(&json)?)
+        }
+    }
+
+    pub fn is_signed(&self) -> bool {
+        match self {
+            Source::Dir(dir) => dir.join(SIGNATURE_NAME).exists(),
+            Source::Memory(files) => files.contains_key(SIGNATURE_NAME),
+        }
+    }
+
+    /// At most one byte more than a signature has. `None`: the bundle has none.
+    fn signature(&self) -> Result<Option<Vec<u8>>> {
+        const ENOUGH: usize = SIGNATURE_LEN + 1;
+        match self {
+            Source::Dir(dir) => {
+                let path = dir.join(SIGNATURE_NAME);
+                let mut bytes = Vec::new();
+                match open_regular(&path)
+                    .and_then(|file| file.take(ENOUGH as u64).read_to_end(&mut bytes))
+                {
+                    Ok(_) => Ok(Some(bytes)),
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+                    Err(e) => Err(Error::io(&path, e)),
+                }
+            }
+            Source::Memory(files) => Ok(files
+                .get(SIGNATURE_NAME)
+                .map(|bytes| bytes.iter().take(ENOUGH).copied().collect())),
+        }
     }
 
     /// A file that the manifest names, once its size is compared.

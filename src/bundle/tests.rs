@@ -2,6 +2,7 @@
 
 use std::{fs, io};
 
+use ring::signature::{Ed25519KeyPair, KeyPair};
 use temp_dir::TempDir;
 
 use super::*;
@@ -221,6 +222,92 @@ fn a_reward_head_is_added_and_replaced() {
     let bundle = Bundle::open(&dir, Verify::All).unwrap();
     assert_eq!(bundle.read(FileRole::Reward).unwrap(), b"second");
     assert_eq!(names(&dir).len(), 5, "{:?}", names(&dir));
+}
+
+/// As if by another key than [`OTHERS`].
+const OURS: [u8; 32] = [7; 32];
+const OTHERS: [u8; 32] = [8; 32];
+
+fn pair(seed: [u8; 32]) -> Ed25519KeyPair {
+    Ed25519KeyPair::from_seed_unchecked(&seed).unwrap()
+}
+
+fn sign(dir: &Path, seed: [u8; 32]) {
+    let sign = |json: &[u8]| Ok::<_, Error>(pair(seed).sign(json).as_ref().try_into().unwrap());
+    set_signature(dir, sign).unwrap();
+}
+
+fn signed_by(seed: [u8; 32]) -> Checks {
+    let key: [u8; 32] = pair(seed).public_key().as_ref().try_into().unwrap();
+    Checks { public_key: Some(key.into()), ..Checks::default() }
+}
+
+#[test]
+fn only_what_the_key_has_signed_is_opened() {
+    type Change = fn(&Path);
+    let no_json = |d: &Path| fs::write(d.join("bundle.json"), "{").unwrap();
+    let other_template = |d: &Path| {
+        let json = fs::read_to_string(d.join("bundle.json")).unwrap();
+        let json = json.replace("\"example\"", "\"EXAMPLE\"");
+        let open = json.split(",\n  \"manifest_blake3\"").next().unwrap().to_owned() + "}";
+        fs::write(d.join("bundle.json"), seal(&open).unwrap()).unwrap();
+    };
+    let rows: &[(Change, &str)] = &[
+        (|d| sign(d, OURS), ""),
+        (|_| {}, "has no bundle.sig"),
+        (|d| sign(d, OTHERS), "is not by the program's public key"),
+        (|d| (sign(d, OTHERS), sign(d, OURS)).1, ""),
+        (|d| fs::write(d.join("bundle.sig"), [0; 65]).unwrap(), "no signature of 64 bytes"),
+        (|d| fs::create_dir(d.join("bundle.sig")).unwrap(), "not a regular file"),
+        (
+            |d| {
+                sign(d, OURS);
+                fs::write(d.join("weights.bin"), "WEIGHTS.BIN").unwrap();
+            },
+            "weights.bin has BLAKE3",
+        ),
+        (
+            |d| {
+                sign(d, OURS);
+                set_reward(d, b"head", example::reward()).unwrap();
+            },
+            "has no bundle.sig",
+        ),
+    ];
+    let temp = TempDir::new().unwrap();
+    let changes = rows.iter().map(|(change, expected)| (*change as Change, *expected));
+    // Under a right hash of its own, and what does not even parse: the signature goes first.
+    let forged: [Change; 2] = [no_json, other_template];
+    for (n, (change, expected)) in changes
+        .chain(forged.map(|change| (change, "is not by the program's public key")))
+        .enumerate()
+    {
+        let dir = temp.path().join(n.to_string());
+        write_bundle(&dir, false).unwrap();
+        if n >= rows.len() {
+            sign(&dir, OURS);
+        }
+        change(&dir);
+        let signed = dir.join("bundle.sig").exists();
+        let opened = Bundle::open(&dir, signed_by(OURS));
+        let files = names(&dir).into_iter().filter_map(|name| {
+            let bytes = fs::read(dir.join(&name)).ok()?;
+            let blob = if name == "weights.bin" { aligned(&bytes, 0) } else { Blob::new(bytes) };
+            Some((name, blob))
+        });
+        let in_memory = Bundle::from_memory(files.collect(), signed_by(OURS), &mut |_, _| true);
+        if expected.is_empty() {
+            assert!(opened.unwrap().is_signed() && in_memory.unwrap().is_signed());
+            continue;
+        }
+        let error = opened.unwrap_err().to_string();
+        assert!(error.contains(expected), "{expected:?} not in {error}");
+        assert!(in_memory.is_err(), "{expected:?} in memory");
+        // Without a key nothing of this matters.
+        if n < rows.len() && !expected.contains("BLAKE3") {
+            assert_eq!(Bundle::open(&dir, Verify::All).unwrap().is_signed(), signed);
+        }
+    }
 }
 
 /// At an address that is `off` by some bytes.

@@ -7,8 +7,11 @@ use std::path::{Path, PathBuf};
 
 use super::hash::{HashingWriter, blake3_of};
 use super::seal::seal;
+use super::signature::SIGNATURE_LEN;
 use super::temporary::{TemporaryDir, lock, parent_of, sibling};
-use super::{FileEntry, FileRole, MANIFEST_NAME, Manifest, RewardInfo, source::Source};
+use super::{
+    FileEntry, FileRole, MANIFEST_NAME, Manifest, RewardInfo, SIGNATURE_NAME, source::Source,
+};
 use crate::error::{Error, Result};
 
 /// Writes a new bundle next to its destination and renames it into place at the end. Dropped before
@@ -103,12 +106,28 @@ impl Complete {
     }
 }
 
-/// Puts a reward head into the bundle in `dir`, or replaces the one it has.
+/// Puts the signature of the bundle in `dir` into it, in place of the one it has. `sign` is given
+/// every byte of `bundle.json`.
+///
+/// Errors: as [`super::Bundle::open`], and what `sign` returns.
+pub fn set_signature<E: From<Error>>(
+    dir: &Path,
+    sign: impl FnOnce(&[u8]) -> std::result::Result<[u8; SIGNATURE_LEN], E>,
+) -> std::result::Result<(), E> {
+    let source = Source::Dir(dir.to_owned());
+    source.manifest(None)?;
+    let signature = sign(&source.manifest_bytes()?)?;
+    write_in_place(dir, SIGNATURE_NAME, &signature)?;
+    Ok(sync_directory(dir)?)
+}
+
+/// Puts a reward head into the bundle in `dir`, or replaces the one it has. The bundle is not
+/// signed any more: its signature was of another manifest.
 ///
 /// Errors: as [`super::Bundle::open`], and [`Error::Bundle`] when `info` is not valid; the bundle
 /// is then unchanged.
 pub fn set_reward(dir: &Path, onnx: &[u8], info: RewardInfo) -> Result<()> {
-    let mut manifest = Source::Dir(dir.to_owned()).manifest()?;
+    let mut manifest = Source::Dir(dir.to_owned()).manifest(None)?;
     let old = manifest.files.get(&FileRole::Reward).map(|entry| entry.name.clone());
     // A second head gets another name: until the manifest is replaced, the first one must stay
     // whole.
@@ -127,15 +146,14 @@ pub fn set_reward(dir: &Path, onnx: &[u8], info: RewardInfo) -> Result<()> {
         .validate()
         .and_then(|()| rename(&temporary, &dir.join(&name)))
         .and_then(|()| write_manifest(dir, &manifest))
+        .and_then(|()| remove(&dir.join(SIGNATURE_NAME)))
         .and_then(|()| sync_directory(dir));
     if done.is_err() {
         let _ = fs::remove_file(&temporary);
         return done;
     }
     match old {
-        Some(old) if old != name => {
-            fs::remove_file(dir.join(&old)).map_err(|e| Error::io(&dir.join(&old), e))
-        }
+        Some(old) if old != name => remove(&dir.join(&old)),
         _ => Ok(()),
     }
 }
@@ -160,12 +178,14 @@ fn write_manifest(dir: &Path, manifest: &Manifest) -> Result<()> {
     manifest.validate()?;
     let json = serde_json::to_string_pretty(manifest)
         .map_err(|e| Error::Bundle(format!("{MANIFEST_NAME}: {e}")))?;
-    let json = seal(&json)?;
-    let path = dir.join(MANIFEST_NAME);
+    write_in_place(dir, MANIFEST_NAME, seal(&json)?.as_bytes())
+}
+
+/// A reader of the file `name` in `dir` sees what was there or `bytes`.
+fn write_in_place(dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
+    let path = dir.join(name);
     let temporary = sibling(&path, "new")?;
-    write_file(&temporary, MANIFEST_NAME, |out| {
-        out.write_all(json.as_bytes()).map_err(|e| Error::io(&temporary, e))
-    })?;
+    write_file(&temporary, name, |out| out.write_all(bytes).map_err(|e| Error::io(&temporary, e)))?;
     rename(&temporary, &path)
 }
 
@@ -183,6 +203,14 @@ fn write_file(
     let file = buffered.into_inner().map_err(|e| io(e.into_error()))?;
     file.sync_all().map_err(io)?;
     Ok(entry)
+}
+
+/// Removes a file if it is there.
+fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io(path, e)),
+        _ => Ok(()),
+    }
 }
 
 fn rename(from: &Path, to: &Path) -> Result<()> {

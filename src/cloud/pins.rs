@@ -7,7 +7,7 @@ use rustls::{CertificateError, OtherError};
 use rustls_pki_types::CertificateDer;
 use sha2::{Digest, Sha256};
 
-use super::proxy::base64;
+use crate::base64;
 use crate::error::{Error, Result};
 
 /// One could never be replaced: devices that know only the old key would be locked out.
@@ -55,7 +55,7 @@ pub(super) fn check(
         return Ok(());
     }
     let key = ParsedCertificate::try_from(certificate)?.subject_public_key_info();
-    match pins.contains(&base64(&Sha256::digest(&key))) {
+    match pins.contains(&base64::encode(&Sha256::digest(&key))) {
         true => Ok(()),
         false => Err(CertificateError::Other(OtherError(Arc::new(NotPinned))).into()),
     }

@@ -6,6 +6,7 @@ use zeroize::Zeroizing;
 
 use super::endpoint;
 use super::socket::Socket;
+use crate::base64;
 use crate::error::Result;
 
 /// The longest answer header read.
@@ -26,7 +27,8 @@ impl Proxy {
         let user = user.map(Zeroizing::new);
         let login = user.map_or(Zeroizing::default(), |user| {
             let user = Zeroizing::new(unescaped(&user));
-            Zeroizing::new(format!("Proxy-Authorization: Basic {}\r\n", *base64(&user)))
+            let user = Zeroizing::new(base64::encode(&user));
+            Zeroizing::new(format!("Proxy-Authorization: Basic {}\r\n", *user))
         });
         let request = format!("CONNECT {server} HTTP/1.1\r\nHost: {server}\r\n{}\r\n", *login);
         Ok(Proxy { host, port, request: Zeroizing::new(request) })
@@ -78,47 +80,17 @@ fn unescaped(text: &str) -> Vec<u8> {
     bytes
 }
 
-pub(super) fn base64(bytes: &[u8]) -> Zeroizing<String> {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = Zeroizing::new(String::with_capacity(bytes.len().div_ceil(3) * 4));
-    for three in bytes.chunks(3) {
-        let at = |n: usize| u32::from(three.get(n).copied().unwrap_or(0));
-        let bits = at(0) << 16 | at(1) << 8 | at(2);
-        for n in 0..4 {
-            let sextet = (bits >> (18 - 6 * n)) as usize & 63;
-            text.push(if n <= three.len() { ALPHABET[sextet].into() } else { '=' });
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn base64_of_rfc_4648() {
-        let rows = [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foo", "Zm9v"),
-            ("foob", "Zm9vYg=="),
-            ("fooba", "Zm9vYmE="),
-            ("foobar", "Zm9vYmFy"),
-        ];
-        for (bytes, text) in rows {
-            assert_eq!(*base64(bytes.as_bytes()), text);
-        }
-        assert_eq!(*base64(&[0xfb, 0xff, 0xfe]), "+//+");
-    }
 
     #[test]
     fn requests() {
         let plain = Proxy::parse("http://proxy:3128", "h:443").unwrap();
         assert_eq!(*plain.request, "CONNECT h:443 HTTP/1.1\r\nHost: h:443\r\n\r\n");
         let login = Proxy::parse("http://user:p%40ss%3a%zz@proxy", "h:443").unwrap();
-        let line = format!("Proxy-Authorization: Basic {}\r\n\r\n", *base64(b"user:p@ss:%zz"));
+        let line =
+            format!("Proxy-Authorization: Basic {}\r\n\r\n", base64::encode(b"user:p@ss:%zz"));
         assert!(login.request.ends_with(&line), "{}", *login.request);
     }
 

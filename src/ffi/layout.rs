@@ -61,7 +61,9 @@ fn ours() -> Vec<String> {
             struct_size, name, architecture, reward_cloud_model, parameters, vocabulary, context,
             layers, hidden_size, features, default_threshold,
         }
-        hybrid_model_options { struct_size, verify, threads, kernels, progress, progress_user }
+        hybrid_model_options {
+            struct_size, verify, threads, kernels, progress, progress_user, public_key,
+        }
         hybrid_peek { struct_size, candidate, score, would_consult, reason }
         hybrid_probe { struct_size, exchange, server }
         hybrid_sampling {

@@ -14,7 +14,7 @@ use super::pointers;
 use super::sized::{self, SizedStruct, end_of};
 use super::stack;
 use super::status::hybrid_status;
-use crate::bundle::{Blob, Verify};
+use crate::bundle::{Blob, PublicKey, Verify};
 use crate::session::{Model, ModelOptions};
 use crate::slm::kernels::Kernels;
 
@@ -54,6 +54,12 @@ pub struct hybrid_model_options {
     pub progress: hybrid_progress_callback,
     /// Passed to `progress`. Default: NULL.
     pub progress_user: *mut c_void,
+    /// The ed25519 key that the bundle must be signed by: the PEM that `openssl pkey -pubout`
+    /// prints, or its line of 60 characters. A bundle without a signature or with another one is
+    /// HYBRID_ERR_BUNDLE, before anything of it is parsed. The signature is of the hashes of all
+    /// files; those that `verify` leaves out are not compared with it. Default: NULL, the bundle
+    /// may come from anybody.
+    pub public_key: *const c_char,
 }
 
 // SAFETY: C layout, plain numbers and pointers; a callback is a pointer that may be NULL.
@@ -68,6 +74,7 @@ unsafe impl SizedStruct for hybrid_model_options {
             kernels: std::ptr::null(),
             progress: None,
             progress_user: std::ptr::null_mut(),
+            public_key: std::ptr::null(),
         }
     }
 }
@@ -271,12 +278,15 @@ impl hybrid_model_options {
     /// The checked form of the core, which checks the number of threads; and who hears of progress.
     ///
     /// # Safety
-    /// Header rules *Strings*, for `kernels`, and *Callbacks*.
+    /// Header rules *Strings*, for `kernels` and `public_key`, and *Callbacks*.
     unsafe fn parse(&self) -> Result<(ModelOptions, impl FnMut(u64, u64) -> bool)> {
         // SAFETY: header rule *Strings*.
         let kernels = unsafe { pointers::optional_string(self.kernels, "options.kernels") }?;
+        // SAFETY: header rule *Strings*.
+        let key = unsafe { pointers::optional_string(self.public_key, "options.public_key") }?;
         let options = ModelOptions {
             verify: self.verify.get("options.verify")?,
+            public_key: key.map(PublicKey::parse).transpose()?,
             threads: self.threads as usize,
             kernels: kernels.map(Kernels::by_name).transpose().map_err(crate::Error::from)?,
         };

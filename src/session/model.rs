@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::bundle::{Blob, Bundle, Progress, Verify};
+use crate::bundle::{Blob, Bundle, Checks, Progress, PublicKey, Verify};
 use crate::error::Result;
 use crate::reward::{HeadPlan, load_head};
 use crate::slm::Slm;
@@ -14,11 +14,19 @@ use crate::tokens::{ChatTemplate, Tokens};
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ModelOptions {
     pub verify: Verify,
+    /// See [`Checks::public_key`].
+    pub public_key: Option<PublicKey>,
     /// How many threads compute, the caller's included; 0 and 1: the caller's alone. See
     /// [`Slm::open`].
     pub threads: usize,
     /// See [`Slm::set_kernels`]; `None`: the best for this CPU.
     pub kernels: Option<&'static Kernels>,
+}
+
+impl ModelOptions {
+    fn checks(&self) -> Checks {
+        Checks { verify: self.verify, public_key: self.public_key }
+    }
 }
 
 /// How [`Model::tokenize`] reads a text. By default every character is plain text.
@@ -49,7 +57,7 @@ impl Model {
     /// As [`Model::open`], and [`crate::Error::Cancelled`]. `progress` follows the hashing, which
     /// takes the most time, and ends before the graph is loaded.
     pub fn open_with(dir: &Path, options: ModelOptions, progress: &mut Progress) -> Result<Model> {
-        let bundle = Bundle::open_with_progress(dir, options.verify, progress)?;
+        let bundle = Bundle::open_with_progress(dir, options.checks(), progress)?;
         Model::with(bundle, options)
     }
 
@@ -60,7 +68,7 @@ impl Model {
         options: ModelOptions,
         progress: &mut Progress,
     ) -> Result<Model> {
-        let bundle = Bundle::from_memory(files, options.verify, progress)?;
+        let bundle = Bundle::from_memory(files, options.checks(), progress)?;
         Model::with(bundle, options)
     }
 

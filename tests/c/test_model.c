@@ -1,4 +1,6 @@
-// Opening a model from files and from memory.   test_model BUNDLE
+// Opening a model from files and from memory, and of a maker that the program knows.
+//   test_model BUNDLE SIGNED PUBLIC_KEY
+// SIGNED is a bundle that the owner of PUBLIC_KEY, a PEM, has signed.
 #define _POSIX_C_SOURCE 200809L
 
 #include <dirent.h>
@@ -100,8 +102,40 @@ static void opens_from_memory(const char *path, const char *expected) {
   for (size_t i = 0; i < count; i++) free((void *)(uintptr_t)files[i].data);
 }
 
+// For the error's text, and that nothing is left open.
+static void is_refused(const char *path, const char *key, hybrid_status status, const char *text) {
+  hybrid_model *model = NULL;
+  DEFAULTS(model_options, options);
+  options.public_key = key;
+  CHECK_ERROR(status, text, hybrid_model_open(path, &options, &model));
+  CHECK(model == NULL);
+}
+
+static void opens_only_what_is_signed(const char *unsigned_path, const char *path,
+                                      const char *key) {
+  hybrid_model *model = NULL;
+  DEFAULTS(model_options, options);
+  options.public_key = key;
+  CHECK_OK(hybrid_model_open(path, &options, &model));
+  hybrid_model_free(model);
+
+  // The one line of the PEM, as a program has it in a string.
+  char line[61] = "";
+  memcpy(line, strchr(key, '\n') + 1, 60);
+  options.public_key = line;
+  CHECK_OK(hybrid_model_open(path, &options, &model));
+  hybrid_model_free(model);
+
+  is_refused(unsigned_path, key, HYBRID_ERR_BUNDLE, "bundle.sig");
+  is_refused(path, "", HYBRID_ERR_INVALID_ARGUMENT, "ed25519");
+  is_refused(path, "\xff", HYBRID_ERR_INVALID_UTF8, "public_key");
+  // The key of RFC 8410, 10.1.
+  is_refused(path, "MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=",
+             HYBRID_ERR_BUNDLE, "public key");
+}
+
 int main(int argc, char **argv) {
-  if (argc != 2) return 2;
+  if (argc != 4) return 2;
   hybrid_model *model = open_model(argv[1]);
   collected text = {.steps = 0};
   written_alone(model, &text);
@@ -109,5 +143,6 @@ int main(int argc, char **argv) {
   hybrid_model_free(model);
   opening_tells_how_it_gets_on(argv[1]);
   opens_from_memory(argv[1], text.text);
+  opens_only_what_is_signed(argv[1], argv[2], argv[3]);
   return finish("model");
 }

@@ -6,33 +6,51 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use clap::{Arg, ArgMatches, Command, value_parser};
 use hybrid::bundle::{
-    Bundle, CalibrationPoint, FileRole, GraphKind, Manifest, Verify, sha256_reader,
+    Bundle, CalibrationPoint, Checks, FileRole, GraphKind, Manifest, Verify, sha256_reader,
 };
 
 use hybrid_common::cli::{print, printable};
 use hybrid_common::progress::{Bytes, Spinner};
 
+use crate::sign::read_public_key;
 use crate::try_out::try_out;
 
 pub fn command() -> Command {
-    Command::new("check").about("Verify a bundle, run its model once and print what it is").arg(
-        Arg::new("BUNDLE")
-            .help("Directory of the bundle")
-            .required(true)
-            .value_parser(value_parser!(PathBuf)),
-    )
+    Command::new("check")
+        .about("Verify a bundle, run its model once and print what it is")
+        .arg(
+            Arg::new("BUNDLE")
+                .help("Directory of the bundle")
+                .required(true)
+                .value_parser(value_parser!(PathBuf)),
+        )
+        .arg(
+            Arg::new("public-key")
+                .help("The bundle must be signed by this key, as `openssl pkey -pubout` prints it")
+                .long("public-key")
+                .value_name("FILE")
+                .value_parser(value_parser!(PathBuf)),
+        )
 }
 
 pub fn run(arguments: &ArgMatches) -> Result<()> {
     let dir: &PathBuf = arguments.get_one("BUNDLE").expect("required by clap");
+    let key: Option<&PathBuf> = arguments.get_one("public-key");
+    let public_key = key.map(|file| read_public_key(file)).transpose()?;
     let bar = Bytes::new("checking", 0);
-    let bundle = Bundle::open_with_progress(dir, Verify::All, &mut |done, total| {
+    let checks = Checks { verify: Verify::All, public_key };
+    let bundle = Bundle::open_with_progress(dir, checks, &mut |done, total| {
         bar.set(done, total);
         true
     })?;
     check_sha256(dir, &bundle, &bar)?;
     drop(bar);
     let facts = describe(bundle.manifest());
+    let signature = match (public_key, bundle.is_signed()) {
+        (Some(key), _) => format!("by {key}"),
+        (None, true) => "not checked; --public-key checks it".to_owned(),
+        (None, false) => "none".to_owned(),
+    };
     let trying = Spinner::new("trying out");
     let notes = try_out(bundle).with_context(|| {
         let dir = dir.display();
@@ -40,7 +58,12 @@ pub fn run(arguments: &ArgMatches) -> Result<()> {
     })?;
     drop(trying);
     let notes: String = notes.iter().map(|note| line("note", note)).collect();
-    print(&(facts + &notes + &line("ok", "all hashes are right, and the model runs")))
+    print(
+        &(facts
+            + &line("signature", &signature)
+            + &notes
+            + &line("ok", "all hashes are right, and the model runs")),
+    )
 }
 
 /// Opening has checked the BLAKE3 of every file. The SHA-256 is for other tools and must be right

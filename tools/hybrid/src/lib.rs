@@ -14,6 +14,7 @@ mod perplexity;
 mod prune;
 mod reward;
 mod run;
+mod sign;
 mod try_out;
 
 pub const PROGRAM: Program = Program {
@@ -23,6 +24,7 @@ pub const PROGRAM: Program = Program {
         Subcommand { command: pack::command, run: pack::run },
         Subcommand { command: prune::command, run: prune::run },
         Subcommand { command: check::command, run: check::run },
+        Subcommand { command: sign::command, run: sign::run },
         Subcommand { command: perplexity::command, run: perplexity::run },
         Subcommand { command: run::command, run: run::run },
         Subcommand { command: bench::command, run: bench::run },

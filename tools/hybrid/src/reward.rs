@@ -9,6 +9,8 @@ use hybrid::bundle::{Bundle, Verify};
 use hybrid_common::cli::print;
 use hybrid_common::heads::head_file::HeadFile;
 
+use crate::sign::NO_LONGER_SIGNED;
+
 pub fn command() -> Command {
     Command::new("reward")
         .about("Put a trained reward head into a bundle")
@@ -39,5 +41,8 @@ pub fn run(arguments: &ArgMatches) -> Result<()> {
     let bundle = Bundle::open(dir, Verify::AllButWeights)?;
     let head = HeadFile::read(head)?;
     head.install(&bundle, arguments.get_flag("any-source"))?;
+    if bundle.is_signed() {
+        eprintln!("{NO_LONGER_SIGNED}");
+    }
     print(&format!("{}: {}\n", dir.display(), head.about.reward.provenance))
 }

@@ -26,6 +26,47 @@ fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
 }
 
 #[test]
+fn a_bundle_is_signed_and_loses_its_signature_with_a_change() {
+    // Of RFC 8410, 10.3 and 10.1.
+    const SECRET: &str = "-----BEGIN PRIVATE KEY-----\n\
+        MC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n\
+        -----END PRIVATE KEY-----\n";
+    const PUBLIC: &str = "MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=";
+    let temp = TempDir::new().unwrap();
+    let (model, bundle) = (temp.child("model.gguf"), temp.child("bundle"));
+    let (secret, public) = (temp.child("secret.pem"), temp.child("public.pem"));
+    fs::write(&model, gguf::Model::new("llama").file().bytes()).unwrap();
+    fs::write(&secret, SECRET).unwrap();
+    fs::write(&public, PUBLIC).unwrap();
+    let signed = ["pack", text(&model), "-o", text(&bundle), "--sign", text(&secret)];
+    assert_eq!(run(&signed), (Some(0), String::new(), String::new()));
+    let check = ["check", text(&bundle), "--public-key", text(&public)];
+    let (status, out, _) = run(&check);
+    assert!(status == Some(0) && out.contains(&format!("signature     by {PUBLIC}")), "{out}");
+    assert!(run(&check[..2]).1.contains("signature     not checked"));
+
+    change_manifest(&bundle, |manifest| manifest["model"]["name"] = "other".into());
+    let (status, _, err) = run(&check);
+    assert_eq!(status, Some(1));
+    assert!(err.contains("is not by the program's public key"), "{err}");
+    let sign = ["sign", text(&bundle), text(&secret)];
+    assert_eq!(run(&sign), (Some(0), format!("{PUBLIC}\n"), String::new()));
+    assert_eq!(run(&check).0, Some(0));
+
+    for (arguments, expected) in [
+        (["sign", text(&bundle), text(&public)], "is no ed25519 key; make one with"),
+        (["sign", text(&bundle), "/nowhere.pem"], "reading /nowhere.pem"),
+        (["sign", text(&public), text(&secret)], "a bundle is a directory"),
+    ] {
+        let (status, out, err) = run(&arguments);
+        assert_eq!((status, out.as_str()), (Some(1), ""));
+        assert!(err.contains(expected), "{expected:?} not in {err}");
+    }
+    let (status, _, err) = run(&["check", text(&bundle), "--public-key", text(&secret)]);
+    assert!(status == Some(1) && err.contains("no ed25519 key in PEM"), "{err}");
+}
+
+#[test]
 fn a_model_is_packed_and_checked() {
     let temp = TempDir::new().unwrap();
     let (model, bundle) = (temp.child("model.gguf"), temp.child("bundle"));
@@ -47,6 +88,7 @@ fn a_model_is_packed_and_checked() {
         "stop tokens   0",
         "reward head   none",
         "chat template none",
+        "signature     none",
         "ok            all hashes are right, and the model runs",
     ] {
         assert!(out.contains(fact), "{fact:?} not in\n{out}");

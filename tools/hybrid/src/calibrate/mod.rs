@@ -15,6 +15,7 @@ use hybrid::bundle::{FileRole, RewardInfo, set_reward};
 use hybrid::reward::Head;
 use hybrid::session::Model;
 
+use crate::sign::NO_LONGER_SIGNED;
 use arguments::Options;
 pub use arguments::command;
 use hybrid_common::cli::print;
@@ -65,6 +66,9 @@ pub fn run(arguments: &ArgMatches) -> Result<()> {
         ..scored.calibrated(&info, scaling)
     };
     set_reward(model.bundle.dir().context("a bundle in memory")?, &scaling.write(&onnx)?, info)?;
+    if model.bundle.is_signed() {
+        eprintln!("{NO_LONGER_SIGNED}");
+    }
     print(&format!("{}: calibrated\n", options.bundle.display()))
 }
 

@@ -39,6 +39,7 @@ use hybrid_common::interrupt;
 use hybrid_common::progress::Spinner;
 
 use crate::perplexity;
+use crate::sign::SecretKey;
 use crate::try_out::try_out_dir;
 use from_gguf::PackedSource;
 use requantise::Bits;
@@ -55,6 +56,7 @@ pub fn command() -> Command {
             path("perplexity", "FILE", "With --bits: measure what rounding costs on this text")
                 .requires("bits"),
         )
+        .arg(path("sign", "KEYFILE", "Sign the bundle by this key, as `hybrid sign` does"))
 }
 
 /// What every subcommand takes that makes a bundle of a model file.
@@ -97,8 +99,11 @@ pub fn run(arguments: &ArgMatches) -> Result<()> {
         // Packing takes long: what is wrong with the text shall be said before it.
         File::open(text).with_context(|| format!("cannot read {}", text.display()))?;
     }
+    let key = arguments.get_one("sign").map(|file: &PathBuf| SecretKey::read(file)).transpose()?;
     interrupt::catch()?;
-    pack(model, output, options).with_context(|| format!("cannot pack {}", model.display()))?;
+    assemble(model, output, options)
+        .and_then(|bundle| finish(bundle, key.as_ref()))
+        .with_context(|| format!("cannot pack {}", model.display()))?;
     if options.bits == Bits::Four {
         compare(model, output, options, text.map(PathBuf::as_path))
             .with_context(|| format!("{} is packed, but not compared", output.display()))?;
@@ -142,13 +147,13 @@ fn compare(model: &Path, output: &Path, options: Options, text: Option<&Path>) -
     ))
 }
 
-/// Makes the bundle and puts it into place once it has run.
+#[cfg(test)]
 fn pack(model: &Path, output: &Path, options: Options) -> Result<()> {
-    finish(assemble(model, output, options)?)
+    finish(assemble(model, output, options)?, None)
 }
 
-/// Puts a bundle into place once it has run.
-pub(crate) fn finish(bundle: Complete) -> Result<()> {
+/// Puts a bundle into place once it has run, signed by `key` if there is one.
+pub(crate) fn finish(bundle: Complete, key: Option<&SecretKey>) -> Result<()> {
     let trying = Spinner::new("trying out");
     let notes = try_out_dir(bundle.dir()).map_err(|error| {
         let without = "pack with --no-chat-template to leave it out";
@@ -159,6 +164,7 @@ pub(crate) fn finish(bundle: Complete) -> Result<()> {
     })?;
     drop(trying);
     print_notes(&notes);
+    key.map_or(Ok(()), |key| key.sign(bundle.dir()))?;
     Ok(bundle.put_into_place()?)
 }
 

@@ -170,7 +170,7 @@ impl Task {
                 }
                 _ => (*source).clone(),
             };
-            pack::finish(pack::write(Box::new(pruned), &output, self.options)?)?;
+            pack::finish(pack::write(Box::new(pruned), &output, self.options)?, None)?;
             report.add(&format!("{percent} %"), &output);
         }
         report.table()
