@@ -183,8 +183,8 @@ impl Seen {
         took.sort();
         let at = |share: f64| {
             let index = (took.len() as f64 * share) as usize;
-            let last = took.len().saturating_sub(1);
-            took.get(index.min(last)).map_or(0.0, |took| took.as_secs_f64() * 1e3)
+            took.get(index.min(took.len().saturating_sub(1)))
+                .map_or(0.0, |took| took.as_secs_f64() * 1e3)
         };
         let failed: u64 = self.failures.iter().map(|(_, count)| count).sum();
         let consults = took.len() as u64 + failed;
