@@ -1,9 +1,9 @@
 //! Which channels and heads go: those whose absence changes the residual least for each weight that
 //! it saves.
 //!
-//! A part that goes leaves its mean behind as a bias, so what is lost is its variance, as its output
-//! matrix makes it. One layer is compared with another by what its output is added to: the same
-//! error counts for less in a larger residual. So a layer that matters less gives more.
+//! A part that goes leaves its mean behind as a bias, so what is lost is its variance, as its
+//! output matrix makes it. One layer is compared with another by what its output is added to: the
+//! same error counts for less in a larger residual. So a layer that matters less gives more.
 
 use anyhow::{Context, Result};
 use ndarray::{Array2, Axis, s};
@@ -176,8 +176,8 @@ fn most(count: usize) -> usize {
     ((count as f64 * MOST) as usize).min(count.saturating_sub(1))
 }
 
-/// What multiplies a change of a part's output on its way to the residual, squared: a norm behind it
-/// divides by the size of the whole.
+/// What multiplies a change of a part's output on its way to the residual, squared: a norm behind
+/// it divides by the size of the whole.
 fn scale(output: &Array2<f32>, moments: &Moments, norm: Option<&Norm>) -> f64 {
     let Some(norm) = norm else { return 1.0 };
     let mean = output.mapv(f64::from).dot(&moments.mean);
