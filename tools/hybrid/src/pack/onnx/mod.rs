@@ -193,4 +193,6 @@ fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
 #[cfg(test)]
 mod fused_tests;
 #[cfg(test)]
+mod optimum_tests;
+#[cfg(test)]
 mod tests;
