@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
 """Writes tiny random ONNX exports with fused operators, and what ONNX Runtime answers.
 
-    make_fused_export.py OUT
+    make_fused_export.py OUT [KIND...]
 
 OUT gets a directory for each kind of export: `genai` as onnxruntime-genai's model builder writes
 them (int4 with zero points, one matrix for q, k and v, RoPE inside the attention, genai_config.json
 only), `separate` (8 bits, biases, separate RoPE and norms, a quantised embedding), `tied` (norms of
-heads, an embedding that is the output's matrix, capped logits), and `opset23` (ONNX's own
-operators, float weights). Each has answer.json: the prompt's ids and the logits of the last two
-positions. Everything is seeded. Runs in an environment with the packages of fused_export.txt.
+heads, an embedding that is the output's matrix, capped logits), `opset23` (ONNX's own operators,
+float weights), and `longrope` (tables for a long context, a layer without RoPE). Each has
+answer.json: the prompt's ids and the logits of the last two positions. Everything is seeded. Runs
+in an environment with the packages of fused_export.txt.
 """
 
 import argparse
@@ -114,6 +115,64 @@ def genai() -> Graph:
     head = graph.quantised("lm_head", norm, VOCABULARY, HIDDEN, 4, False)
     graph.add("Identity", [head], outputs=["logits"])
     return graph
+
+
+def longrope() -> Graph:
+    """As the model builder writes a long context: tables of cosines and sines that an `If` chooses
+    from. The last layer turns nothing."""
+    graph = Graph(5)
+    embedding = graph.constant("model.embed_tokens.weight", graph.normal(VOCABULARY, HIDDEN))
+    x = graph.add("Gather", [embedding, "input_ids"])
+    counts = lengths(graph)
+    short, long = (graph.random.uniform(1, most, HEAD_DIM // 2) for most in (1.5, 6))
+    limit = graph.constant("original", np.array(CONTEXT // 2, np.int32))
+    branches = {
+        "then_branch": tables("long", long, CONTEXT),
+        "else_branch": tables("short", short, CONTEXT // 2),
+    }
+    caches = ["cos_cache", "sin_cache"]
+    graph.add("If", [graph.add("Greater", [counts[1], limit])], outputs=caches, **branches)
+    norm = graph.add("SimplifiedLayerNormalization", [x, graph.gamma("norm.0")], epsilon=EPSILON)
+    for i in range(LAYERS):
+        name = f"model.layers.{i}"
+        turned = i + 1 < LAYERS
+        rows = (HEADS + 2 * KV_HEADS) * HEAD_DIM
+        qkv = graph.quantised(f"{name}.attn.qkv_proj", norm, rows, HIDDEN, 4, True)
+        past = [f"past_key_values.{i}.{part}" for part in ("key", "value")]
+        present = [f"present.{i}.{part}" for part in ("key", "value")]
+        attention, *_ = graph.add(
+            "GroupQueryAttention",
+            [qkv, "", "", *past, *counts, *(caches if turned else [])],
+            MICROSOFT,
+            [f"{name}.attention", *present],
+            num_heads=HEADS,
+            kv_num_heads=KV_HEADS,
+            do_rotary=int(turned),
+        )
+        out = graph.quantised(f"{name}.attn.o_proj", attention, HIDDEN, HEADS * HEAD_DIM, 4, True)
+        norm, x = skip_norm(graph, x, out, f"{name}.ffn_norm")
+        gate = graph.quantised(f"{name}.gate_proj", norm, FFN, HIDDEN, 4, True)
+        up = graph.quantised(f"{name}.up_proj", norm, FFN, HIDDEN, 4, True)
+        act = graph.add("Mul", [gate, graph.add("Sigmoid", [gate])])
+        down = graph.add("Mul", [act, up])
+        down = graph.quantised(f"{name}.down_proj", down, HIDDEN, FFN, 4, True)
+        norm, x = skip_norm(graph, x, down, f"norm.{i + 1}")
+    head = graph.quantised("lm_head", norm, VOCABULARY, HIDDEN, 4, False)
+    graph.add("Identity", [head], outputs=["logits"])
+    return graph
+
+
+def tables(name: str, factors: np.ndarray, positions: int) -> onnx.GraphProto:
+    """A branch that gives cosines and sines, all of them 1.2 times as long."""
+    frequencies = BASE ** (-np.arange(0, HEAD_DIM, 2, np.float64) / HEAD_DIM) / factors
+    angles = np.outer(np.arange(positions), frequencies)
+    nodes, outputs = [], []
+    for part, values in (("cos", np.cos(angles)), ("sin", np.sin(angles))):
+        tensor = numpy_helper.from_array((1.2 * values).astype(np.float32))
+        output = f"{name}_{part}"
+        nodes.append(helper.make_node("Constant", [], [output], output, value=tensor))
+        outputs.append(helper.make_tensor_value_info(output, TensorProto.FLOAT, angles.shape))
+    return helper.make_graph(nodes, name, [], outputs)
 
 
 def skip_norm(graph: Graph, x: str, y: str, name: str) -> tuple:
@@ -318,7 +377,7 @@ def answer(path: Path) -> dict:
 
 
 def config(kind: str) -> tuple:
-    if kind == "genai":
+    if kind in ("genai", "longrope"):
         decoder = {
             "filename": "model.onnx",
             "head_size": HEAD_DIM,
@@ -327,7 +386,8 @@ def config(kind: str) -> tuple:
             "num_hidden_layers": LAYERS,
             "num_key_value_heads": KV_HEADS,
         }
-        about = {"type": "llama", "vocab_size": VOCABULARY, "context_length": CONTEXT}
+        family = {"genai": "llama", "longrope": "phi3"}[kind]
+        about = {"type": family, "vocab_size": VOCABULARY, "context_length": CONTEXT}
         about |= {"bos_token_id": 256, "eos_token_id": [257], "decoder": decoder}
         return "genai_config.json", {"model": about}
     sizes = {
@@ -350,8 +410,12 @@ def config(kind: str) -> tuple:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path)
-    out = parser.parse_args().out
-    for kind in (genai, separate, tied, opset23):
+    parser.add_argument("kinds", nargs="*")
+    arguments = parser.parse_args()
+    for kind in (genai, separate, tied, opset23, longrope):
+        if arguments.kinds and kind.__name__ not in arguments.kinds:
+            continue
+        out = arguments.out
         folder = out / kind.__name__
         folder.mkdir(parents=True, exist_ok=True)
         # "separate" is only there in a quantised form, as on model hubs.

@@ -3,6 +3,7 @@
 use tract_onnx::model::{OnnxOpRegister, ParsingContext};
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_core::ops::array::Trilu as TypedTrilu;
+use tract_onnx::tract_core::ops::cast::cast;
 use tract_onnx::tract_hir::internal::*;
 use tract_onnx::tract_hir::ops::array;
 use tract_onnx::tract_hir::ops::binary::BinIntoHir;
@@ -82,7 +83,11 @@ impl Expansion for Trilu {
         inputs: &[OutletId],
     ) -> TractResult<TVec<OutletId>> {
         let diagonal = match inputs.get(1) {
-            Some(input) => *input,
+            // What is computed from shapes is no plain integer in tract.
+            Some(input) => {
+                let diagonal = cast(i64::datum_type());
+                model.wire_node(format!("{name}.diagonal"), diagonal, &[*input])?[0]
+            }
             None => model.add_const(format!("{name}.diagonal"), tensor0(0i64))?,
         };
         model.wire_node(name, TypedTrilu { upper: self.upper }, &[inputs[0], diagonal])

@@ -26,6 +26,8 @@ pub struct Ropes {
     pub context: usize,
     /// No layer turns anything.
     none: bool,
+    /// Whether each layer turns anything, where the file says.
+    pattern: Vec<i64>,
 }
 
 impl Ropes {
@@ -53,7 +55,10 @@ impl Ropes {
         };
         let unfinetuned = reader.flag("rope.scaling.finetuned")? == Some(false);
         let none = family.no_rope == NoRope::Unfinetuned && unfinetuned;
-        Ok(Ropes { family, global, local, context, none })
+        // No converter of GGUF files writes it; an ONNX export says by its nodes.
+        let pattern = reader.metadata().integers(&reader.key("rope.layer_pattern"))?;
+        let pattern = pattern.map(<[i64]>::to_vec).unwrap_or_default();
+        Ok(Ropes { family, global, local, context, none, pattern })
     }
 
     /// That of layer `index`, which sees a window or not; `windows`: whether any layer does.
@@ -63,6 +68,7 @@ impl Ropes {
             NoRope::Every(n) => (index + 1).is_multiple_of(n),
             NoRope::Global => windows && !local,
         };
+        let none = none || self.pattern.get(index) == Some(&0);
         match (none, local) {
             (true, _) => Rope::NONE,
             (false, true) => self.local.clone(),

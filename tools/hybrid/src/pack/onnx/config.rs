@@ -127,6 +127,14 @@ impl Config {
     }
 }
 
+/// What older families call the same.
+const OLD_NAMES: &[(&str, &str)] = &[
+    ("n_embd", "hidden_size"),
+    ("n_head", "num_attention_heads"),
+    ("n_layer", "num_hidden_layers"),
+    ("n_positions", "max_position_embeddings"),
+];
+
 /// `config.json`, with what is about text at its top; without it what `genai_config.json` says,
 /// under the names of `config.json`.
 fn model_config(dir: &Path) -> Result<Value> {
@@ -139,6 +147,11 @@ fn model_config(dir: &Path) -> Result<Value> {
     if let Some(Value::Object(text)) = model.get_mut("text_config").map(Value::take) {
         let rest = model.as_object_mut().context("config.json is not an object")?;
         rest.extend(text);
+    }
+    for (old, name) in OLD_NAMES {
+        if model[*name].is_null() && !model[*old].is_null() {
+            model[*name] = model[*old].take();
+        }
     }
     Ok(model)
 }

@@ -1,5 +1,6 @@
-//! Exports with fused operators, made by scripts/tools/make_fused_export.py, against what ONNX
-//! Runtime answers on the same files.
+//! Exports with fused operators, made by scripts/tools/make_fused_export.py and, with the model
+//! builder of onnxruntime-genai, by make_genai_export.py, against what ONNX Runtime answers on the
+//! same files.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -25,7 +26,7 @@ struct Answer {
 }
 
 fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/fused-exports")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data")
 }
 
 /// A copy of an export, with a tokenizer.
@@ -48,16 +49,24 @@ fn change(dir: &Path, file: &str, change: impl Fn(&mut GraphProto)) {
 
 #[test]
 fn logits_are_those_of_onnx_runtime() {
-    for (kind, architecture) in
-        [("genai", "llama"), ("separate", "qwen2"), ("tied", "qwen2"), ("opset23", "qwen2")]
-    {
+    for (kind, architecture, context) in [
+        ("fused-exports/genai", "llama", 64),
+        ("fused-exports/separate", "qwen2", 64),
+        ("fused-exports/tied", "qwen2", 64),
+        ("fused-exports/opset23", "qwen2", 64),
+        ("fused-exports/longrope", "phi3", 32),
+        ("genai-exports/llama-int4", "llama", 64),
+        ("genai-exports/gemma-int4", "gemma", 64),
+        ("genai-exports/phi3-long", "phi3", 32),
+    ] {
         let temp = export(kind);
         let out = temp.child("bundle");
         pack(temp.path(), &out, Options::new()).unwrap();
         let bundle = Bundle::open(&out, Verify::All).unwrap();
         let info = &bundle.manifest().model;
         assert_eq!(info.graph, GraphKind::Packed);
-        assert_eq!((info.architecture.as_str(), info.layers, info.context), (architecture, 2, 64));
+        let found = (info.architecture.as_str(), info.layers, info.context);
+        assert_eq!(found, (architecture, 2, context));
         let answer = fs::read(temp.path().join("answer.json")).unwrap();
         let answer: Answer = serde_json::from_slice(&answer).unwrap();
         let slm = Slm::open(&bundle, 0).unwrap();
@@ -80,7 +89,7 @@ fn logits_are_those_of_onnx_runtime() {
 /// One of the files of a directory.
 #[test]
 fn a_graph_may_be_given_itself() {
-    let temp = export("separate");
+    let temp = export("fused-exports/separate");
     let onnx = temp.path().join("onnx");
     fs::create_dir(&onnx).unwrap();
     let path = onnx.join("model_q4.onnx");
@@ -100,7 +109,15 @@ fn what_is_no_known_decoder_says_so() {
         (|graph| set(graph, "MatMulNBits", "block_size", 64), "are not"),
         (|graph| set(graph, "GroupQueryAttention", "num_heads", 3), "rows are not 3 queries"),
         (|graph| set(graph, "GroupQueryAttention", "smooth_softmax", 1), "smooth_softmax"),
-        (|graph| set(graph, "GroupQueryAttention", "do_rotary", 0), "no rotary embedding"),
+        (
+            |graph| {
+                let is_attention = |node: &&mut NodeProto| node.op_type == "GroupQueryAttention";
+                for node in graph.node.iter_mut().filter(is_attention) {
+                    node.attribute.retain(|attribute| attribute.name != "do_rotary");
+                }
+            },
+            "no layer has a rotary embedding",
+        ),
         (|graph| graph.initializer.retain(|t| t.name != "cos_cache"), "cos_cache is computed"),
         (|graph| graph.node.retain(|n| n.op_type != "Sigmoid"), "no known activation"),
         (
@@ -120,7 +137,7 @@ fn what_is_no_known_decoder_says_so() {
         (|graph| graph.initializer.iter_mut().for_each(|tensor| tensor.dims.clear()), ""),
     ];
     for (edit, expected) in rows {
-        let temp = export("genai");
+        let temp = export("fused-exports/genai");
         change(temp.path(), "model.onnx", edit);
         let error = super::open(temp.path(), Options::new()).err();
         let error = format!("{:#}", error.unwrap_or_else(|| panic!("{expected}: no error")));

@@ -187,4 +187,6 @@ fn directory_of(path: &Path) -> PathBuf {
 #[cfg(test)]
 mod fused_tests;
 #[cfg(test)]
+mod optimum_tests;
+#[cfg(test)]
 mod tests;

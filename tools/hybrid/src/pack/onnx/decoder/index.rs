@@ -17,6 +17,14 @@ pub struct Index<'a> {
     used: RefCell<BTreeSet<&'a str>>,
 }
 
+/// Constants of which one is taken by the number of tokens.
+pub struct Choice<'a> {
+    pub few: &'a TensorProto,
+    pub more: &'a TensorProto,
+    /// How many are few.
+    pub limit: usize,
+}
+
 /// Operators that leave the numbers as they are, as far as their order in a row goes.
 const TRANSPARENT: &[&str] =
     &["Cast", "Expand", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"];
@@ -76,6 +84,35 @@ impl<'a> Index<'a> {
             name = node.input.first()?;
         }
         None
+    }
+
+    /// What an `If` gives for few tokens and for more of them.
+    pub fn choice(&self, value: &str) -> Result<Choice<'a>> {
+        let (node, at) = self.producer(value)?;
+        let branch = |name: &str| -> Result<&'a TensorProto> {
+            let named = node.attribute.iter().find(|attribute| attribute.name == name);
+            let graph = named.and_then(|attribute| attribute.g.as_ref());
+            let graph = graph.with_context(|| format!("node {} has no {name}", node.name))?;
+            let output = graph.output.get(at).map(|output| &output.name);
+            let maker = graph.node.iter().find(|node| node.output.first() == output);
+            let made = maker.filter(|node| node.op_type == "Constant");
+            let made = made.and_then(|node| node.attribute.iter().find_map(|a| a.t.as_ref()));
+            let kept = || graph.initializer.iter().find(|tensor| Some(&tensor.name) == output);
+            made.or_else(kept).with_context(|| format!("{name} of {} is computed", node.name))
+        };
+        let condition = self.before(first(node)?);
+        let (condition, _) = self.producer(condition)?;
+        let limit = input(condition, 1).and_then(|limit| self.constant(limit));
+        let (limit, _) = limit
+            .filter(|_| condition.op_type == "Greater")
+            .with_context(|| format!("node {} does not compare tokens with a number", node.name))?;
+        let limit = self.values.integers(limit)?.first().copied();
+        let limit = limit.and_then(|limit| usize::try_from(limit).ok());
+        Ok(Choice {
+            few: branch("else_branch")?,
+            more: branch("then_branch")?,
+            limit: limit.with_context(|| format!("node {} has no limit", node.name))?,
+        })
     }
 
     /// A constant vector.

@@ -116,6 +116,8 @@ struct Heads {
     heads: usize,
     kv_heads: usize,
     head_dim: usize,
+    /// Whether it has a rotary embedding.
+    turned: bool,
     window: usize,
     scale: Option<f32>,
     soft_cap: f32,
@@ -184,19 +186,20 @@ impl Writer {
         ropes: &mut Ropes,
     ) -> Result<()> {
         let heads = Heads::of(layer, self.default_heads)?;
-        let of = |part: &Option<layers::Rotary<'a>>| part.context("it has no rotary embedding");
-        let (queries, keys) = (of(&layer.queries.rotary)?, of(&layer.keys.rotary)?);
+        let (queries, keys) = (layer.queries.rotary, layer.keys.rotary);
         ensure!(queries == keys, "queries and keys are rotated differently");
-        let rope = if heads.window > 0 { &mut ropes.local } else { &mut ropes.global };
-        match rope {
-            None => *rope = Some(Rope::read(index, &queries)?),
-            Some(known) => ensure!(
-                known.is_of(&queries) || *known == Rope::read(index, &queries)?,
-                "layers with different rotary embeddings are not supported"
-            ),
-        }
-        for table in queries.tables {
-            index.constant(table);
+        if let Some(rotary) = &queries {
+            let rope = if heads.window > 0 { &mut ropes.local } else { &mut ropes.global };
+            match rope {
+                None => *rope = Some(Rope::read(index, rotary)?),
+                Some(known) => ensure!(
+                    known.is_of(rotary) || *known == Rope::read(index, rotary)?,
+                    "layers with different rotary embeddings are not supported"
+                ),
+            }
+            for table in rotary.tables {
+                index.constant(table);
+            }
         }
         self.heads.push(heads);
         let name = |part: &str| format!("blk.{at}.{part}");
@@ -227,7 +230,8 @@ impl Writer {
     fn shapes(&mut self, decoder: &Decoder, ropes: Ropes) -> Result<()> {
         let Ropes { global, local } = ropes;
         if let (Some(global), Some(local)) = (&global, &local) {
-            let fits = local.dim == global.dim && local.factors.is_none();
+            let plain = local.factors.is_none() && local.length == global.length;
+            let fits = local.dim == global.dim && plain;
             ensure!(fits, "layers with a window have a scaled rotary embedding");
             self.set("rope.freq_base_swa", Value::Float(local.base.into()));
         }
@@ -242,8 +246,20 @@ impl Writer {
         self.size("attention.key_length", first.head_dim);
         self.size("rope.dimension_count", rope.dim.unwrap_or(first.head_dim));
         self.set("rope.freq_base", Value::Float(rope.base.into()));
-        if let Some(factors) = &rope.factors {
-            self.vector("rope_freqs.weight", factors);
+        match (&rope.factors, &rope.long) {
+            (Some(short), Some(long)) => {
+                self.vector("rope_factors_short.weight", short);
+                self.vector("rope_factors_long.weight", &long.factors);
+                self.size("rope.scaling.original_context_length", long.original);
+            }
+            (Some(factors), None) => self.vector("rope_freqs.weight", factors),
+            _ => {}
+        }
+        if rope.length != 1.0 {
+            self.set("rope.scaling.attn_factor", Value::Float(rope.length.into()));
+        }
+        if heads.iter().any(|layer| !layer.turned) {
+            self.set("rope.layer_pattern", each(|layer| layer.turned.into()));
         }
         if let Some(scale) = first.scale {
             self.set("attention.scale", Value::Float(scale.into()));
@@ -341,6 +357,7 @@ impl Heads {
             heads,
             kv_heads: kv_rows / head_dim,
             head_dim,
+            turned: layer.queries.rotary.is_some(),
             // ONNX Runtime counts those before the token, a plan the token too.
             window: count("local_window_size").map_or(0, |before| before.saturating_add(1)),
             scale: scale.filter(|scale| (scale - usual).abs() > 1e-3 * usual),
