@@ -30,7 +30,7 @@ fn main() -> Result<()> {
     let server = Server::start(&Identity::good(), |_| Reaction::json(200, ANSWER));
     let cloud = Cloud::new(CloudOptions {
         url: server.url(),
-        kind: ServerKind::OpenAi,
+        server: ServerKind::OpenAi,
         roots: server.roots(),
         ..CloudOptions::default()
     })?;

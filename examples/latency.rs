@@ -61,7 +61,7 @@ fn client() -> Result<Cloud> {
     let variable = |name: &str| std::env::var(name).with_context(|| format!("{name} is not set"));
     Ok(Cloud::new(CloudOptions {
         url: variable("HYBRID_CLOUD_URL")?,
-        kind: ServerKind::LlamaCpp,
+        server: ServerKind::LlamaCpp,
         token: variable("HYBRID_CLOUD_TOKEN").ok().filter(|token| !token.is_empty()),
         roots: Roots::PemFile(variable("HYBRID_CLOUD_CA")?.into()),
         ..CloudOptions::default()
@@ -140,7 +140,7 @@ impl Way {
 /// The server has this prompt in its cache, and nothing after it.
 fn warm(cloud: &Cloud, session: &Session, model: &Model) -> Result<()> {
     let (answer, _) = cloud.consult(&Request {
-        ids: session.ids(),
+        ids: session.tokens(),
         vocabulary: &model.tokens.info().fingerprint,
         bytes: session.text().as_bytes(),
         chat: None,

@@ -37,7 +37,7 @@ fn exports_of_optimum_compute_what_onnx_runtime_does() {
         fs::write(temp.child("tokenizer.json"), tests::tokenizer().to_string()).unwrap();
         let out = temp.child("bundle");
         pack(temp.path(), &out, Options::new()).unwrap_or_else(|e| panic!("{kind}: {e:#}"));
-        let packed = super::super::open(temp.path(), Options::new()).unwrap().into_packed();
+        let packed = super::super::open_packed(temp.path(), Options::new());
         assert!(packed.err().unwrap().to_string().contains("a plain ONNX export"), "{kind}");
         let bundle = Bundle::open(&out, Verify::All).unwrap();
         assert_eq!(bundle.manifest().model.graph, GraphKind::Plain);
