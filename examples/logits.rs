@@ -46,9 +46,9 @@ fn main() -> Result<()> {
 fn logits(slm: &Slm, ids: &[u32]) -> Result<Vec<f32>> {
     let mut state = slm.spawn(ids.len())?;
     let whole = feed(&mut *state, ids)?;
-    let again = ids.len() / 3;
-    state.rewind(ids.len() - again)?;
-    let tail = feed(&mut *state, &ids[again..])?;
+    state.rewind(ids.len() - ids.len() / 3)?;
+    let kept = state.len();
+    let tail = feed(&mut *state, &ids[kept..])?;
     ensure!(whole.logits.ends_with(&tail.logits), "other logits after a rewind");
     ensure!(whole.hidden.ends_with(&tail.hidden), "other hidden states after a rewind");
     let mut state = slm.spawn(ids.len())?;

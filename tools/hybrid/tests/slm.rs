@@ -7,6 +7,7 @@ use hybrid::bundle::{Bundle, FileRole, Manifest};
 use hybrid::slm::kernels::Kernels;
 use hybrid::slm::{Output, Rows, Slm, SlmState, perplexity};
 use hybrid::{Cancel, Error};
+use hybrid_common::records::reader::Reader;
 use prost::Message;
 use temp_dir::TempDir;
 use tract_onnx::pb::{ModelProto, NodeProto};
@@ -109,18 +110,39 @@ fn what_is_rewound_is_forgotten() {
     assert_eq!(state.len(), 200);
 }
 
-/// What is out of a window's reach must be fed again, and then every bit is the same.
-#[test]
-fn a_window_keeps_what_it_needs_and_some_more() {
+/// The first of its layers has a window, the second sees everything.
+fn windowed() -> Slm {
     let temp = TempDir::new().unwrap();
     let mut file = gguf::Model::new("llama").file();
     file.set("llama.context_length", gguf::Value::U32(2000));
     file.set("llama.attention.sliding_window", gguf::Value::U32(100));
-    // The first layer has a window, the second sees everything.
     file.set("llama.attention.sliding_window_pattern", gguf::Value::U32(2));
     std::fs::write(temp.child("model.gguf"), file.bytes()).unwrap();
     let bundle = models::pack(&temp.child("model.gguf"), &temp.child("bundle"));
-    let slm = Slm::open(&bundle, 0).unwrap();
+    Slm::open(&bundle, 0).unwrap()
+}
+
+/// The tools' reader goes from text to text, also back to what is out of reach.
+#[test]
+fn a_reader_reads_again_what_a_window_has_forgotten() {
+    let slm = windowed();
+    let mut reader = Reader::new(&slm).unwrap();
+    for (text, more) in [(900, 5), (100, 9), (900, 0), (899, 3), (50, 1)] {
+        let text = prompt(text);
+        let mut fresh = Reader::new(&slm).unwrap();
+        let more = prompt(more);
+        let (found, wanted) = (reader.after_each(&text, &more), fresh.after_each(&text, &more));
+        let (found, wanted) = (found.unwrap(), wanted.unwrap());
+        assert_eq!(found.logits, wanted.logits);
+        assert_eq!(found.hidden, wanted.hidden);
+        assert_eq!(reader.after(&text).unwrap().logits, fresh.after(&text).unwrap().logits);
+    }
+}
+
+/// What is out of a window's reach must be fed again, and then every bit is the same.
+#[test]
+fn a_window_keeps_what_it_needs_and_some_more() {
+    let slm = windowed();
     let ids = prompt(1500);
     let mut state = slm.spawn(0).unwrap();
     let whole = feed(&mut *state, &ids, Rows::All);

@@ -50,9 +50,7 @@ impl Reader {
     pub fn after(&mut self, text: &[u32]) -> Result<Output> {
         let same = self.fed.iter().zip(text).take_while(|(a, b)| a == b).count();
         // The last token is always fed: its row is wanted.
-        let keep = same.min(text.len().saturating_sub(1));
-        self.state.rewind(self.fed.len() - keep)?;
-        self.fed.truncate(keep);
+        let keep = self.keep(same.min(text.len().saturating_sub(1)))?;
         self.feed(&text[keep..], Rows::Last)
     }
 
@@ -128,13 +126,18 @@ impl Reader {
         let same = self.fed.iter().zip(text).take_while(|(a, b)| a == b).count();
         // The last token is always fed: its row is wanted, those of the tokens before it are not.
         let last = text.len() - 1;
-        let keep = same.min(last);
-        self.state.rewind(self.fed.len() - keep)?;
-        self.fed.truncate(keep);
+        let keep = self.keep(same.min(last))?;
         if keep < last {
             self.feed(&text[keep..last], Rows::Last)?;
         }
         self.feed(&[&text[last..], more].concat(), Rows::All)
+    }
+
+    /// Goes back to `len` tokens, or to fewer where the state has to; says to how many.
+    fn keep(&mut self, len: usize) -> Result<usize> {
+        self.state.rewind(self.fed.len() - len)?;
+        self.fed.truncate(self.state.len());
+        Ok(self.fed.len())
     }
 
     fn feed(&mut self, ids: &[u32], rows: Rows) -> Result<Output> {
