@@ -19,6 +19,9 @@ mod models;
 /// Graphs with one thing damaged, and what that is.
 type Damaged = Vec<(String, ModelProto)>;
 
+/// What is done to a constant.
+type Change = (&'static str, fn(&mut TensorProto));
+
 #[test]
 fn attributes_are_checked() {
     opens_only_what_runs(attributes);
@@ -151,7 +154,7 @@ fn inputs(good: &ModelProto) -> Damaged {
 fn constants(good: &ModelProto) -> Damaged {
     let mut damaged = Damaged::new();
     for (t, tensor) in good.graph.as_ref().unwrap().initializer.iter().enumerate() {
-        let changes: [(&str, fn(&mut TensorProto)); 7] = [
+        let changes: [Change; 7] = [
             ("zeros", |t| t.raw_data.fill(0)),
             ("NaN", |t| fill(t, f32::NAN)),
             ("infinite", |t| fill(t, f32::INFINITY)),
