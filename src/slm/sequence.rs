@@ -183,9 +183,12 @@ impl<R: Runner> SlmState for Sequence<R> {
 
     fn feed(&mut self, ids: &[u32], rows: Rows, cancel: &Cancel) -> Result<Output> {
         self.check(ids)?;
+        let next = self.marks.next(self.len);
         let output = self.feed_chunks(ids, rows, cancel);
         if output.is_err() {
             self.go_back(self.len)?;
+            // It is still to be fed again up to there.
+            next.into_iter().for_each(|mark| self.marks.add(mark));
         }
         output
     }
@@ -223,7 +226,8 @@ impl<R: Runner> SlmState for Sequence<R> {
         if len > self.capacity {
             return Err(Error::ContextFull { used: 0, needed: len, limit: self.capacity });
         }
-        self.rewind(self.len)?;
+        // Not `rewind`: marks of what was there before go too.
+        self.go_back(0)?;
         let read = self.runner.read_cache(len, bytes);
         match &read {
             Ok(()) => {
@@ -308,6 +312,14 @@ mod tests {
             assert_eq!(self.held.len(), len);
             self.reach = len;
             Ok(())
+        }
+
+        fn cache_bytes(&self, len: usize) -> Option<usize> {
+            Some(4 * len)
+        }
+
+        fn read_cache(&mut self, len: usize, bytes: &[u8]) -> Result<()> {
+            self.go_back(len, bytes)
         }
     }
 
@@ -396,6 +408,35 @@ mod tests {
         sequence.rewind(sequence.len() - to).unwrap();
         assert_eq!(sequence.runner.held.len(), sequence.len());
         sequence.len()
+    }
+
+    /// A restored sequence goes back to nothing that was there before it.
+    #[test]
+    fn a_restore_forgets_the_marks() {
+        let mut sequence = with_room(64);
+        feed_up_to(&mut sequence, 300);
+        (301..400).for_each(|to| feed_up_to(&mut sequence, to));
+        assert_eq!(rewound(&mut sequence, 49), 0);
+        let cache: Vec<u8> = (0..200).flat_map(|at| (at as u32 % 2).to_le_bytes()).collect();
+        sequence.read_cache(200, &cache).unwrap();
+        (201..300).for_each(|to| feed_up_to(&mut sequence, to));
+        let left = rewound(&mut sequence, 150);
+        assert_eq!(sequence.runner.held, (0..left as u32).map(|at| at % 2).collect::<Vec<_>>());
+        assert_ne!(left, 49);
+    }
+
+    /// A cancelled feed is fed again up to the same mark.
+    #[test]
+    fn a_failed_feed_keeps_the_mark_that_it_was_to_reach() {
+        let mut sequence = with_room(64);
+        feed_up_to(&mut sequence, 300);
+        assert_eq!(rewound(&mut sequence, 111), 0);
+        let raised = Cancel::new();
+        raised.raise();
+        assert!(sequence.feed(&[0; 200], Rows::Last, &raised).is_err());
+        feed_up_to(&mut sequence, 200);
+        (201..300).for_each(|to| feed_up_to(&mut sequence, to));
+        assert_eq!(rewound(&mut sequence, 111), 111);
     }
 
     #[test]
