@@ -147,7 +147,7 @@ impl Task {
         let mut report = Report::new(evaluation, self.threads);
         report.add("before", &scratch.before);
         if let Some(corpus) = corpus {
-            source = Box::new(vocabulary::cut(&source, corpus)?);
+            *source = vocabulary::cut(&source, corpus)?;
         }
         let ranked = match calibration {
             Some(text) if self.shares.iter().any(|share| *share > 0.0) => {

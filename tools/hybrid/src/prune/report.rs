@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use hybrid::bundle::{Bundle, Verify};
 use hybrid::slm::Slm;
+use hybrid::tokens::Tokens;
 
 use crate::bench::{self, Speed};
 use crate::perplexity;
@@ -28,6 +29,8 @@ struct Row {
     bundle: Bundle,
     slm: Slm,
     speed: Speed,
+    /// Of the text that the perplexity is of.
+    tokens: usize,
 }
 
 impl Report {
@@ -44,7 +47,11 @@ impl Report {
         let open = |(name, dir): &(String, PathBuf)| -> Result<Row> {
             let bundle = Bundle::open(dir, Verify::AllButWeights)?;
             let slm = Slm::open(&bundle, self.threads)?;
-            Ok(Row { name: name.clone(), bundle, slm, speed: Speed::default() })
+            let tokens = match &self.text {
+                Some(text) => Tokens::open(&bundle)?.encode(text, false)?.len(),
+                None => 0,
+            };
+            Ok(Row { name: name.clone(), bundle, slm, speed: Speed::default(), tokens })
         };
         let mut rows: Vec<Row> = self.bundles.iter().map(open).collect::<Result<_>>()?;
         for _ in 0..ROUNDS {
@@ -60,13 +67,16 @@ impl Report {
                          | prompt, tokens/s | generation, tokens/s |\n\
                          |---|---|---|---|---|---|---|\n"
             .to_owned();
-        for row in rows {
-            table += &self.line(&row)?;
+        let first = rows.first().map_or(0, |row| row.tokens);
+        for row in &rows {
+            table += &self.line(row, first)?;
         }
         Ok(table)
     }
 
-    fn line(&self, row: &Row) -> Result<String> {
+    /// `tokens`: those of the text before anything was cut, which the perplexity is given by. With
+    /// a smaller vocabulary the text has more.
+    fn line(&self, row: &Row, tokens: usize) -> Result<String> {
         let manifest = row.bundle.manifest();
         let window = WINDOW.min(row.slm.context_limit());
         let perplexity = match &self.text {
@@ -74,7 +84,10 @@ impl Report {
             Some(text) => {
                 let (bundle, slm) = (&row.bundle, &row.slm);
                 let scored = perplexity::score_text(bundle, slm, text, Some(SCORED_TOKENS), window);
-                format!("{:.3}", scored?.value())
+                let scored = scored?;
+                let longer = row.tokens as f64 / tokens.max(1) as f64;
+                let nll = scored.nll / scored.tokens.max(1) as f64 * longer;
+                format!("{:.3}", nll.exp())
             }
         };
         Ok(format!(
