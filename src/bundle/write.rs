@@ -114,8 +114,8 @@ pub fn set_signature<E: From<Error>>(
     dir: &Path,
     sign: impl FnOnce(&[u8]) -> std::result::Result<[u8; SIGNATURE_LEN], E>,
 ) -> std::result::Result<(), E> {
-    let source = Source::Dir(dir.to_owned());
-    source.manifest(None)?;
+    // Nothing is signed that would not open.
+    let source = super::Bundle::open(dir, super::Verify::All)?.source;
     let signature = sign(&source.manifest_bytes()?)?;
     write_in_place(dir, SIGNATURE_NAME, &signature)?;
     Ok(sync_directory(dir)?)

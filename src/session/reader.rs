@@ -13,6 +13,9 @@ use crate::slm::{Output, Rows, SlmState};
 
 /// Tokens read ahead in one batch at most: each takes a row of logits.
 const MAX_AHEAD: usize = 8;
+/// So many tokens are read without a row of logits for each; after a rewind it may be a whole
+/// context.
+const MANY: usize = 64;
 
 /// The SLM's state, and the rows that are needed next.
 pub(super) struct Reader {
@@ -61,12 +64,17 @@ impl Reader {
     }
 
     /// Lets the SLM consume all tokens of the context that it has not seen, and with them the first
-    /// of those that follow, in one batch. All or nothing.
+    /// of those that follow, in one batch if they are few. On an error the rest can be read later.
     pub fn read(&mut self, context: &[u32], following: &[u32], cancel: &Cancel) -> Result<()> {
         let seen = self.slm.len() - self.ahead.len();
-        let pending = context.get(seen..).ok_or_else(out_of_step)?;
+        let mut pending = context.get(seen..).ok_or_else(out_of_step)?;
         let room = self.slm.capacity().saturating_sub(context.len()).min(MAX_AHEAD);
         let following = following.get(..room).unwrap_or(following);
+        if pending.len() > MANY && !following.is_empty() {
+            let (before, last) = pending.split_at(pending.len() - 1);
+            self.slm.feed(before, Rows::Last, cancel)?;
+            pending = last;
+        }
         if self.ahead.is_empty() && !following.is_empty() {
             let batch = [pending, following].concat();
             let mut rows = rows_of(self.slm.feed(&batch, Rows::All, cancel)?, batch.len());

@@ -22,7 +22,8 @@ pub struct Output {
     pub hidden: Vec<f32>,
 }
 
-/// So many of the last tokens that a state was fed can always be forgotten one by one.
+/// So many of the last tokens can be forgotten one by one, counted from the longest that the state
+/// was since it was made, restored, or forgot more than it was asked to.
 pub const EXACT: usize = hybrid_kernels::ConvCache::SLACK;
 
 /// One sequence's state: the caches of its layers and their length.
@@ -47,7 +48,7 @@ pub trait SlmState: Send {
     /// Forgets the last `n` tokens. Fails when there are fewer.
     ///
     /// Where the caches do not keep everything, more may be forgotten: see [`SlmState::len`], and
-    /// feed the others again. The last [`EXACT`] tokens fed are forgotten exactly.
+    /// feed the others again. Within [`EXACT`] it is exact.
     fn rewind(&mut self, n: usize) -> Result<()>;
 
     /// A copy that goes on by itself, on any thread.

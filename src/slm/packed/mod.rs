@@ -97,11 +97,12 @@ fn check(model: &TypedModel, dimensions: Dimensions) -> Result<()> {
             )));
         }
     }
-    let layers = ops::count_attention(model);
-    // A layer may have none, as in pruned models.
-    if layers == 0 || layers > dimensions.layers {
+    let (attention, convolutions) = (ops::count_attention(model), ops::count_convolutions(model));
+    // A layer may have neither, as in pruned models.
+    if attention == 0 || attention + convolutions > dimensions.layers {
         return Err(Error::Bundle(format!(
-            "graph.onnx has {layers} attention nodes, bundle.json says {} layers",
+            "graph.onnx has {attention} attention nodes and {convolutions} convolutions, \
+             bundle.json says {} layers",
             dimensions.layers
         )));
     }

@@ -69,8 +69,10 @@ pub fn score_text(
     tokens: Option<usize>,
     window: usize,
 ) -> Result<Perplexity> {
-    let mut ids = Tokens::open(bundle)?.encode(text, false)?;
+    let tokenizer = Tokens::open(bundle)?;
+    let mut ids = tokenizer.encode(text, false)?;
     ids.truncate(tokens.unwrap_or(usize::MAX));
+    let ids = with_bos(&tokenizer, &ids, window);
     ensure!(
         ids.len() >= window,
         "there are only {} tokens to score, but a window has {window}; use a longer text or \
@@ -79,4 +81,12 @@ pub fn score_text(
     );
     let bar = Steps::new("scoring", (ids.len() - ids.len() % window) as u64);
     Ok(slm::perplexity(slm, &ids, window, &interrupt::cancel(), |_| bar.add(window as u64))?)
+}
+
+/// The tokens with the `bos` in front of every window of `window` that the model wants there.
+pub fn with_bos(tokens: &Tokens, ids: &[u32], window: usize) -> Vec<u32> {
+    let info = tokens.info();
+    let bos: Vec<u32> = info.bos.filter(|_| info.add_bos).into_iter().collect();
+    let own = ids.chunks(window.saturating_sub(bos.len()).max(1));
+    own.flat_map(|own| [bos.as_slice(), own].concat()).collect()
 }

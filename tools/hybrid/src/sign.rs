@@ -8,6 +8,7 @@ use hybrid::bundle::{PublicKey, set_signature};
 use ring::signature::{Ed25519KeyPair, KeyPair};
 use rustls_pki_types::PrivatePkcs8KeyDer;
 use rustls_pki_types::pem::PemObject;
+use zeroize::Zeroizing;
 
 use hybrid_common::cli::print;
 
@@ -52,6 +53,7 @@ impl SecretKey {
             )
         };
         let pem = std::fs::read(file).with_context(|| format!("reading {}", file.display()))?;
+        let pem = Zeroizing::new(pem);
         let der = PrivatePkcs8KeyDer::from_pem_slice(&pem).ok().with_context(wrong)?;
         // OpenSSL leaves the public key out, so it cannot be compared.
         Ed25519KeyPair::from_pkcs8_maybe_unchecked(der.secret_pkcs8_der())

@@ -67,6 +67,11 @@ pub fn count_attention(model: &TypedModel) -> usize {
     model.nodes().iter().filter(|node| node.op_is::<attention::Attention>()).count()
 }
 
+/// How many short convolutions, each with a cache.
+pub fn count_convolutions(model: &TypedModel) -> usize {
+    model.nodes().iter().filter(|node| node.op_is::<short_conv::ShortConv>()).count()
+}
+
 fn parsed<O: PackedOp>(
     node: &NodeProto,
     outputs: usize,

@@ -29,6 +29,10 @@ pub fn cut(
         if let Some(attention) = &mut layer.attention {
             image.attention(attention, &keep.groups, moments.attention.as_ref())?;
         }
+        if let Some(conv) = &mut layer.conv {
+            image.copy(&mut conv.input)?;
+            image.copy(&mut conv.output)?;
+        }
         if let Some(ffn) = &mut layer.ffn {
             image.ffn(ffn, &keep.channels, moments.ffn.as_ref())?;
         }

@@ -140,7 +140,7 @@ impl Task {
         evaluation: Option<String>,
     ) -> Result<String> {
         let mut source = pack::open_packed(model, self.options)?;
-        let scratch = Scratch::beside(output);
+        let scratch = Scratch::beside(output)?;
         let options = Options { replace: true, ..self.options };
         pack::print_notes(&source.notes());
         pack::write(source.clone(), &scratch.before, options)?.put_into_place()?;
@@ -195,8 +195,9 @@ impl Task {
     }
 }
 
-/// Bundles that are gone afterwards.
+/// Bundles that are gone afterwards, in a folder of this run's own.
 struct Scratch {
+    folder: PathBuf,
     before: PathBuf,
     /// With the vocabulary that stays.
     whole: PathBuf,
@@ -204,17 +205,19 @@ struct Scratch {
 }
 
 impl Scratch {
-    fn beside(output: &Path) -> Scratch {
-        let place = |what| output.with_file_name(format!(".{}.{what}", pack::name(output)));
-        Scratch { before: place("before"), whole: place("whole"), taps: place("taps") }
+    fn beside(output: &Path) -> Result<Scratch> {
+        let name = format!(".{}.prune-{}", pack::name(output), std::process::id());
+        let folder = output.with_file_name(name);
+        std::fs::create_dir(&folder).with_context(|| folder.display().to_string())?;
+        let place = |what| folder.join(what);
+        let (before, whole, taps) = (place("before"), place("whole"), place("taps"));
+        Ok(Scratch { folder, before, whole, taps })
     }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        for dir in [&self.before, &self.whole, &self.taps] {
-            // Not there where something failed before.
-            let _ = std::fs::remove_dir_all(dir);
-        }
+        // It is of no use to anybody; what went wrong is said elsewhere.
+        let _ = std::fs::remove_dir_all(&self.folder);
     }
 }

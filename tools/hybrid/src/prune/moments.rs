@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use hybrid::bundle::Bundle;
 use hybrid::slm::{Rows, Slm, SlmState};
+use hybrid::tokens::Tokens;
 use hybrid_common::interrupt;
 use hybrid_common::progress::Steps;
 use ndarray::linalg::general_mat_mul;
@@ -14,6 +15,7 @@ use ndarray::{Array1, Array2, ArrayView2, Axis, s};
 use super::taps::{Tap, tapped};
 use crate::pack::plan::Plan;
 use crate::pack::proto::at;
+use crate::perplexity::with_bos;
 
 /// Of a layer; `None` for a part that it does not have.
 #[derive(Debug, Clone, Default)]
@@ -63,6 +65,8 @@ pub fn measure(
         all.push((index, Part::Residual, Tap { name: at(read, index), width: hidden }));
     }
     let passes = passes(all);
+    let tokens = Tokens::open(bundle)?;
+    let bos = tokens.info().bos.filter(|_| tokens.info().add_bos);
     let bar = Steps::new("measuring", (passes.len() * ids.len()) as u64);
     for pass in passes {
         let taps: Vec<Tap> = pass.iter().map(|(_, _, tap)| tap.clone()).collect();
@@ -70,11 +74,14 @@ pub fn measure(
         let slm = Slm::open(&tapped, threads)?;
         let mut sums: Vec<Sums> = pass.iter().map(|(_, part, tap)| Sums::new(*part, tap)).collect();
         let window = WINDOW.min(slm.context_limit());
+        let ids = with_bos(&tokens, ids, window);
         let mut state = slm.spawn(window)?;
         for ids in ids.chunks(window) {
             state.rewind(state.len())?;
             for ids in ids.chunks(PIECE) {
-                read(&mut *state, ids, &mut sums)?;
+                // A bos attracts attention and is like no other token: it is read, not counted.
+                let skip = usize::from(state.is_empty() && bos == ids.first().copied());
+                read(&mut *state, ids, skip, &mut sums)?;
                 bar.add(ids.len() as u64);
             }
         }
@@ -104,14 +111,14 @@ fn passes(all: Vec<Tapped>) -> Vec<Vec<Tapped>> {
     passes
 }
 
-fn read(state: &mut dyn SlmState, ids: &[u32], sums: &mut [Sums]) -> Result<()> {
+fn read(state: &mut dyn SlmState, ids: &[u32], skip: usize, sums: &mut [Sums]) -> Result<()> {
     let output = state.feed(ids, Rows::All, &interrupt::cancel())?;
     let columns = output.hidden.len() / ids.len();
     let rows = ArrayView2::from_shape((ids.len(), columns), &output.hidden)?;
     let mut from = 0;
     for sums in sums {
         let to = from + sums.sum.len();
-        sums.add(rows.slice(s![.., from..to]));
+        sums.add(rows.slice(s![skip.., from..to]));
         from = to;
     }
     Ok(())

@@ -124,7 +124,7 @@ fn what_is_dead_goes_without_a_trace() {
 fn what_goes_is_made_up_for() {
     let stage = Stage::new(&model(0));
     let source = stage.source();
-    let scratch = Scratch::beside(&stage.temp.child("pruned"));
+    let scratch = Scratch::beside(&stage.temp.child("pruned")).unwrap();
     let task = Stage::task(&[0.25]);
     let (ranking, moments) = task.rank(&source, &TEXT.repeat(20), &scratch).unwrap();
     let keep = ranking.keep(&source.plan, 0.25).unwrap();
