@@ -46,7 +46,8 @@ impl SecretKey {
     pub fn read(file: &Path) -> Result<SecretKey> {
         let wrong = || {
             format!(
-                "{} is no ed25519 key; make one with `openssl genpkey -algorithm ed25519 -out FILE`",
+                "{} is no ed25519 key; make one with `openssl genpkey -algorithm ed25519 \
+                 -out FILE`",
                 file.display()
             )
         };
