@@ -114,9 +114,8 @@ pub fn try_out(model: Result<Model>) {
         }
         Ok(())
     };
-    match run() {
-        // What the caller did here is right, so it must not be told that it was wrong.
-        Err(error @ Error::InvalidArgument(_)) => panic!("a damaged bundle is reported as {error}"),
-        _ => {}
+    // What the caller did here is right, so it must not be told that it was wrong.
+    if let Err(error @ Error::InvalidArgument(_)) = run() {
+        panic!("a damaged bundle is reported as {error}");
     }
 }

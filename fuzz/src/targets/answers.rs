@@ -16,7 +16,7 @@ use crate::support::{Identity, Reaction, Recorded, Response, Server, Toy};
 
 pub const CONSULT: Target = Target {
     name: "consult",
-    run: |input| attack(input, |cloud| consult(cloud)),
+    run: |input| attack(input, consult),
     seeds: consult_seeds,
     words: WORDS,
     longest: 16 << 10,

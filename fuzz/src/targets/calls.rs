@@ -2,7 +2,12 @@
 //! pointers are NULL or valid for as many bytes as the counts beside them say, strings end, objects
 //! live. All else is up to the input. `build.rs` generates what is known of the functions.
 
-#![allow(unsafe_code, clippy::undocumented_unsafe_blocks, reason = "it calls C from a table")]
+#![allow(
+    unsafe_code,
+    clippy::undocumented_unsafe_blocks,
+    clippy::unnecessary_cast,
+    reason = "it calls C from a generated table"
+)]
 
 use std::collections::BTreeMap;
 use std::ffi::c_void;
@@ -109,7 +114,9 @@ type BundleFile = [usize; 3];
 
 /// Of the small model, for ever.
 fn bundle_files() -> &'static [BundleFile] {
-    static KEPT: LazyLock<(Vec<(Vec<u8>, Blob)>, Vec<BundleFile>)> = LazyLock::new(|| {
+    /// Names and contents, and the array that points to them.
+    type Kept = (Vec<(Vec<u8>, Blob)>, Vec<BundleFile>);
+    static KEPT: LazyLock<Kept> = LazyLock::new(|| {
         let files = Files::small().sealed();
         let kept: Vec<_> =
             files.into_iter().map(|(name, blob)| ((name + "\0").into_bytes(), blob)).collect();
