@@ -169,9 +169,15 @@ impl Dict {
 
 /// Values are made, compared and kept on a budget.
 impl Budget<'_> {
-    /// Appends to a list that is being made.
+    /// Appends to a list that is being made. What a list has room for is paid, not what is in it:
+    /// it doubles when it is full.
     pub fn push(&mut self, to: &mut Vec<Value>, value: Value) -> Result<()> {
-        self.take(size_of::<Value>())?;
+        if to.len() == to.capacity() {
+            let more = to.len().max(4);
+            self.take(more.saturating_mul(size_of::<Value>()))?;
+            to.reserve_exact(more);
+        }
+        self.scan(size_of::<Value>())?;
         to.push(value);
         Ok(())
     }
