@@ -42,6 +42,7 @@ mod step;
 mod tests;
 mod text;
 mod turns;
+mod warm;
 
 pub use model::{Model, ModelOptions, Tokenize};
 pub use plan::Peek;

@@ -25,6 +25,7 @@ const FOR_THE_CLOUD: &[&str] = &[
     "hand-back",
     "rescue",
     "overlap",
+    "warm",
     "correction-cache",
     "deadline-ms",
     "budget-consults",
@@ -118,6 +119,7 @@ pub fn command() -> Command {
             small("overlap", "Let the SLM read on, N tokens at most, while the cloud is asked")
                 .default_value("0"),
         )
+        .arg(flag("warm", "Send the prompt to the cloud while the SLM reads it; billed once more"))
         .arg(
             small("correction-cache", "Remember the answers of up to N consults")
                 .default_value("0"),
@@ -197,6 +199,7 @@ impl Settings {
                 hand_back: arguments.get_flag("hand-back"),
                 rescue: get(arguments, "rescue")?,
                 overlap: get(arguments, "overlap")?,
+                warm: arguments.get_flag("warm"),
             },
             budget: Budget {
                 consults: limit("budget-consults"),
