@@ -1073,8 +1073,12 @@ typedef struct hybrid_consult {
   /// many rows of logits (vocabulary * 4 bytes each). HYBRID_ERR_UNSUPPORTED with a plain ONNX
   /// export. Default: 0.
   uint32_t overlap;
-  /// 0.
-  uint32_t reserved;
+  /// 1: while the SLM reads a prompt or a chat, ask the cloud for one token after it and drop
+  /// that. The first consult then finds a connection, and on a server with a prefix cache its
+  /// prompt. It counts as a consult, and the server bills the prompt once more. Made only where a
+  /// consult could follow, and not with a server that takes messages. It runs on a thread of its
+  /// own; the call returns when both have ended. Default: 0.
+  int32_t warm;
 } hybrid_consult;
 
 /// Sets the defaults. `struct_size` is sizeof(hybrid_consult).

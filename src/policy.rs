@@ -155,8 +155,8 @@ fn is_weak(threshold: f32, score: Option<f32>) -> bool {
     threshold > 0.0 && !score.is_some_and(|s| s >= threshold)
 }
 
-/// Why the cloud may not be asked now.
-fn obstacle(budget: &Budget, situation: &dyn Situation) -> Option<Reason> {
+/// Why the cloud may not be asked now. Looks at no candidate.
+pub fn obstacle(budget: &Budget, situation: &dyn Situation) -> Option<Reason> {
     let spent = situation.spent();
     let is_spent = |limit: Option<u64>, spent: u64| limit.is_some_and(|limit| spent >= limit);
     if !situation.clock_is_set() {

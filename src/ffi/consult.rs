@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::boundary::enter;
-use super::fault::{Result, bad};
+use super::fault::Result;
 use super::objects::hybrid_session;
 use super::pointers;
 use super::session::with;
@@ -40,8 +40,12 @@ pub struct hybrid_consult {
     /// many rows of logits (vocabulary * 4 bytes each). HYBRID_ERR_UNSUPPORTED with a plain ONNX
     /// export. Default: 0.
     pub overlap: u32,
-    /// 0.
-    pub reserved: u32,
+    /// 1: while the SLM reads a prompt or a chat, ask the cloud for one token after it and drop
+    /// that. The first consult then finds a connection, and on a server with a prefix cache its
+    /// prompt. It counts as a consult, and the server bills the prompt once more. Made only where a
+    /// consult could follow, and not with a server that takes messages. It runs on a thread of its
+    /// own; the call returns when both have ended. Default: 0.
+    pub warm: i32,
 }
 
 // SAFETY: C layout, plain numbers.
@@ -97,15 +101,13 @@ pub unsafe extern "C" fn hybrid_session_get_consult(
 impl hybrid_consult {
     /// The core checks the ranges.
     fn parse(&self) -> Result<ConsultOptions> {
-        if self.reserved != 0 {
-            return Err(bad("consult.reserved must be 0; call hybrid_consult_init first".into()));
-        }
         Ok(ConsultOptions {
             burst: self.burst,
             deadline: Duration::from_millis(self.deadline_ms.into()),
             hand_back: pointers::flag(self.hand_back, "consult.hand_back")?,
             rescue: self.rescue,
             overlap: self.overlap,
+            warm: pointers::flag(self.warm, "consult.warm")?,
         })
     }
 }
@@ -119,7 +121,7 @@ impl From<ConsultOptions> for hybrid_consult {
             hand_back: consult.hand_back.into(),
             rescue: consult.rescue,
             overlap: consult.overlap,
-            reserved: 0,
+            warm: consult.warm.into(),
         }
     }
 }
@@ -131,12 +133,19 @@ mod tests {
     #[test]
     fn every_field_survives_the_way_there_and_back() {
         let deadline = Duration::from_millis(1500);
-        let options = ConsultOptions { burst: 3, deadline, hand_back: true, rescue: 2, overlap: 9 };
+        let options = ConsultOptions {
+            burst: 3,
+            deadline,
+            hand_back: true,
+            rescue: 2,
+            overlap: 9,
+            warm: true,
+        };
         assert_eq!(hybrid_consult::from(options).parse().unwrap(), options);
         assert_eq!(hybrid_consult::neutral().parse().unwrap(), ConsultOptions::default());
         let wrong = hybrid_consult { hand_back: 2, ..hybrid_consult::neutral() };
         assert!(wrong.parse().unwrap_err().to_string().contains("consult.hand_back is 2"));
-        let wrong = hybrid_consult { reserved: 1, ..hybrid_consult::neutral() };
-        assert!(wrong.parse().unwrap_err().to_string().contains("consult.reserved must be 0"));
+        let wrong = hybrid_consult { warm: 2, ..hybrid_consult::neutral() };
+        assert!(wrong.parse().unwrap_err().to_string().contains("consult.warm is 2"));
     }
 }

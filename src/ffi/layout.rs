@@ -44,7 +44,7 @@ fn ours() -> Vec<String> {
             struct_size, pins, pin_count, client_file, client_pem, client_pem_size, system_too,
             reserved,
         }
-        hybrid_consult { struct_size, burst, deadline_ms, hand_back, rescue, overlap, reserved }
+        hybrid_consult { struct_size, burst, deadline_ms, hand_back, rescue, overlap, warm }
         hybrid_consult_result {
             struct_size, consulted, failure, http_status, reserved, bytes_sent, bytes_received,
             billed_prompt_tokens, answer_tokens, cloud_ns,

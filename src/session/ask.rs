@@ -21,7 +21,7 @@ use crate::policy::Reason;
 use crate::slm::kernels::threads;
 
 /// What a TLS handshake and a long answer need, with room to spare.
-const CONSULT_STACK: usize = 1 << 20;
+pub(super) const CONSULT_STACK: usize = 1 << 20;
 
 /// At least one token, or why there is none.
 type Tokens = std::result::Result<Vec<u32>, Failure>;

@@ -44,6 +44,7 @@ mod tests;
 mod text;
 mod token;
 mod turns;
+mod warm;
 
 pub use model::{Model, ModelOptions, Tokenize};
 pub use plan::Peek;

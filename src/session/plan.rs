@@ -6,7 +6,7 @@ use super::Session;
 use super::proposer::Proposal;
 use super::token::End;
 use crate::error::{Error, Result};
-use crate::policy::{Decision, Reason, Situation, Spent, decide};
+use crate::policy::{Decision, Reason, Situation, Spent, decide, obstacle};
 
 /// What [`Session::peek`] says of the next step, without taking it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -124,6 +124,12 @@ impl Session {
 
     fn decide(&self, proposal: &Proposal) -> Decision {
         decide(&self.rules.policy(), &Now { session: self, proposal })
+    }
+
+    /// Why the cloud may not be asked about the context, whatever the candidate.
+    pub(super) fn obstacle(&self) -> Option<Reason> {
+        let proposal = &Proposal { candidate: 0, score: None, rescued: false };
+        obstacle(&self.budget(), &Now { session: self, proposal })
     }
 
     pub(super) fn now(&self) -> Duration {

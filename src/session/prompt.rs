@@ -113,7 +113,7 @@ impl Session {
         self.check_room(ids.len())?;
         let before = self.conversation.context.len();
         self.conversation.context.extend(ids, &self.tokens);
-        if let Err(error) = self.proposer.extend(self.conversation.context.ids(), &self.cancel) {
+        if let Err(error) = self.read_prompt() {
             self.conversation.context.truncate(before, &self.tokens);
             return Err(error);
         }

@@ -82,6 +82,15 @@ impl Rules {
         self.settings.gate.mode == Mode::Hybrid
     }
 
+    /// A candidate may turn out to be one that the cloud is asked about.
+    pub fn may_consult(&self) -> bool {
+        match self.settings.gate.mode {
+            Mode::LocalOnly => false,
+            Mode::Hybrid => self.threshold() > 0.0,
+            Mode::CloudFirst => true,
+        }
+    }
+
     pub fn hands_back(&self) -> bool {
         self.compares_scores() && self.settings.consult.hand_back
     }

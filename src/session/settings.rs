@@ -71,6 +71,12 @@ pub struct ConsultOptions {
     /// memory for as many rows of logits (vocabulary × 4 bytes each), and energy where the answer
     /// is another token.
     pub overlap: u32,
+    /// While the SLM reads a prompt or a chat, the server is asked for one token after it, which is
+    /// dropped. So the first consult finds a connection, and on a server with a prefix cache its
+    /// prompt. It counts as a consult, and a server bills the prompt for it once more. It is made
+    /// where a consult could follow, and not with a cloud that takes messages. It runs on a thread
+    /// of its own; the call waits for its end.
+    pub warm: bool,
 }
 
 /// Which answers of the cloud are remembered. A *correction* is such an answer with its place: the
@@ -88,7 +94,7 @@ pub struct CorrectionOptions {
 impl Default for ConsultOptions {
     fn default() -> Self {
         let deadline = Duration::from_secs(2);
-        ConsultOptions { burst: 1, deadline, hand_back: false, rescue: 0, overlap: 0 }
+        ConsultOptions { burst: 1, deadline, hand_back: false, rescue: 0, overlap: 0, warm: false }
     }
 }
 

@@ -241,7 +241,7 @@ static void settings(const hybrid_model *model) {
   CHECK_RANGE(consult, o.hand_back = 2, "consult.hand_back is 2");
   CHECK_RANGE(consult, o.rescue = 8, "rescue is 8");
   CHECK_RANGE(consult, o.overlap = 65, "overlap is 65");
-  CHECK_RANGE(consult, o.reserved = 1, "consult.reserved");
+  CHECK_RANGE(consult, o.warm = 2, "consult.warm is 2");
   CHECK_SETTING(consult, HYBRID_ERR_UNSUPPORTED, o.rescue = 1, "reward head");
 
   CHECK_RANGE(budget, o.hold = (hybrid_hold)9, "budget.hold is 9");

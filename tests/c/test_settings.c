@@ -78,7 +78,7 @@ static void settings_change_on_a_live_session(const hybrid_model *model, const c
   CHECK_COMES_BACK(gate, (set.mode = HYBRID_MODE_CLOUD_FIRST, set.score = HYBRID_SCORE_ENTROPY,
                           set.threshold_by = HYBRID_THRESHOLD_BY_VALUE, set.threshold = 0.25f));
   CHECK_COMES_BACK(consult, (set.burst = 4, set.deadline_ms = 1500, set.hand_back = 1,
-                             set.overlap = 9));
+                             set.overlap = 9, set.warm = 1));
   CHECK_COMES_BACK(budget, (set.consults = 1, set.tokens = 2, set.bytes = 3,
                             set.hold = HYBRID_HOLD_MONEY_PER_HOUR, set.hold_limit = 0.5,
                             set.price_prompt_token = 0.25, set.price_answer_token = 0.125));

@@ -21,6 +21,7 @@ mod remedies;
 mod setters;
 mod sharing;
 mod state;
+mod warm;
 use fakes::*;
 
 fn sources(steps: &[Step]) -> Vec<(Source, Reason)> {

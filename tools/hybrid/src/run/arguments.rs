@@ -25,6 +25,7 @@ const FOR_THE_CLOUD: &[&str] = &[
     "hand-back",
     "rescue",
     "overlap",
+    "warm",
     "corrections",
     "deadline-ms",
     "budget-consults",
@@ -114,6 +115,7 @@ pub fn command() -> Command {
             small("overlap", "Let the SLM read on, N tokens at most, while the cloud is asked")
                 .default_value("0"),
         )
+        .arg(flag("warm", "Send the prompt to the cloud while the SLM reads it; billed once more"))
         .arg(small("corrections", "Remember the answers of up to N consults").default_value("0"))
         .arg(small("correction-suffix", "Preceding ids that must match").default_value("32"))
         .arg(file(
@@ -189,6 +191,7 @@ impl Settings {
                 hand_back: arguments.get_flag("hand-back"),
                 rescue: get(arguments, "rescue")?,
                 overlap: get(arguments, "overlap")?,
+                warm: arguments.get_flag("warm"),
             },
             budget: Budget {
                 consults: limit("budget-consults"),
