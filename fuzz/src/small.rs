@@ -96,7 +96,7 @@ impl Files {
 
     pub fn open(&self) -> Result<Model> {
         let options = ModelOptions { verify: Verify::AllButWeights, ..ModelOptions::default() };
-        Model::from_memory(self.sealed(), options, &mut |_, _| true)
+        Model::open_memory(self.sealed(), options, &mut |_, _| true)
     }
 
     pub fn manifest(&self) -> Manifest {
@@ -108,7 +108,7 @@ impl Files {
 pub fn try_out(model: Result<Model>) {
     let run = || -> Result<()> {
         let mut session = Session::new(Arc::new(model?), None, SessionOptions::default())?;
-        session.prompt_ids(&[1, 2])?;
+        session.prompt_tokens(&[1, 2])?;
         for _ in 0..2 {
             session.step()?;
         }

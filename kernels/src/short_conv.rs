@@ -16,8 +16,8 @@ pub struct ConvCache {
 }
 
 impl ConvCache {
-    /// So many of the last positions can be forgotten: what is read ahead of a text, 64 and a draft,
-    /// and as many of the text.
+    /// So many of the last positions can be forgotten: what is read ahead of a text, 64 and a
+    /// draft, and as many of the text.
     pub const SLACK: usize = 144;
     /// The longest convolution.
     pub const MAX_TAPS: usize = 64;

@@ -60,7 +60,7 @@ fn run(input: &[u8]) {
     // Each part by itself too: with a wrong one, the others are not looked at.
     let https = || CloudOptions { url: "https://127.0.0.1:9".into(), ..plain.clone() };
     let all = CloudOptions {
-        kind: ServerKind::Anthropic,
+        server: ServerKind::Anthropic,
         model: name.clone(),
         token: Some(token),
         headers: vec![(name, value)],

@@ -127,7 +127,7 @@ fn attack(input: &[u8], call: impl FnOnce(&Cloud)) {
     drop(answers);
     let options = CloudOptions {
         url: SERVER.url(),
-        kind: KINDS[first as usize % KINDS.len()],
+        server: KINDS[first as usize % KINDS.len()],
         model: "big".into(),
         roots: SERVER.roots(),
         ..CloudOptions::default()

@@ -41,10 +41,10 @@ fn run(input: &[u8]) {
         // Without control tokens in it, a text comes back as it was.
         assert!(tokenize.control || bytes == written.as_bytes(), "another text came back");
         let first = &ids[..ids.len().min(16)];
-        assert!(first.is_empty() || session.prompt_ids(first).is_ok());
+        assert!(first.is_empty() || session.prompt_tokens(first).is_ok());
     }
     let any: Vec<u32> = parts.0.as_chunks().0.iter().map(|id| u32::from_le_bytes(*id)).collect();
-    let _ = session.prompt_ids(&any);
+    let _ = session.prompt_tokens(&any);
     let _ = model.detokenize(&any, true);
     for _ in 0..2 {
         if session.prompt(&written).is_ok() {

@@ -39,7 +39,7 @@ fn nothing_is_sent_where_no_consult_could_follow() {
     let rows: [(&str, Change); 7] = [
         ("off", |b| b.consult.warm = false),
         ("local only", |b| b.gate.mode = Mode::LocalOnly),
-        ("threshold 0", |b| b.gate.threshold = Threshold::At(0.0)),
+        ("threshold 0", |b| b.gate.threshold = Threshold::Value(0.0)),
         ("budget", |b| b.budget.consults = Some(0)),
         ("clock", |b| b.clock_set.store(false, Relaxed)),
         ("messages", |b| b.cloud.as_ref().unwrap().needs_messages.store(true, Relaxed)),
@@ -63,7 +63,7 @@ fn nothing_is_sent_where_no_consult_could_follow() {
 fn a_cancelled_prompt_is_none() {
     let mut bench = bench(ids(&[byte(b'X')]));
     let script: Script = Arc::new(|r| {
-        r.cancel.cancel();
+        r.cancel.raise();
         Err(Failure::Cancelled)
     });
     bench.cloud = Some(FakeCloud::new(true, script));
@@ -73,7 +73,7 @@ fn a_cancelled_prompt_is_none() {
     session.set_cancel(cancel.clone());
     assert!(matches!(session.prompt(">"), Err(Error::Cancelled)));
     assert!(session.is_empty());
-    cancel.reset();
+    cancel.lower();
     bench.stuck.store(false, Relaxed);
     session.set_cloud(None);
     session.prompt(">").unwrap();
