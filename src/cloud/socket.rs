@@ -1,7 +1,7 @@
 //! The TCP socket under TLS. Every wait is cut into short slices, so that a cancel or the deadline
 //! of the running consult ends it; every byte is counted.
 
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
@@ -168,9 +168,13 @@ impl Read for Socket {
 
 impl Write for Socket {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_vectored(&[IoSlice::new(bytes)])
+    }
+
+    fn write_vectored(&mut self, parts: &[IoSlice]) -> io::Result<usize> {
         loop {
             self.stream.set_write_timeout(Some(self.watch.slice()?))?;
-            match self.stream.write(bytes) {
+            match self.stream.write_vectored(parts) {
                 Err(e) if is_slice_over(&e) => {}
                 Err(e) => return Err(e),
                 Ok(n) => {

@@ -121,14 +121,14 @@ impl Transport for TlsTransport {
         self.watch.ask();
         let output = self.buffers.output();
         let bytes = output.get_mut(..amount).ok_or(Error::ConnectionFailed)?;
-        let written = self.stream.write_all(bytes);
+        let queued = queue(&mut self.stream, bytes);
         // The token is in it.
         bytes.zeroize();
-        written?;
-        Ok(self.stream.flush()?)
+        Ok(queued?)
     }
 
     fn await_input(&mut self, _: NextTimeout) -> Result<bool, Error> {
+        self.stream.flush()?;
         let amount = self.stream.read(self.buffers.input_append_buf())?;
         self.buffers.input_appended(amount);
         self.watch.update(|exchange| exchange.answered |= amount > 0);
@@ -147,6 +147,22 @@ impl Transport for TlsTransport {
     fn is_tls(&self) -> bool {
         true
     }
+}
+
+/// Encrypts `bytes` and leaves them to the next flush, as far as there is room: header and body of
+/// a request come one by one, but need not travel so.
+fn queue(
+    stream: &mut StreamOwned<ClientConnection, Socket>,
+    mut bytes: &[u8],
+) -> std::io::Result<()> {
+    while !bytes.is_empty() {
+        let queued = stream.conn.writer().write(bytes)?;
+        bytes = bytes.get(queued..).unwrap_or_default();
+        if queued == 0 {
+            stream.flush()?;
+        }
+    }
+    Ok(())
 }
 
 /// The dialler looks names up, and only when it opens a connection.

@@ -13,6 +13,22 @@ fn one_connection_serves_many_consults() {
     assert_eq!((server.connections(), server.requests().len()), (1, 5));
 }
 
+/// Header and body of a request travel together, on a new connection and on a kept one.
+#[test]
+fn a_request_arrives_as_a_whole() {
+    let server = always(|| Reaction::json(200, PARIS));
+    let cloud = client(&server);
+    let small = || consult(&cloud, &[b'x'; 1000], PLENTY).0.unwrap();
+    (0..3).for_each(|_| drop(small()));
+    let reads: Vec<usize> = server.requests().iter().map(|request| request.reads).collect();
+    assert_eq!(reads, [1, 1, 1]);
+    // More than TLS queues.
+    let large = vec![b'x'; 300 << 10];
+    consult(&cloud, &large, PLENTY).0.unwrap();
+    assert_eq!(server.requests()[3].json()["prompt"].as_str().unwrap().as_bytes(), large);
+    assert_eq!(server.connections(), 1);
+}
+
 #[test]
 fn a_later_consult_is_cheaper_than_the_first() {
     let server = always(|| Reaction::json(200, PARIS));

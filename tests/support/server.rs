@@ -26,6 +26,8 @@ pub struct Recorded {
     pub connection: usize,
     pub turn: usize,
     pub path: String,
+    /// Reads that it took.
+    pub reads: usize,
     /// The header, without the request line.
     pub header: String,
     pub body: Vec<u8>,
@@ -287,7 +289,7 @@ impl Connection {
     /// `None`: the client closed the connection between two requests.
     fn request(&mut self, turn: usize) -> io::Result<Option<Recorded>> {
         let mut bytes = Vec::new();
-        let (mut header_end, mut length) = (None, 0);
+        let (mut header_end, mut length, mut reads) = (None, 0, 0);
         while header_end.is_none_or(|end| bytes.len() < end + length) {
             let mut buffer = [0; 16 << 10];
             let n = self.patiently(|stream| stream.read(&mut buffer))?;
@@ -295,6 +297,7 @@ impl Connection {
                 return Ok(None);
             }
             bytes.extend(&buffer[..n]);
+            reads += 1;
             if bytes[0] == TLS_HANDSHAKE {
                 self.send(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n")?;
                 return Ok(None);
@@ -309,7 +312,8 @@ impl Connection {
         let (line, header) = head.split_once("\r\n").unwrap_or_default();
         let path = line.split(' ').nth(1).unwrap_or_default().to_owned();
         let header = header.to_owned();
-        Ok(Some(Recorded { connection: self.number, turn, path, header, body: body.to_vec() }))
+        let (connection, body) = (self.number, body.to_vec());
+        Ok(Some(Recorded { connection, turn, path, reads, header, body }))
     }
 
     fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
