@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use hybrid::bundle::Blob;
 use hybrid::cloud::{Cloud, CloudOptions};
+use hybrid::consult::{Answer, Consult, Continuation, Cost, Failure, Request};
 use hybrid::policy::{Mode, Reason};
 use hybrid::reward::{ScoreKind, Threshold};
 use hybrid::sampler::Sampling;
@@ -92,6 +93,67 @@ fn greedy_text_does_not_depend_on_the_way() {
         let scored = steps(&mut session, 24);
         assert_eq!(ids(&scored), first, "{score:?}");
         assert!(scored.iter().all(|step| (0.0..=1.0).contains(&step.score)), "{score:?}");
+    }
+}
+
+/// A cloud LLM that is slow, knows one text, and sometimes says another token or nothing.
+struct Moody {
+    text: Vec<u32>,
+    other: u32,
+}
+
+impl Consult for Moody {
+    fn consult(&self, request: &Request) -> (Result<Answer, Failure>, Cost) {
+        let turn = request.ids.len() as u64;
+        thread::sleep(Duration::from_millis(turn % 4 * 7));
+        let known = self.text.starts_with(request.ids).then(|| self.text.get(request.ids.len()));
+        let token = match turn % 7 {
+            3 => Some(self.other),
+            _ => known.flatten().copied(),
+        };
+        let answer =
+            token.map(|id| Answer { continuation: Continuation::Ids(vec![id]), end: false });
+        (answer.ok_or(Failure::Status), Cost::default())
+    }
+
+    fn shares_vocabulary(&self, _: &str) -> bool {
+        true
+    }
+}
+
+/// Down to the probabilities: the SLM goes on from what it has read during a consult, and where an
+/// answer has stopped it in the middle of a token.
+#[test]
+fn overlap_changes_nothing() {
+    let model = open(SMOLLM2);
+    let start = |temperature, cloud: Option<Arc<dyn Consult>>| {
+        let options = SessionOptions { seed: 3, ..SessionOptions::default() };
+        let mut session = Session::new(model.clone(), cloud, options).unwrap();
+        session.set_sampling(Sampling { temperature, ..Sampling::default() }).unwrap();
+        session.set_gate(Gate { threshold: Threshold::At(0.6), ..Gate::default() }).unwrap();
+        session.prompt(STORY).unwrap();
+        session
+    };
+    for temperature in [0.0, 0.7] {
+        let mut alone = start(temperature, None);
+        steps(&mut alone, 40);
+        let other = model.tokenize(" and", Tokenize::default()).unwrap()[0];
+        let cloud = Arc::new(Moody { text: alone.ids().to_vec(), other });
+        let told = |overlap| {
+            let mut session = start(temperature, Some(cloud.clone()));
+            let consult = ConsultOptions { overlap, ..ConsultOptions::default() };
+            session.set_consult(consult).unwrap();
+            let steps = steps(&mut session, 40);
+            let read = session.stats().overlap_time > Duration::ZERO;
+            let told = steps.iter().map(|s| (s.token, s.score.to_bits(), s.source, s.candidate));
+            (told.collect::<Vec<_>>(), read)
+        };
+        let (plain, _) = told(0);
+        let of = |source| plain.iter().filter(|(_, _, found, _)| *found == source).count();
+        assert!(of(Source::Cloud) > 3 && of(Source::Local) > 3, "{plain:?}");
+        for overlap in [1, 16] {
+            assert_eq!(told(overlap), (plain.clone(), true), "{overlap}");
+        }
     }
 }
 
