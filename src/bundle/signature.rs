@@ -107,7 +107,8 @@ mod tests {
         let key = PublicKey::parse(LINE).unwrap();
         let signature = from_hex(SIGNATURE);
         key.check(&[0x72], Some(&signature)).unwrap();
-        let cases: [(&[u8], Option<&[u8]>, &str); 6] = [
+        type Case<'a> = (&'a [u8], Option<&'a [u8]>, &'a str);
+        let cases: [Case; 6] = [
             (&[0x72], None, "has no bundle.sig"),
             (&[0x72], Some(&[]), "of 64 bytes"),
             (&[0x72], Some(&signature[..63]), "of 64 bytes"),

@@ -130,7 +130,7 @@ fn overlap_changes_nothing() {
         let options = SessionOptions { seed: 3, ..SessionOptions::default() };
         let mut session = Session::new(model.clone(), cloud, options).unwrap();
         session.set_sampling(Sampling { temperature, ..Sampling::default() }).unwrap();
-        session.set_gate(Gate { threshold: Threshold::At(0.6), ..Gate::default() }).unwrap();
+        session.set_gate(Gate { threshold: Threshold::Value(0.6), ..Gate::default() }).unwrap();
         session.prompt(STORY).unwrap();
         session
     };
@@ -138,7 +138,7 @@ fn overlap_changes_nothing() {
         let mut alone = start(temperature, None);
         steps(&mut alone, 40);
         let other = model.tokenize(" and", Tokenize::default()).unwrap()[0];
-        let cloud = Arc::new(Moody { text: alone.ids().to_vec(), other });
+        let cloud = Arc::new(Moody { text: alone.tokens().to_vec(), other });
         let told = |overlap| {
             let mut session = start(temperature, Some(cloud.clone()));
             let consult = ConsultOptions { overlap, ..ConsultOptions::default() };
