@@ -24,7 +24,8 @@
 ///   what it points to meanwhile. An array of 0 elements may be NULL; a text may not.
 ///
 ///   A call that takes a pointer to const does not change the object; it may keep a share of it.
-///   Calls on a session take a plain pointer, also to read: they end what the call before lent.
+///   Calls on a session take a pointer without const, also those that read: what an earlier call
+///   lent is no longer valid after them.
 ///
 /// ## Ownership
 ///   - owned: you free it, once, with the function named. Nothing else frees it.
@@ -66,6 +67,9 @@
 ///   an object only when no other call is using it or about to. You may free a session in its own
 ///   callback.
 ///
+///   A thread that calls the library needs 256 kB of stack. A call that computes returns
+///   HYBRID_ERR_STATE where less than 160 kB are left of it.
+///
 ///   The threads of a model (hybrid_model_options.threads) start when it is opened. They end when
 ///   the model and all its sessions are freed; the last _free waits for them. They compute for one
 ///   session at a time; a second session that runs meanwhile computes on its caller's thread alone.
@@ -74,17 +78,19 @@
 ///   none of them: fork first, then open the model.
 ///
 /// ## Callbacks
-///   A callback runs on the thread that made the call, and gets `user` as you gave it. It may call
-///   the library, but not the session that is calling it (HYBRID_ERR_BUSY). It must return: a C++
-///   exception or a longjmp out of it is undefined behaviour.
+///   A callback runs on the thread that made the call, and gets `user` as you gave it. With
+///   hybrid_consult.overlap the log callback also runs on the thread of a consult, during the call
+///   that consults. A callback may call the library, but not the session that is calling it
+///   (HYBRID_ERR_BUSY). It must return: a C++ exception or a longjmp out of it is undefined
+///   behaviour.
 ///
 /// ## Side effects
 ///   The library prints nothing, opens only files that you name, and reads no environment variables
 ///   but the TRACT_* ones of the tract runtime, which are for debugging. It starts no threads but
-///   those of hybrid_model_options.threads, and a short-lived helper for each new connection to a
-///   cloud, which handles no signals of the process either. It never ends the process, with two
-///   exceptions: when memory cannot be allocated, and in the build without a cloud (`min`), where a
-///   bug in the library aborts the process.
+///   those of hybrid_model_options.threads, a short-lived helper for each new connection to a
+///   cloud, and with hybrid_consult.overlap one for each consult. None handles signals of the
+///   process. It never ends the process, with two exceptions: when memory cannot be allocated, and
+///   in the build without a cloud (`min`), where a bug in the library aborts the process.
 ///
 /// ## Bugs
 ///   If the library itself fails (a Rust panic), the call returns HYBRID_ERR_PANIC with a text to
@@ -173,7 +179,8 @@ HYBRID_ENUM(hybrid_status) {
   /// The cloud client could not be set up, or hybrid_cloud_probe failed. A consult that fails
   /// during a step is never a status: see hybrid_consult_result.failure.
   HYBRID_ERR_CLOUD = -11,
-  /// The call does not fit the state of the object, for example a step before any prompt.
+  /// The call does not fit the state of the object, for example a step before any prompt, or of
+  /// its thread, which has too little stack.
   HYBRID_ERR_STATE = -12,
   /// Another call is using this session right now.
   HYBRID_ERR_BUSY = -13,
@@ -288,6 +295,12 @@ typedef struct hybrid_model_options {
   hybrid_progress_callback progress;
   /// Passed to `progress`. Default: NULL.
   void *progress_user;
+  /// The ed25519 key that the bundle must be signed by: the PEM that `openssl pkey -pubout`
+  /// prints, or its line of 60 characters. A bundle without a signature or with another one is
+  /// HYBRID_ERR_BUNDLE, before anything of it is parsed. The signature is of the hashes of all
+  /// files; those that `verify` leaves out are not compared with it. Default: NULL, the bundle
+  /// may come from anybody.
+  const char *public_key;
 } hybrid_model_options;
 
 /// A file of a bundle in memory. Its fields are final.
@@ -329,7 +342,7 @@ typedef struct hybrid_model_info {
   uint32_t hidden_size;
   /// HYBRID_FEATURE_ bits. Later releases may set others.
   uint32_t features;
-  /// The threshold of HYBRID_THRESHOLD_BY_DEFAULT.
+  /// The threshold of HYBRID_THRESHOLD_BY_DEFAULT; 0.5 without a reward head.
   float default_threshold;
 } hybrid_model_info;
 
@@ -604,7 +617,8 @@ typedef struct hybrid_logprob {
 
 /// What a step says beyond its text and its decision. Borrowed like the step's text.
 typedef struct hybrid_step_details {
-  /// The size of the struct in the library; fields behind it are not there.
+  /// The size of the library's struct. A field that ends beyond it does not exist: do not read
+  /// it.
   size_t struct_size;
   /// The token's own bytes, perhaps part of a character. None for control tokens and stop tokens.
   const uint8_t *bytes;
@@ -612,7 +626,8 @@ typedef struct hybrid_step_details {
   size_t bytes_size;
   /// With hybrid_session_set_top_logprobs: the kept token first, then the likeliest tokens, the
   /// likeliest first. They are those of the SLM's own distribution: temperature 1, nothing cut
-  /// off. Empty where the SLM computed nothing, as for further tokens of an answer.
+  /// off. Empty where the SLM computed nothing: for further tokens of an answer
+  /// without hand-back.
   const hybrid_logprob *logprobs;
   /// Elements of `logprobs`.
   size_t logprob_count;
@@ -623,7 +638,8 @@ typedef struct hybrid_step_details {
 /// The consult of a step: what it cost, and what went wrong in it. All 0 in a step without one.
 /// Borrowed like the step's text.
 typedef struct hybrid_consult_result {
-  /// The size of the struct in the library; fields behind it are not there.
+  /// The size of the library's struct. A field that ends beyond it does not exist: do not read
+  /// it.
   size_t struct_size;
   /// 1: the library consulted the cloud in this step. 0: it did not.
   int32_t consulted;
@@ -763,7 +779,7 @@ typedef struct hybrid_cloud_network {
   const char *proxy;
 } hybrid_cloud_network;
 
-/// Whom the library trusts besides the CAs, and who the device says it is.
+/// Which servers the library trusts besides those of the CAs, and the device's own certificate.
 typedef struct hybrid_cloud_trust {
   /// sizeof(hybrid_cloud_trust).
   size_t struct_size;
@@ -890,7 +906,8 @@ HYBRID_ENUM(hybrid_breaker_state) {
 /// The breaker of a cloud: after failed consults it stops all its sessions from asking for a while.
 /// The pause is 1 second and doubles with each failed probe up to 60 seconds. A failure that asking
 /// again seldom mends, such as a wrong token or certificate, opens it at once, for 10 seconds
-/// doubled up to 10 minutes. A server's `Retry-After` is kept, up to 10 minutes.
+/// doubled up to 10 minutes. A server's `Retry-After` is kept, up to 10 minutes. Each pause is 75
+/// to 125 % of that, so that devices do not come back all at once.
 typedef struct hybrid_breaker {
   /// sizeof(hybrid_breaker).
   size_t struct_size;
@@ -974,7 +991,7 @@ HYBRID_ENUM(hybrid_score) {
 
 /// How the threshold is set.
 HYBRID_ENUM(hybrid_threshold_by) {
-  /// The bundle's own threshold.
+  /// The bundle's own threshold for its reward head; 0.5 for any other score.
   HYBRID_THRESHOLD_BY_DEFAULT = 0,
   /// `threshold`.
   HYBRID_THRESHOLD_BY_VALUE = 1,
@@ -1049,13 +1066,26 @@ typedef struct hybrid_consult {
   /// best of them reaches the threshold, take it and do not consult. Each costs the SLM's time
   /// for a token. Acts in the mode HYBRID_MODE_HYBRID, with a reward head. Default: 0.
   uint32_t rescue;
+  /// While the cloud is asked, the SLM reads on from its candidate, so many tokens at most, 0
+  /// (off) to 64. If the cloud answers with the candidate, or not at all, the next steps need not
+  /// compute these tokens. Tokens, scores, decisions and what is sent stay the same to the last
+  /// bit. Each consult then runs on a thread of its own, which ends with it. Takes memory for as
+  /// many rows of logits (vocabulary * 4 bytes each). HYBRID_ERR_UNSUPPORTED with a plain ONNX
+  /// export. Default: 0.
+  uint32_t overlap;
+  /// 1: while the SLM reads a prompt or a chat, ask the cloud for one token after it and drop
+  /// that. The first consult then finds a connection, and on a server with a prefix cache its
+  /// prompt. It counts as a consult, and the server bills the prompt once more. Made only where a
+  /// consult could follow, and not with a server that takes messages. It runs on a thread of its
+  /// own; the call returns when both have ended. Default: 0.
+  int32_t warm;
 } hybrid_consult;
 
 /// Sets the defaults. `struct_size` is sizeof(hybrid_consult).
 HYBRID_API hybrid_status hybrid_consult_init(hybrid_consult *consult, size_t struct_size);
 
 /// Sets how the session consults from the next candidate on. HYBRID_ERR_UNSUPPORTED: `rescue` with
-/// a score that is not the reward head's.
+/// a score that is not the reward head's, or `overlap` with a plain ONNX export.
 HYBRID_API hybrid_status hybrid_session_set_consult(
     hybrid_session *session, const hybrid_consult *consult);
 
@@ -1265,10 +1295,13 @@ typedef struct hybrid_stats {
   uint64_t rescued;
   /// Time reading prompts, in nanoseconds.
   uint64_t prompt_ns;
-  /// Time generating in the SLM, the sampler and the reward head, in nanoseconds.
+  /// Time generating in the SLM, the sampler and the reward head, in nanoseconds, without
+  /// `overlap_ns`.
   uint64_t local_ns;
   /// The part of `local_ns` in the reward head.
   uint64_t score_ns;
+  /// Time of the SLM while the cloud was asked, in nanoseconds: hybrid_consult.overlap.
+  uint64_t overlap_ns;
 } hybrid_stats;
 
 /// What a session spent on the cloud since it was made, or the one that it is a fork of. Budgets
@@ -1364,8 +1397,9 @@ HYBRID_API hybrid_status hybrid_session_restore(
 ///
 /// A correction is an answer of the cloud that the session remembers. When the SLM proposes the
 /// same candidate after the same tokens again, the session takes the answer it remembers: without
-/// the network or a budget (HYBRID_SOURCE_CORRECTION). It does so where it would otherwise consult,
-/// so not without a cloud and not in the mode HYBRID_MODE_LOCAL_ONLY.
+/// the network or a budget (HYBRID_SOURCE_CORRECTION). It does so for every candidate that the gate
+/// would send to the cloud, also while a budget is spent or the breaker is open. It does not
+/// without a cloud or in the mode HYBRID_MODE_LOCAL_ONLY.
 /// @{
 
 /// What a session remembers.
@@ -1464,8 +1498,8 @@ HYBRID_ENUM(hybrid_log_level) {
 };
 
 /// Gets one message. `text` is borrowed until the callback returns. The library calls it on the
-/// thread that is inside the library, and on several at once if several are. See the chapter
-/// *Callbacks*.
+/// thread that is inside the library or on that of a consult, and on several at once if there are
+/// several. See the chapter *Callbacks*.
 typedef void (*hybrid_log_callback)(hybrid_log_level level, const char *text, void *user);
 
 /// Sends messages of `level` and more urgent ones to `callback`, for the whole process. It replaces
