@@ -47,8 +47,8 @@ TYPES = [
     *[Type[name] for name in "IQ4_NL IQ4_XS MXFP4 TQ1_0 TQ2_0 Q1_0".split()],
     *MIXES,
 ]
-# In these every family is checked: floats show the arithmetic, the others each kind of kernel.
-FEW = [Type.F32, Type.Q8_0, Type.Q4_K]
+# In these every family is checked: floats show the arithmetic, the other that of kernels.
+FEW = [Type.F32, Type.Q4_K]
 # So many families are checked in every shape, tied and not; of the others one or the other.
 WHOLE = 2
 FLOATS = [Type.F32, Type.F16, Type.BF16]
