@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::family::FAMILIES;
 use super::testing::gguf::{File, HIDDEN, LAYERS, Model, Tensor, Value};
+use super::testing::{lfm2, vector};
 use super::tests::{Packed, number, pack_file, pack_with_options, weights_of};
 use super::*;
 
@@ -13,11 +14,6 @@ fn decimal(node: &tract_onnx::pb::NodeProto, name: &str) -> Option<f32> {
 
 fn refusal(file: &File) -> String {
     format!("{:#}", pack_file(file).err().unwrap())
-}
-
-fn vector(name: &str, values: &[f32]) -> Tensor {
-    let data = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-    Tensor { name: name.into(), shape: vec![values.len() as u64], kind: 0, data }
 }
 
 #[test]
@@ -151,25 +147,8 @@ fn layers_may_lack_a_part() {
 
 #[test]
 fn a_layer_may_be_a_convolution() {
-    let mut file = Model::new("lfm2").file();
-    let matrix = |name: &str, rows: usize| {
-        let values = (0..rows * HIDDEN).map(|i| (i % 7) as f32 / 100.0);
-        let data = values.flat_map(f32::to_le_bytes).collect();
-        Tensor { name: name.into(), shape: vec![HIDDEN as u64, rows as u64], kind: 0, data }
-    };
-    file.tensors
-        .retain(|tensor| !tensor.name.starts_with("blk.0.attn_") || tensor.name.contains("norm"));
-    file.tensors.push(matrix("blk.0.shortconv.in_proj.weight", 3 * HIDDEN));
-    file.tensors.push(matrix("blk.0.shortconv.out_proj.weight", HIDDEN));
-    // Of each channel the taps: 0, 1, 2, then 3, 4, 5.
-    let taps: Vec<f32> = (0..3 * HIDDEN).map(|i| i as f32).collect();
-    let shape = vec![3, HIDDEN as u64];
-    file.tensors.push(Tensor { shape, ..vector("blk.0.shortconv.conv.weight", &taps) });
-    for part in ["q", "k"] {
-        file.tensors.push(vector(&format!("blk.1.attn_{part}_norm.weight"), &[1.0; 64]));
-    }
-    file.tensor("output_norm.weight").name = "token_embd_norm.weight".into();
-    file.set("lfm2.attention.head_count_kv", Value::I32s(vec![0, 2]));
+    let mut file = lfm2();
+    file.pairs.retain(|(key, _)| key != "lfm2.shortconv.l_cache");
     assert!(refusal(&file).contains("lfm2.shortconv.l_cache is missing"));
     file.set("lfm2.shortconv.l_cache", Value::U32(3));
     let packed = pack_file(&file).unwrap();
@@ -178,7 +157,7 @@ fn a_layer_may_be_a_convolution() {
     let kernel = packed.initializer("conv_kernel.0");
     assert_eq!(
         (kernel[..2].to_vec(), kernel[HIDDEN], kernel.len()),
-        (vec![0.0, 3.0], 1.0, taps.len())
+        (vec![0.0, 3.0], 1.0, 3 * HIDDEN)
     );
     assert_eq!((packed.nodes("ShortConv").len(), packed.nodes("Attention").len()), (1, 1));
     file.set("lfm2.shortconv.l_cache", Value::U32(4));

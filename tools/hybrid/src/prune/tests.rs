@@ -14,6 +14,7 @@ use temp_dir::TempDir;
 use super::moments::Moments;
 use super::*;
 use crate::pack::testing::gguf::{self, File, HIDDEN, LAYERS, Value};
+use crate::pack::testing::lfm2;
 
 const TEXT: &str = "The quick brown fox jumps over the lazy dog, and then it goes home to sleep. ";
 
@@ -97,6 +98,19 @@ fn no_share_is_the_model_itself() {
         }
         assert_eq!(whole.manifest().model, pruned.manifest().model);
     }
+}
+
+/// A convolution loses nothing, also where other parts do.
+#[test]
+fn a_convolution_stays() {
+    let stage = Stage::new(&lfm2());
+    let [whole, pruned] = stage.pruned(0.0);
+    assert_eq!(whole.weights().unwrap()[..], pruned.weights().unwrap()[..]);
+    let [whole, pruned] = stage.pruned(0.1);
+    let parameters = |bundle: &Bundle| bundle.manifest().model.parameters;
+    assert!(parameters(&pruned) < parameters(&whole));
+    let (largest, _) = differences(&whole, &pruned);
+    assert!(largest > 0.0 && largest < 2.0, "{largest}");
 }
 
 /// A quarter of the channels, and one of two heads in the second layer.
