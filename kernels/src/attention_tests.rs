@@ -335,10 +335,11 @@ fn a_rewound_a_copied_and_a_kept_cache_continue_alike() {
 /// takes, after it was rewound as far as it can, copied, and kept outside.
 #[test]
 fn a_cache_of_a_window_gives_the_bits_of_a_whole_one() {
-    let shape = AttentionShape::new(4, 2, 24).unwrap();
-    let tokens = 1500;
-    for window in [1, 2, 100, 129, 600, 1400, 5000] {
-        let case = Case::new(shape, 24, tokens, 11).windowed(window);
+    let shape = AttentionShape::new(2, 1, 16).unwrap();
+    // Few and small: QEMU runs this too.
+    let tokens = 1000;
+    for window in [1, 2, 129, 600, 5000] {
+        let case = Case::new(shape, 16, tokens, 11).windowed(window);
         let kernels = Kernels::best();
         let whole = case.run(kernels, &[128], &mut KvCache::new(shape, tokens).unwrap());
         let cache = || KvCache::with_window(shape, tokens, window).unwrap();
@@ -353,7 +354,7 @@ fn a_cache_of_a_window_gives_the_bits_of_a_whole_one() {
         let mut copy = rewound.clone();
         let mut bytes = Vec::new();
         rewound.write(len, &mut |row| bytes.extend_from_slice(row));
-        assert_eq!(bytes.len(), 2 * 2 * 2 * 24 * len.min(window - 1));
+        assert_eq!(bytes.len(), 2 * 2 * 16 * len.min(window - 1));
         let mut kept_outside = KvCache::with_window(shape, tokens + 999, window).unwrap();
         kept_outside.read(len, &bytes).unwrap();
         let rest = Case { qkv: case.qkv[len * shape.qkv_width()..].to_vec(), ..case.clone() };
