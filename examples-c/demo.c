@@ -244,8 +244,8 @@ int main(int argc, char **argv) {
   settings s = parse(argc, argv);
   char *token = s.token_file != NULL ? read_token(s.token_file) : NULL;
   s.server.token = token;
-  s.network.headers = s.headers;
-  s.trust.pins = s.pins;
+  if (s.network.header_count > 0) s.network.headers = s.headers;
+  if (s.trust.pin_count > 0) s.trust.pins = s.pins;
   s.server.network = &s.network;
   s.server.trust = &s.trust;
   screen screen = {.colours = isatty(STDOUT_FILENO) != 0, .last = HYBRID_SOURCE_LOCAL};

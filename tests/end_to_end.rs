@@ -31,7 +31,7 @@ fn variable(name: &str) -> String {
 fn options(kind: ServerKind) -> CloudOptions {
     CloudOptions {
         url: variable("HYBRID_CLOUD_URL"),
-        kind,
+        server: kind,
         model: String::new(),
         token: Some(variable("HYBRID_CLOUD_TOKEN")),
         roots: Roots::PemFile(variable("HYBRID_CLOUD_CA").into()),
@@ -183,7 +183,8 @@ fn chats_are_continued() {
     for kind in [ServerKind::ChatContinue, ServerKind::ChatTrailing] {
         let cloud = Cloud::new(options(kind)).unwrap();
         assert_eq!(cloud.probe(&tokens, &Cancel::new()).unwrap(), Exchange::Messages, "{kind:?}");
-        let chat = Chat { messages: &[ask.clone()], answer: "The capital of Germany is Ber" };
+        let messages = std::slice::from_ref(&ask);
+        let chat = Chat { messages, answer: "The capital of Germany is Ber" };
         let (cancel, deadline) = (Cancel::new(), Instant::now() + TIME);
         let request = Request {
             ids: &[],
@@ -205,7 +206,7 @@ fn chats_are_continued() {
 fn the_wire_format_is_found() {
     let cloud = Cloud::new(options(ServerKind::Auto)).unwrap();
     let exchange = cloud.probe(&vocabulary("HYBRID_TEST_SAME"), &Cancel::new()).unwrap();
-    assert_eq!((cloud.kind(), exchange), (ServerKind::LlamaCpp, Exchange::Ids));
+    assert_eq!((cloud.server(), exchange), (ServerKind::LlamaCpp, Exchange::Ids));
 }
 
 #[test]

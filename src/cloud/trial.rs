@@ -49,7 +49,8 @@ const AUTO: [ServerKind; 6] = [
 
 /// The end of a word is missing, and no answer that begins afresh would begin like this.
 const BEGUN: &str = "As far as I remember, the capital of France is Par";
-const REST: &str = "is";
+/// Some small models write it the Spanish way.
+const REST: [&str; 2] = ["is", "ís"];
 const ASKED: &str = "What is the capital of France? Answer in one sentence.";
 /// Of an answer that repeats [`BEGUN`] as well.
 const TOKENS: u32 = 32;
@@ -182,9 +183,10 @@ impl Trial<'_> {
             // It cannot be relied on, also where the format is the right one.
             Err(_) => return Ok(Some(Continues::Never)),
         };
-        let goes_on = |text: &str| text.to_lowercase().starts_with(REST);
+        let goes_on = |text: &str| REST.iter().any(|rest| text.to_lowercase().starts_with(rest));
         Ok(Some(match text.strip_prefix(BEGUN) {
-            Some(rest) if goes_on(rest) => Continues::Repeating,
+            // No new answer begins like that; a letter in lower case goes on with the word.
+            Some(rest) if rest.starts_with(char::is_lowercase) => Continues::Repeating,
             None if goes_on(&text) => Continues::Plainly,
             _ => Continues::Never,
         }))

@@ -165,6 +165,20 @@ fn a_repeated_beginning_is_cut_off() {
     assert_eq!(chat(&cloud, ANSWER).unwrap().continuation, bytes("is."));
 }
 
+/// Small models go on with the word in their way.
+#[test]
+fn a_word_may_be_continued_otherwise() {
+    for answer in [|begun: &str| format!("{begun}ís."), |_: &str| "ís.".to_owned()] {
+        let server = chat_server("/v1/chat/completions", answer);
+        let cloud = with(&server, |options| options.server = ServerKind::ChatTrailing);
+        assert_eq!(cloud.probe(&Toy::new(), &Cancel::new()).unwrap(), Exchange::Messages);
+        assert_eq!(chat(&cloud, "It is Par").unwrap().continuation, bytes("ís."));
+    }
+    let server = chat_server("/v1/chat/completions", |begun| format!("{begun} The capital"));
+    let cloud = with(&server, |options| options.server = ServerKind::ChatTrailing);
+    assert!(cloud.probe(&Toy::new(), &Cancel::new()).is_err());
+}
+
 /// Gateways drop the flag silently: the text would be quietly wrong.
 #[test]
 fn a_server_that_begins_afresh_is_refused() {
